@@ -35,14 +35,24 @@ def main(args: list[str]) -> int:
     parser.add_argument("--objects", type=int, default=10_000)
     parser.add_argument("--asked", type=int, default=1_000, help="objects that the peers' ways ask for")
     parser.add_argument("--steady-s", type=float, default=35.0, help="how long steady checks are counted")
+    parser.add_argument("--every-s", type=int, default=30, help="how often a daemon checks")
     databases_option(parser)
     options = parser.parse_args(args)
     with FastAws() as aws:
-        found = measure(aws, options.databases, objects=options.objects, asked=options.asked, steady_s=options.steady_s)
+        found = measure(
+            aws,
+            options.databases,
+            objects=options.objects,
+            asked=options.asked,
+            steady_s=options.steady_s,
+            every_s=options.every_s,
+        )
     return print_figures(found)
 
 
-def measure(aws: FastAws, databases: Sequence[str], *, objects: int, asked: int, steady_s: float) -> list[Figure]:
+def measure(
+    aws: FastAws, databases: Sequence[str], *, objects: int, asked: int, steady_s: float, every_s: int = 30
+) -> list[Figure]:
     """Return the figures of row 6."""
     peers = _peers(aws, objects, asked)
     figures = []
@@ -51,6 +61,7 @@ def measure(aws: FastAws, databases: Sequence[str], *, objects: int, asked: int,
             shape = Shape(name="keys", environments=objects // KEYS, syncs=1, secrets=KEYS, per_key=True)
             Planter(installation, aws).plant(shape)
             account = Account(database, installation, aws, shape.environments, peers=peers)
+            installation.configure(daemon__sweep_interval_s=every_s)
             account.start()
             account.full_sweep()
             account.steady(steady_s)
