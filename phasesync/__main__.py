@@ -10,7 +10,10 @@ import sys
 def main() -> None:
     """Run the command line of this process."""
     try:
-        from phasesync.cli.main import main as run
+        from phasesync.cli.imports import no_collection
+
+        with no_collection("phasesync.cli.main"):
+            from phasesync.cli.main import main as run
     except KeyboardInterrupt:
         sys.exit(130)
     run()

@@ -6,7 +6,6 @@ Everything is made on first use, so that a command pays only for what it uses: `
 
 import os
 import random
-import socket
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,7 +14,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from phasesync.adapters.clock import SystemClock
-from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 from phasesync.store import Store
 from phasesync.store.key_ring import RootKey
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from phasesync.engine.sync_operations import SyncOperations
     from phasesync.ports.destination import Destinations
     from phasesync.ports.issuer import LeaseIssuers
-    from phasesync.ports.runtime import CredentialTester
+    from phasesync.ports.runtime import CredentialTester, EventSink
 
 
 class _DiscardedEvents:
@@ -52,7 +50,7 @@ class Application:
         store: Store,
         *,
         root_key: RootKey,
-        events: EventSink | None = None,
+        events: "EventSink | None" = None,
         current: Callable[[], Settings] | None = None,
     ) -> None:
         """
@@ -68,7 +66,7 @@ class Application:
         self.warnings = (*root_key.warnings, *store.database.warnings())
         self.store = store
         self._clock = SystemClock()
-        self._owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._owner = f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._events: EventSink = events or _DiscardedEvents()
 
     def __enter__(self) -> Self:

@@ -6,20 +6,23 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.root_keys import load_root_key, write_new_root_key
 from phasesync.bootstrap.app import Application
 from phasesync.errors import KeyUnavailableError, SettingsError
-from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 from phasesync.store import Database, initialise, open_database, open_store, read_instance_id, read_wrapped_keys
 from phasesync.store.key_ring import KeyRing, RootKey
-from phasesync.store.migrate import check, upgrade
+from phasesync.store.migrate import open_migrated, upgrade
+
+if TYPE_CHECKING:
+    from phasesync.ports.runtime import EventSink
 
 
 def open_application(
-    settings: Settings, *, events: EventSink | None = None, current: Callable[[], Settings] | None = None
+    settings: Settings, *, events: "EventSink | None" = None, current: Callable[[], Settings] | None = None
 ) -> Application:
     """
     Open the database with its key; see `Application` for the arguments.
@@ -27,8 +30,7 @@ def open_application(
     Raises:
         SchemaMismatchError, KeyUnavailableError, StoreUnavailableError, SettingsError: the hint says what to do.
     """
-    check(settings.database_url)
-    database = open_database(settings.database_url)
+    database = open_migrated(settings.database_url)
     try:
         # Before the key: a daemon that starts beside `init` waits for it, and does not fail for want of a key.
         read_instance_id(database)
@@ -42,8 +44,7 @@ def open_application(
 
 def load_instance_id(settings: Settings) -> str:
     """Return the id of the installation that owns the database; needs no key. Raises as `open_application` does."""
-    check(settings.database_url)
-    with closing(open_database(settings.database_url)) as database:
+    with closing(open_migrated(settings.database_url)) as database:
         return read_instance_id(database)
 
 

@@ -2,6 +2,7 @@
 
 import click
 
+from phasesync.cli.imports import no_collection
 from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output, output_option
 
@@ -16,12 +17,13 @@ def daemon(out: Output) -> int:
     Example:
       phasesync daemon
     """
-    from phasesync.adapters.telemetry.log_events import LogEvents
-    from phasesync.adapters.telemetry.logging import configure_logging
-    from phasesync.daemon.build import build_components
-    from phasesync.daemon.service import run_daemon
-    from phasesync.settings import load_settings
-    from phasesync.store.migrate import status
+    with no_collection("phasesync.daemon.service"):
+        from phasesync.adapters.telemetry.log_events import LogEvents
+        from phasesync.adapters.telemetry.logging import configure_logging
+        from phasesync.daemon.build import build_components
+        from phasesync.daemon.service import run_daemon
+        from phasesync.settings import load_settings
+        from phasesync.store.migrate import status
 
     config = invocation().config
     loaded = load_settings(config)

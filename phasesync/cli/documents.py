@@ -10,21 +10,21 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from phasesync.core.change import Change, KeyDiff
-from phasesync.core.credential import Credential, CredentialStatus
-from phasesync.core.dynamic import DynamicSecret
-from phasesync.core.lease import Lease
 from phasesync.core.model import App, Environment, SecretValue, SecretVersion, ValueType
-from phasesync.core.planning.guard import GuardRule, HeldChange
-from phasesync.core.remote import Action, RemoteListing
-from phasesync.core.run import ChangeResult, Run
-from phasesync.core.sync import Sync
-from phasesync.core.sync_status import status_of
 from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
+# Every command imports this module for its own documents. A noun's module is imported with the command that shows it.
 if TYPE_CHECKING:
+    from phasesync.core.change import Change, KeyDiff
+    from phasesync.core.credential import Credential, CredentialStatus
+    from phasesync.core.dynamic import DynamicSecret
+    from phasesync.core.lease import Lease
     from phasesync.core.lease_claim import LeaseRecord
     from phasesync.core.planning.explain import ObjectExplanation
+    from phasesync.core.planning.guard import HeldChange
+    from phasesync.core.remote import RemoteListing
+    from phasesync.core.run import ChangeResult, Run
+    from phasesync.core.sync import Sync
     from phasesync.engine.explanation import Explanation
     from phasesync.engine.iam_policies import RoleSetup
     from phasesync.engine.import_values import ImportResult
@@ -75,8 +75,10 @@ def value_document(value: SecretValue) -> dict[str, object]:
 Document = dict[str, Any]
 
 
-def sync_document(sync: Sync, credential: CredentialStatus) -> Document:
+def sync_document(sync: "Sync", credential: "CredentialStatus") -> Document:
     """Return a sync as `syncs list` and `show` print it."""
+    from phasesync.core.sync_status import status_of
+
     return {
         "name": sync.name,
         "env": sync.environment_label,
@@ -107,7 +109,7 @@ def sync_document(sync: Sync, credential: CredentialStatus) -> Document:
 
 
 def sync_details(
-    sync: Sync, credential: CredentialStatus, *, last_synced_at: datetime | None, now: datetime
+    sync: "Sync", credential: "CredentialStatus", *, last_synced_at: datetime | None, now: datetime
 ) -> Document:
     """Return a sync with its settings and when it was last in sync, as `syncs show` prints it."""
     config = sync.config
@@ -176,10 +178,12 @@ def plan_document(report: "PlanReport") -> Document:
 
 def has_changes(report: "PlanReport") -> bool:
     """Return whether a plan has anything but noops."""
+    from phasesync.core.remote import Action
+
     return any(change.action is not Action.NOOP for change in report.plan.changes)
 
 
-def run_document(run: Run) -> Document:
+def run_document(run: "Run") -> Document:
     """Return a run as `runs list` and `show` print it."""
     return {
         "id": run.id,
@@ -209,7 +213,7 @@ def run_document(run: Run) -> Document:
     }
 
 
-def credential_document(credential: Credential) -> Document:
+def credential_document(credential: "Credential") -> Document:
     """Return a credential as `credentials list` and `show` print it; of the access key id the last four characters."""
     return {
         "name": credential.name,
@@ -227,19 +231,25 @@ def credential_document(credential: Credential) -> Document:
     }
 
 
-def _hint(change: Change, held: HeldChange | None, sync: Sync) -> str | None:
+def _hint(change: "Change", held: "HeldChange | None", sync: "Sync") -> str | None:
     """Return what fixes a change that is not ours to make, or that no approval releases; None for any other."""
+    from phasesync.core.planning.guard import GuardRule
+    from phasesync.core.remote import Action
+    from phasesync.engine.error_hints import hint_of
+
     if held is not None and held.rule is GuardRule.RESTORED:
         return StaleDatabaseError.default_hint
     if change.action not in (Action.CONFLICT, Action.REFUSE):
         return None
-    from phasesync.engine.error_hints import hint_of
-
     return hint_of(OwnershipConflictError(change.reason, hint=change.hint), sync)
 
 
 def _planned(
-    change: Change, hint: str | None, held: HeldChange | None, until: datetime | None, versions_24h: Mapping[str, int]
+    change: "Change",
+    hint: str | None,
+    held: "HeldChange | None",
+    until: datetime | None,
+    versions_24h: Mapping[str, int],
 ) -> Document:
     reason = change.reason if held is None else held.reason
     if until is not None:
@@ -257,7 +267,7 @@ def _planned(
     }
 
 
-def _keys(keys: KeyDiff) -> Document:
+def _keys(keys: "KeyDiff") -> Document:
     return {
         "added": list(keys.added),
         "changed": list(keys.changed),
@@ -266,7 +276,7 @@ def _keys(keys: KeyDiff) -> Document:
     }
 
 
-def _change_result(change: ChangeResult) -> Document:
+def _change_result(change: "ChangeResult") -> Document:
     return {
         "action": change.action,
         "remote_name": change.remote_name,
@@ -287,7 +297,7 @@ def role_setup_document(setup: "RoleSetup") -> Document:
     }
 
 
-def listed_secret_document(secret: RemoteListing) -> Document:
+def listed_secret_document(secret: "RemoteListing") -> Document:
     """Return an AWS secret as `aws list-secrets` prints it."""
     return {
         "name": secret.name,
@@ -310,7 +320,7 @@ def import_document(imported: "ImportResult") -> Document:
     }
 
 
-def held_document(held: HeldChange) -> dict[str, str]:
+def held_document(held: "HeldChange") -> dict[str, str]:
     """Return a held change as `syncs approve` prints it."""
     return {
         "action": str(held.change.action),
@@ -407,7 +417,7 @@ def status_document(summary: "StatusSummary") -> Document:
     }
 
 
-def dynamic_document(dynamic: DynamicSecret) -> Document:
+def dynamic_document(dynamic: "DynamicSecret") -> Document:
     """Return a dynamic secret as `dynamic list` and `show` print it."""
     config = dynamic.config
     return {
@@ -435,7 +445,7 @@ def dynamic_document(dynamic: DynamicSecret) -> Document:
     }
 
 
-def lease_document(lease: Lease) -> Document:
+def lease_document(lease: "Lease") -> Document:
     """Return a lease as `leases list` and `issue` print it."""
     return {
         "id": lease.id,
@@ -448,7 +458,7 @@ def lease_document(lease: Lease) -> Document:
     }
 
 
-def lease_details(lease: Lease, log: "Sequence[LeaseRecord]", *, now: datetime) -> Document:
+def lease_details(lease: "Lease", log: "Sequence[LeaseRecord]", *, now: datetime) -> Document:
     """Return a lease with its details and its log, as `leases show` prints it."""
     return lease_document(lease) | {
         "issuer": lease.issuer,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from phasesync.cli.imports import no_collection
 from phasesync.cli.streams import one_line, print_to_stderr, styled
 from phasesync.errors import InvalidInputError
 
@@ -46,7 +47,8 @@ class Invocation:
     def settings(self) -> "LoadedSettings":
         """Read the settings once, and print their warnings. SettingsError."""
         if self._loaded is None:
-            from phasesync.settings import load_settings
+            with no_collection("phasesync.settings"):
+                from phasesync.settings import load_settings
 
             self._loaded = load_settings(self.config)
             _warn(self._loaded.warnings)
@@ -80,7 +82,8 @@ def with_application(command: "Callable[Concatenate[Application, P], R]") -> Cal
 
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         loaded = invocation().settings()
-        from phasesync.bootstrap import open_application
+        with no_collection("phasesync.bootstrap"):
+            from phasesync.bootstrap import open_application
 
         _check_texts(click.get_current_context())
         with open_application(loaded.settings) as application:

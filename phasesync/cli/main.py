@@ -14,6 +14,7 @@ import click
 
 from phasesync import __version__
 from phasesync.cli.failures import hide_unraisable, obey_signals_as_init, report
+from phasesync.cli.imports import no_collection
 from phasesync.cli.invocation import Invocation
 from phasesync.cli.streams import fill_closed_streams, release_streams, use_utf8
 
@@ -40,7 +41,8 @@ class LazyGroup(click.Group):
         if cmd_name not in self._lazy:
             return super().get_command(ctx, cmd_name)
         module, _, attribute = self._lazy[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
+        with no_collection(module):
+            command: click.Command = getattr(import_module(module), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -33,7 +33,6 @@ from phasesync.cli.streams import write_values
 from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.names import check_key
 from phasesync.core.reference_syntax import malformed_references
-from phasesync.core.sync import SyncStatus
 from phasesync.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -380,6 +379,8 @@ def _wait_for_readers(
     Raises:
         IllegalTransitionError: one of them is not when the time is over, or waits for a person before.
     """
+    from phasesync.core.sync import SyncStatus
+
     edited = application.store.apps.get_environment(*environment)
     for sync in application.store.syncs.list_syncs():
         if edited.id != sync.environment_id and edited.id not in sync.reads:

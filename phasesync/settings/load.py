@@ -4,11 +4,9 @@ Reads the settings: defaults < TOML file < PHASESYNC_ environment variables < fl
 It opens no file but the settings file, and prints nothing. No message repeats a value.
 """
 
-import difflib
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +97,9 @@ def _find(config: Path | None, environ: Mapping[str, str]) -> tuple[Path | None,
 
 
 def _read(path: Path) -> dict[str, Any]:
+    # Imported here, so that a command without a settings file does not pay for it.
+    import tomllib
+
     try:
         content, status = read_regular_file(path, most_bytes=_MOST_BYTES)
         document = tomllib.loads(content.decode("utf-8"))
@@ -140,7 +141,10 @@ def _flattened(document: Mapping[str, Any], groups: Iterable[str]) -> Iterator[s
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, known, n=1)
+    # Imported here, so that a command without a mistake does not pay for it.
+    from difflib import get_close_matches
+
+    matches = get_close_matches(name, known, n=1)
     return f"; did you mean {matches[0]}?" if matches else ""
 
 

@@ -1,6 +1,5 @@
 """The encrypted store on SQLite or PostgreSQL: one class for each noun, put together in `Store`."""
 
-from phasesync.store.backup import backup
 from phasesync.store.database import Database, open_database
 from phasesync.store.instance import initialise, read_instance_id
 from phasesync.store.key_ring import read_wrapped_keys
@@ -9,7 +8,6 @@ from phasesync.store.store import Store, open_store
 __all__ = [
     "Database",
     "Store",
-    "backup",
     "initialise",
     "open_database",
     "open_store",

@@ -21,7 +21,6 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from phasesync.core.lease import ENDED
 from phasesync.core.model import App, Environment
 from phasesync.core.names import check_name
 from phasesync.errors import AlreadyExistsError, CiphertextError, IllegalTransitionError, NotFoundError
@@ -134,6 +133,9 @@ class AppStore(BaseStore):
 
         NotFoundError; IllegalTransitionError while syncs use it, or while one of its leases is live.
         """
+        # Imported here, so that lists do not pay for it.
+        from phasesync.core.lease import ENDED
+
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             environment = find_environment(connection, app, name, lock=True)

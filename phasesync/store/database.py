@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import sqlalchemy as sa
@@ -190,6 +191,12 @@ class Database:
         if self._file is None:
             raise AssertionError("only SQLite has a file")
         return self._file.connect()
+
+    def log_path(self) -> Path:
+        """Return the path of a SQLite database's write-ahead log."""
+        if self._file is None:
+            raise AssertionError("only SQLite has a log")
+        return self._file.log_path
 
     def is_current(self, connection: SqliteConnection) -> bool:
         """Return whether the files that a connection opened are still in their place."""

@@ -178,15 +178,17 @@ def initialise(database: Database, keys: KeyRing) -> str:
 def read_instance_id(database: Database) -> str:
     """Return the instance id. SchemaMismatchError if `init` was not run: the tables alone are not enough."""
     with database.read() as connection:
-        instance_id: str | None = connection.scalar(sa.select(instance.c.instance_id))
+        return _instance_id(connection)
+
+
+def read_installation(connection: sa.Connection) -> Installation:
+    """Return the identity of this installation. SchemaMismatchError as `read_instance_id`."""
+    root_keys = connection.scalars(sa.select(data_keys.c.root_key_id).distinct())
+    return Installation(instance_id=_instance_id(connection), root_key_ids=frozenset(root_keys))
+
+
+def _instance_id(connection: sa.Connection) -> str:
+    instance_id: str | None = connection.scalar(sa.select(instance.c.instance_id))
     if instance_id is None:
         raise SchemaMismatchError("this database is not initialised", hint="phasesync init")
     return instance_id
-
-
-def read_installation(database: Database) -> Installation:
-    """Return the identity of this installation. SchemaMismatchError as `read_instance_id`."""
-    instance_id = read_instance_id(database)
-    with database.read() as connection:
-        root_keys = connection.scalars(sa.select(data_keys.c.root_key_id).distinct())
-        return Installation(instance_id=instance_id, root_key_ids=frozenset(root_keys))

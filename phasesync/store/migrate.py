@@ -1,7 +1,8 @@
 """
 Brings the schema to the newest revision, and reports its revision.
 
-Alembic takes most of a second to import, so only `upgrade` and `downgrade` import it; the revision is one select.
+Alembic takes most of a second to import, so only `upgrade` and `downgrade` import it, and what fills new columns with
+it; the revision is one select.
 Any number of processes may upgrade at once: a lock lets one work, and the others find the work done.
 """
 
@@ -18,7 +19,6 @@ from phasesync.store.database import Database, open_database, retry_on_conflict
 from phasesync.store.database_url import parse_database_url
 from phasesync.store.db_errors import no_schema
 from phasesync.store.key_ring import KeyRing
-from phasesync.store.migration_0003 import SINCE, authenticate, refuse_beside_others
 from phasesync.store.sqlite import BUSY_TIMEOUT_MS, missing_database, sqlite_file_exists
 from phasesync.store.tables import data_keys
 
@@ -118,15 +118,27 @@ def status_of(database: Database) -> SchemaStatus:
         return SchemaStatus(current=_current(connection), expected=EXPECTED)
 
 
-def check(database_url: str) -> None:
-    """Raise SchemaMismatchError, with the command that helps, unless this release can work with the schema."""
+def open_migrated(database_url: str) -> Database:
+    """
+    Open a database with whose schema this release can work.
+
+    Raises:
+        SchemaMismatchError: it was never migrated, or not to this release's schema; the hint names the command.
+        SettingsError, StoreUnavailableError: it cannot be opened or is locked.
+    """
     url = parse_database_url(database_url)
     if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
         message, hint = missing_database(Path(url.database or ""))
         raise SchemaMismatchError(message, hint=hint)
-    schema = status(database_url)
-    if not schema.is_current:
-        raise _mismatch(schema.current)
+    database = open_database(database_url)
+    try:
+        schema = status_of(database)
+        if not schema.is_current:
+            raise _mismatch(schema.current)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def migrations_folder() -> Path:
@@ -145,6 +157,8 @@ def _migrate(
     in_use: bool = True,
 ) -> None:
     from alembic.config import Config
+
+    from phasesync.store.migration_0003 import authenticate, refuse_beside_others
 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
@@ -181,6 +195,8 @@ def _keys_for(
     open_keys: Callable[[Database], KeyRing] | None,
 ) -> KeyRing | None:
     """Return the key ring if there are rows that get MACs now; it is opened before anything is changed."""
+    from phasesync.store.migration_0003 import SINCE
+
     if current is None or current >= SINCE or connection.scalar(sa.select(data_keys.c.id).limit(1)) is None:
         return None
     if open_keys is None:

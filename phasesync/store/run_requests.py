@@ -8,8 +8,6 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from phasesync.core.lease import LeaseStatus
-from phasesync.core.sync import Trigger
 from phasesync.errors import (
     AccountMismatchError,
     CredentialRejectedError,
@@ -40,6 +38,9 @@ _REFUSALS: Final = tuple(
 
 def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
     """Request runs of some syncs; a sync with an open request keeps its trigger."""
+    # Imported here, since lists of apps and environments request no run.
+    from phasesync.core.sync import Trigger
+
     connection.execute(
         syncs.update()
         .where(in_id_order(syncs, which))
@@ -99,6 +100,9 @@ def retry_refused(connection: sa.Connection, credential_id: str | None = None) -
 
 def retry_leases(connection: sa.Connection, credential_id: str) -> None:
     """Retry now the leases that could not be revoked, of a credential and of those that it is the source of."""
+    # Imported here, since lists of apps and environments retry no lease.
+    from phasesync.core.lease import LeaseStatus
+
     failed = leases.c.status == LeaseStatus.REVOKE_FAILED
     connection.execute(
         leases.update()

@@ -166,8 +166,13 @@ class SqliteFile:
                 if _id_of(index) == files.index:
                     index.unlink()
 
+    @property
+    def log_path(self) -> Path:
+        """Path of the write-ahead log."""
+        return self.path.with_name(f"{self.path.name}-wal")
+
     def _side_files(self) -> tuple[Path, Path]:
-        return self.path.with_name(f"{self.path.name}-wal"), self.path.with_name(f"{self.path.name}-shm")
+        return self.log_path, self.path.with_name(f"{self.path.name}-shm")
 
     def log_bytes(self) -> int:
         """Return the size of the write-ahead log."""

@@ -13,7 +13,6 @@ from phasesync.store.apps import AppStore
 from phasesync.store.database import Database
 from phasesync.store.instance import read_installation, read_registry
 from phasesync.store.key_ring import KeyRing
-from phasesync.store.secrets import SecretStore
 
 if TYPE_CHECKING:
     from phasesync.store.claims import ClaimStore
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from phasesync.store.leases import LeaseStore
     from phasesync.store.restore_mark import RestoreMark
     from phasesync.store.runs import RunStore
+    from phasesync.store.secrets import SecretStore
     from phasesync.store.sweep_checks import SweepStore
     from phasesync.store.syncs import SyncStore
 
@@ -43,7 +43,13 @@ class Store:
         self.keys = keys
         self.instance_id = instance_id
         self.apps = AppStore(database, keys)
-        self.secrets = SecretStore(database, keys)
+
+    @cached_property
+    def secrets(self) -> "SecretStore":
+        """Secrets of environments."""
+        from phasesync.store.secrets import SecretStore
+
+        return SecretStore(self.database, self.keys)
 
     @cached_property
     def credentials(self) -> "CredentialStore":
@@ -136,8 +142,8 @@ def open_store(database: Database, keys: KeyRing) -> Store:
         CiphertextError: the row of the instance was altered.
     """
     keys.verify()
-    installation = read_installation(database)
     with database.read() as connection:
+        installation = read_installation(connection)
         read_registry(connection, keys)
     database.expect(installation)
     return Store(database, keys, instance_id=installation.instance_id)

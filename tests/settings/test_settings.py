@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasesync.errors import SettingsError
-from phasesync.settings import Settings, load_settings
+from phasesync.settings import Settings, load_settings, model
 from phasesync.settings.model import setting_names, variable_of
 from phasesync.store.database_url import parse_database_url
 
@@ -338,13 +341,37 @@ def test_the_example_says_something_of_every_setting():
 
 
 def test_every_setting_has_a_docstring():
-    assert [name for name, info in setting_names() if not info.description] == []
+    module = ast.parse(inspect.getsource(model))
+    without = [
+        f"{group.name}.{ast.unparse(setting.target)}"
+        for group in module.body
+        if isinstance(group, ast.ClassDef)
+        for setting, after in pairwise([*group.body, None])
+        if isinstance(setting, ast.AnnAssign)
+        and not ast.unparse(setting.annotation).endswith("Settings")
+        and not (isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant))
+    ]
+    assert without == []
 
 
 def test_reading_settings_imports_no_adapter():
     code = "import sys, phasesync.settings as s; s.load_settings(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"boto3", "botocore", "sqlalchemy", "alembic", "apscheduler", "rich"} & set(done.stdout.split())
+
+
+def test_a_plugin_of_another_package_sees_no_setting(tmp_path):
+    """A plugin of pydantic gets every value that is validated: the root key, and the password of the database."""
+    (tmp_path / "spy.py").write_text("def new_schema_validator(*_, **__): raise SystemExit('the plugin is asked')\n")
+    written(tmp_path / "spy-1.dist-info" / "METADATA", "Metadata-Version: 2.1\nName: spy\nVersion: 1\n")
+    written(tmp_path / "spy-1.dist-info" / "entry_points.txt", "[pydantic]\nspy = spy\n")
+    code = "import os, sys, {0}; print('spy' in sys.modules, 'PYDANTIC_DISABLE_PLUGINS' in os.environ)"
+    environ = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    for module, expected in (("pydantic_settings, pydantic.networks", ""), ("phasesync.settings", "False False\n")):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(module)], env=environ, capture_output=True, text=True, check=False
+        )
+        assert done.stdout == expected, done.stderr
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", " ", "\t\n"])

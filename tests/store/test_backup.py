@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from phasesync.errors import AlreadyExistsError, SettingsError
-from phasesync.store import backup
+from phasesync.store.backup import backup
 from tests.support.stores import open_test_store, put, values_of, write
 
 on_sqlite = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)

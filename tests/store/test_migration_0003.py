@@ -100,7 +100,7 @@ def former(migrated_database_url: str) -> tuple[str, tuple[Any, ...]]:
 
 def assert_whole(database_url: str, content: tuple[Any, ...]) -> None:
     """Everything is there, can be changed, and is authenticated."""
-    migrate.check(database_url)
+    migrate.open_migrated(database_url).close()
     store = open_test_store(database_url)
     assert everything_in(store) == content
     put(store, write("URL", "newer"))
@@ -187,7 +187,7 @@ def test_a_backup_that_was_made_beside_a_daemon_can_be_restored(
 
     restore(f"sqlite:///{tmp_path}/restored.db", copy, open_keys=opens_with(), at=NOW)
 
-    migrate.check(f"sqlite:///{tmp_path}/restored.db")
+    migrate.open_migrated(f"sqlite:///{tmp_path}/restored.db").close()
 
 
 def test_a_migration_that_is_killed_is_repeated(former: tuple[str, tuple[Any, ...]]) -> None:

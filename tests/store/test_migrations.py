@@ -71,7 +71,7 @@ def test_down_leaves_nothing_and_up_again_works(migrated_database_url):
     migrate.downgrade(migrated_database_url, "base")
     assert tables_of(migrated_database_url) == {"alembic_version"}
     migrate.upgrade(migrated_database_url)
-    migrate.check(migrated_database_url)
+    migrate.open_migrated(migrated_database_url).close()
     add_sync(store := open_test_store(migrated_database_url))
     store.close()
 
@@ -167,7 +167,7 @@ def test_a_fresh_database_is_told_apart_and_not_made(database_url, database_back
     status = migrate.status(database_url)
     assert (status.current, status.expected, status.is_current) == (None, migrate.EXPECTED, False)
     with pytest.raises(SchemaMismatchError) as caught:
-        migrate.check(database_url)
+        migrate.open_migrated(database_url).close()
     assert str(caught.value.hint).startswith("phasesync init")
     if database_backend == "sqlite":
         assert list(tmp_path.iterdir()) == []
@@ -175,7 +175,7 @@ def test_a_fresh_database_is_told_apart_and_not_made(database_url, database_back
 
 def test_a_current_schema_is_fine(migrated_database_url):
     assert migrate.status(migrated_database_url).is_current
-    migrate.check(migrated_database_url)
+    migrate.open_migrated(migrated_database_url).close()
 
 
 def test_an_older_schema_asks_to_be_migrated(migrated_database_url, monkeypatch):
@@ -183,13 +183,13 @@ def test_an_older_schema_asks_to_be_migrated(migrated_database_url, monkeypatch)
     monkeypatch.setattr(migrate, "REVISIONS", (*migrate.REVISIONS, "9000"))
     monkeypatch.setattr(migrate, "EXPECTED", "9000")
     with pytest.raises(SchemaMismatchError, match=rf"{current}.*9000") as caught:
-        migrate.check(migrated_database_url)
+        migrate.open_migrated(migrated_database_url).close()
     assert caught.value.hint == "phasesync db migrate"
 
 
 def test_a_newer_schema_asks_for_a_newer_phasesync_and_is_left_alone(migrated_database_url):
     set_version(migrated_database_url, "9999")
-    for attempt in (migrate.check, migrate.upgrade):
+    for attempt in (migrate.open_migrated, migrate.upgrade):
         with pytest.raises(SchemaMismatchError, match="9999") as caught:
             attempt(migrated_database_url)
         assert "upgrade phasesync" in str(caught.value.hint)
@@ -214,13 +214,13 @@ def test_three_processes_upgrade_one_database_at_once(database_url):
     ]
     errors = [process.communicate(timeout=60)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], errors
-    migrate.check(database_url)
+    migrate.open_migrated(database_url).close()
 
 
 def test_neither_alembic_nor_the_orm_is_imported_to_use_the_store(migrated_database_url):
     code = (
         "import sys; from tests.support.stores import *; from phasesync.store import migrate\n"
-        "migrate.check(sys.argv[1]); store = open_test_store(sys.argv[1]); add_sync(store)\n"
+        "migrate.open_migrated(sys.argv[1]).close(); store = open_test_store(sys.argv[1]); add_sync(store)\n"
         "print(sorted({'alembic', 'sqlalchemy.orm'} & set(sys.modules)))"
     )
     done = subprocess.run(
@@ -229,7 +229,7 @@ def test_neither_alembic_nor_the_orm_is_imported_to_use_the_store(migrated_datab
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
-@pytest.mark.parametrize("command", [migrate.upgrade, migrate.status, migrate.check])
+@pytest.mark.parametrize("command", [migrate.upgrade, migrate.status, migrate.open_migrated])
 def test_two_versions_at_once_are_named_and_nothing_is_migrated(command, migrated_database_url):
     database = open_database(migrated_database_url)
     with database.write() as connection:
@@ -240,7 +240,7 @@ def test_two_versions_at_once_are_named_and_nothing_is_migrated(command, migrate
 
 
 @pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("command", [migrate.upgrade, migrate.status, migrate.check])
+@pytest.mark.parametrize("command", [migrate.upgrade, migrate.status, migrate.open_migrated])
 def test_a_search_path_without_a_schema_is_named(command, database_url):
     joint = "&" if "?" in database_url else "?"
     with pytest.raises(SettingsError, match="no schema of search_path is there in"):

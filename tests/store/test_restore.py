@@ -18,8 +18,7 @@ from phasesync.errors import (
     SchemaMismatchError,
     SettingsError,
 )
-from phasesync.store import backup
-from phasesync.store.backup import restore
+from phasesync.store.backup import backup, restore
 from phasesync.store.database_url import sqlite_url
 from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, open_test_store, opens_with, put, values_of, write
 
