@@ -42,7 +42,7 @@ _FULL: dict[str, tuple[str, Measure, dict[str, Any]]] = {
         account.measure,
         {"objects": 500_000, "edits": 100, "changes": 10_000, "steady_s": 65},
     ),
-    "startup": ("The start of a command", startup.measure, {"runs": 9}),
+    "startup": ("The start of a command", startup.measure, {"runs": 15}),
 }
 """Module -> title, what measures, and how much."""
 _QUICK: dict[str, dict[str, Any]] = {
