@@ -34,7 +34,7 @@ _FULL: dict[str, tuple[str, Measure, dict[str, Any]]] = {
     "idle": (
         "Is anything due?",
         idle.measure,
-        {"syncs": [10_000, 50_000, 100_000], "asks": 300, "idle_syncs": 1_000, "seconds": 10},
+        {"syncs": [10_000, 50_000, 100_000], "asks": 300, "idle_syncs": 1_000, "seconds": 30},
     ),
     "sweep": ("Checks of 10,000 objects", sweep.measure, {"objects": 10_000, "asked": 1_000, "steady_s": 35}),
     "account": (
@@ -48,7 +48,7 @@ _FULL: dict[str, tuple[str, Measure, dict[str, Any]]] = {
 _QUICK: dict[str, dict[str, Any]] = {
     "changed": {"syncs": 100, "rounds": 2, "pushed": 12},
     "latency": {"edits": 20, "quiet_ms": 100},
-    "idle": {"syncs": [10_000], "asks": 100, "idle_syncs": 1_000, "seconds": 4},
+    "idle": {"syncs": [10_000], "asks": 100, "idle_syncs": 1_000, "seconds": 8},
     "sweep": {"objects": 2_000, "asked": 100, "steady_s": 1},
     "account": {"objects": 20_000, "edits": 20, "changes": 400, "steady_s": 5},
     "startup": {"runs": 3},
