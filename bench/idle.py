@@ -3,8 +3,8 @@ What it costs to ask whether anything is due, with many syncs of which none is; 
 
     python -m bench.idle [--syncs 10000 50000 100000] [--asks 300] [--idle-syncs 1000] [--seconds 30]
 
-The syncs are in step, and none is due for an hour. The idle daemon makes its checks, one in 30 s; it is watched at `--idle-syncs` and at the greatest
-number of `--syncs`: its share of one core, and its memory.
+The syncs are in step, and none is due for an hour. The idle daemon makes its checks, one in 30 s. It is watched at
+`--idle-syncs` and at the greatest number of `--syncs`: its share of one core, and its memory.
 """
 
 import argparse
