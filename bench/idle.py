@@ -18,6 +18,7 @@ from bench.figures import Figure
 from bench.ground import databases_option, installed, print_figures, spread
 from bench.machine import memory_mb, processes_cpu_s
 from bench.synthetic import Planter, Shape, plant_objects
+from phasesync.store.tables import chores, sweeps
 from tests.support.installation import Installation
 
 _TOGETHER = 20
@@ -102,6 +103,9 @@ def _ask(installation: Installation, asks: int) -> list[float]:
 def _idle(installation: Installation, aws: FastAws, seconds: float) -> tuple[float, float]:
     """Return what share of a core a daemon takes that has nothing to do, in percent, and its memory in MB."""
     plant_objects(installation, aws)
+    with installation.database() as connection:  # otherwise everything was checked lately, before these were there
+        connection.execute(sweeps.delete())
+        connection.execute(chores.delete())
     daemon = installation.start_daemon()
     daemon.wait_for_line("sweep finished", within_s=_START_S, full=True)
     used, began = processes_cpu_s(daemon.pid), time.monotonic()
