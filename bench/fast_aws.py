@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
@@ -179,7 +180,8 @@ class _Connection(asyncio.Protocol):
 
     def _answer(self, method: str, path: str, headers: Mapping[bytes, bytes], body: bytes) -> None:
         status, kind, answer = self._server.answer(method, path, headers, body)
-        head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nx-amzn-RequestId: bench\r\n"
+        date = formatdate(usegmt=True)
+        head = f"HTTP/1.1 {status} X\r\nDate: {date}\r\nContent-Type: {kind}\r\nx-amzn-RequestId: bench\r\n"
         if not self._transport.is_closing():
             self._transport.write(f"{head}Content-Length: {len(answer)}\r\n\r\n".encode() + answer)
 

@@ -8,6 +8,7 @@ from phasesync.cli.documents import app_document
 from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
+from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import Name
 from phasesync.errors import InvalidInputError
 
@@ -23,18 +24,22 @@ def apps() -> None:
 
 
 @apps.command("list")
+@paging_options("apps")
 @output_option
 @with_application
-def list_(application: "Application", out: Output) -> None:
+def list_(application: "Application", paging: Paging, out: Output) -> None:
     """
-    List all apps.
+    List apps.
 
     \b
     Example:
       phasesync apps list -o json
     """
-    out.items(
-        map(app_document, application.store.apps.list_apps()),
+    show_list(
+        out,
+        paging,
+        lambda after, limit: application.store.apps.page_apps(after=after, limit=limit),
+        app_document,
         ["name", "description", "created_at"],
         empty="there are no apps yet: phasesync apps add NAME",
     )

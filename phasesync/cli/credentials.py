@@ -9,6 +9,7 @@ import click
 from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_terminal, read_stdin
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
+from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import REGION, Name
 from phasesync.cli.secret_prompt import ask_secret
 from phasesync.core.credential import (
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from phasesync.bootstrap import Application
+    from phasesync.core.credential import Credential
     from phasesync.engine.iam_policies import RoleSetup
 
 CREDENTIAL = Name("credential")
 name_argument = click.argument("name", type=CREDENTIAL)
+_USERS_IN_TABLE = 10
 
 
 @click.group()
@@ -36,11 +39,12 @@ def credentials() -> None:
 
 
 @credentials.command("list")
+@paging_options("credentials")
 @output_option
 @with_application
-def list_(application: "Application", out: Output) -> None:
+def list_(application: "Application", paging: Paging, out: Output) -> None:
     """
-    List all credentials.
+    List credentials, each with the first names of what uses it and their number.
 
     \b
     Example:
@@ -49,8 +53,20 @@ def list_(application: "Application", out: Output) -> None:
     from phasesync.cli.documents import credential_document
 
     columns = ["name", "type", "region", "account", "role_arn", "access_key_id", "status", "used_by"]
-    documents = map(credential_document, application.store.credentials.list_all())
-    out.items(documents, columns, empty="there are no credentials yet: phasesync credentials add --help")
+    show_list(
+        out,
+        paging,
+        lambda after, limit: application.store.credentials.page(after=after, limit=limit),
+        lambda listed: credential_document(listed) | ({} if out.as_json else {"used_by": _users(listed)}),
+        columns,
+        empty="there are no credentials yet: phasesync credentials add --help",
+    )
+
+
+def _users(credential: "Credential") -> str:
+    """Return what uses a credential, for a table."""
+    more = credential.used_by_count - _USERS_IN_TABLE
+    return ", ".join(credential.used_by[:_USERS_IN_TABLE]) + (f" and {more:,} more" if more > 0 else "")
 
 
 @credentials.command()
@@ -181,10 +197,13 @@ NOT_TRIED = "rights on secrets, KMS keys and IAM users"
 
 def _tested(application: "Application", name: str, tried: "Sequence[str]") -> str:
     """Return what a test has shown and what it has not, with the command that shows the rest."""
-    using = [sync.name for sync in application.store.syncs.list_syncs() if sync.credential.lower() == name.lower()]
+    from phasesync.core.sync import SyncFilter
+
+    using = application.store.syncs.page_syncs(SyncFilter(credential=name), limit=1).items
     rest = "phasesync aws policy --starter sync prints the rights that a sync needs"
     if using:
-        rest = f"phasesync syncs plan {using[0]} reads with it, phasesync aws policy {using[0]} prints what it needs"
+        first = using[0].name
+        rest = f"phasesync syncs plan {first} reads with it, phasesync aws policy {first} prints what it needs"
     return f"AWS accepts the credential {name} (tried: {', '.join(tried)}). Not tried: {NOT_TRIED}: {rest}"
 
 

@@ -228,6 +228,7 @@ def credential_document(credential: "Credential") -> Document:
         "created_at": credential.created_at,
         "verified_at": credential.verified_at,
         "used_by": list(credential.used_by),
+        "used_by_count": credential.used_by_count,
     }
 
 
@@ -399,6 +400,7 @@ def status_document(summary: "StatusSummary") -> Document:
         "needs_attention": [
             {"sync": sync.name, "status": str(sync.status), "reason": sync.reason} for sync in summary.needs_attention
         ],
+        "needs_attention_more": summary.needs_attention_more,
         "leases": summary.leases,
         "leases_not_revoked": [
             {

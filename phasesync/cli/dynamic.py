@@ -11,6 +11,7 @@ import click
 from phasesync.cli.input import confirm, confirmation_options, text_of
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
+from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import (
     COUNT,
     DURATION,
@@ -27,6 +28,8 @@ from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+    from phasesync.core.dynamic import DynamicSecret
+    from phasesync.core.pages import Page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +206,12 @@ def dynamic() -> None:
 
 
 @dynamic.command("list")
+@paging_options("dynamic secrets")
 @output_option
 @with_application
-def list_(application: "Application", out: Output) -> None:
+def list_(application: "Application", paging: Paging, out: Output) -> None:
     """
-    List all dynamic secrets.
+    List dynamic secrets.
 
     \b
     Example:
@@ -216,12 +220,19 @@ def list_(application: "Application", out: Output) -> None:
     from phasesync.cli.documents import dynamic_document
 
     columns = ["name", "env", "path", "issuer", "credential", "default_ttl_s", "max_ttl_s", "live_leases"]
-    dynamics = application.store.dynamics.list_all()
-    for secret in dynamics:
-        if secret.error is not None:
-            out.warn(secret.error)
-    out.items(
-        map(dynamic_document, dynamics),
+
+    def fetch(after: str | None, limit: int) -> "Page[DynamicSecret]":
+        page = application.store.dynamics.page(after=after, limit=limit)
+        for secret in page.items:
+            if secret.error is not None:
+                out.warn(secret.error)
+        return page
+
+    show_list(
+        out,
+        paging,
+        fetch,
+        dynamic_document,
         columns,
         empty="there are no dynamic secrets yet: phasesync dynamic add --help",
     )

@@ -8,6 +8,7 @@ from phasesync.cli.documents import environment_document
 from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
+from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import Name, environment_argument
 
 if TYPE_CHECKING:
@@ -21,9 +22,10 @@ def envs() -> None:
 
 @envs.command("list")
 @click.option("--app", type=Name("app"), metavar="NAME", help="Those of this app only. Default: of all apps.")
+@paging_options("environments")
 @output_option
 @with_application
-def list_(application: "Application", app: str | None, out: Output) -> None:
+def list_(application: "Application", app: str | None, paging: Paging, out: Output) -> None:
     """
     List environments.
 
@@ -31,8 +33,11 @@ def list_(application: "Application", app: str | None, out: Output) -> None:
     Example:
       phasesync envs list --app shop
     """
-    out.items(
-        map(environment_document, application.store.apps.list_environments(app)),
+    show_list(
+        out,
+        paging,
+        lambda after, limit: application.store.apps.page_environments(app, after=after, limit=limit),
+        environment_document,
         ["env", "revision", "keys", "created_at"],
         empty="there are no environments yet: phasesync envs add APP/ENV",
     )

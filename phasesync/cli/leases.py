@@ -11,6 +11,7 @@ from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.lease_revocation import revoke_unshown
 from phasesync.cli.output import Output, output_option
+from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import DURATION, Name, Word
 from phasesync.cli.streams import write_data, write_values
 from phasesync.core.times import instant_text
@@ -167,9 +168,10 @@ def _credential_process(issued: "IssuedLease") -> dict[str, object]:
 @leases.command("list")
 @click.option("--dynamic", type=DYNAMIC, help="Leases of this dynamic secret only. Default: of all.")
 @click.option("--all", "every", is_flag=True, help="Leases that have ended as well.")
+@paging_options("leases")
 @output_option
 @with_application
-def list_(application: "Application", dynamic: str | None, every: bool, out: Output) -> None:
+def list_(application: "Application", dynamic: str | None, every: bool, paging: Paging, out: Output) -> None:
     """
     List live leases, the newest first.
 
@@ -180,8 +182,15 @@ def list_(application: "Application", dynamic: str | None, every: bool, out: Out
     from phasesync.cli.documents import lease_document
 
     columns = ["id", "dynamic", "status", "issued_at", "expires_at", "max_expires_at", "principal"]
-    listed = application.context.leases.list_leases(dynamic=dynamic, ended=every)
-    out.items(map(lease_document, listed), columns, empty="there are no such leases")
+    leases = application.context.leases
+    show_list(
+        out,
+        paging,
+        lambda after, limit: leases.page_leases(dynamic=dynamic, ended=every, after=after, limit=limit),
+        lease_document,
+        columns,
+        empty="there are no such leases",
+    )
 
 
 @leases.command()

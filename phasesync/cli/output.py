@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from phasesync.cli.streams import json_text, one_line, print_to_stderr, styled, write_data
+from phasesync.core.pages import Page
 from phasesync.core.times import duration_text, instant_text
 
 if TYPE_CHECKING:
@@ -41,14 +42,25 @@ class Output:
             columns: names of the columns of a table.
             empty: what to print on stderr instead of an empty table.
         """
-        rows = list(items)
+        self.pages([Page(items=tuple(items), next=None)], columns, empty=empty)
+
+    def pages(self, pages: Iterable[Page[Item]], columns: Sequence[str], *, empty: str) -> str | None:
+        """
+        Print a list as `items` does, each page as it comes; return the cursor of what follows, None if nothing does.
+
+        JSON is one document nevertheless. The columns of a table may become wider from one page to the next.
+        """
         if self.as_json:
-            self.document({"items": rows, "next": None})
-        elif not rows:
+            return _json_list(pages)
+        following, widths = None, [0] * len(columns)
+        for page in pages:
+            shown = [[_shown(name, row.get(name))[1] for name in columns] for row in page.items]
+            if shown:
+                _table(shown, [_titled(name) for name in columns], widths)
+            following = page.next
+        if not any(widths):
             self.say(empty)
-        else:
-            shown = [dict(_shown(name, row.get(name)) for name in columns) for row in rows]
-            _table([list(row.values()) for row in shown], [_titled(name) for name in columns])
+        return following
 
     def item(self, item: Item) -> None:
         """Print one item: as a JSON object, or as names and values."""
@@ -152,16 +164,34 @@ def _cell(value: object) -> str:
     return one_line(str(value))
 
 
-def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
+def _json_list(pages: Iterable[Page[Item]]) -> str | None:
+    """Print `{"items": [...], "next": ...}` page by page, as `json.dumps` would indent the whole; return `next`."""
+    write_data('{\n  "items": [')
+    following, separator, end = None, "\n    ", ""
+    for page in pages:
+        texts = []
+        for item in page.items:
+            text = json_text(json.dumps(item, ensure_ascii=False, indent=2, default=plain))
+            texts.append(separator + text.replace("\n", "\n    "))
+            separator, end = ",\n    ", "\n  "
+        write_data("".join(texts))
+        following = page.next
+    write_data(f'{end}],\n  "next": {json.dumps(following)}\n}}\n')
+    return following
+
+
+def _table(rows: Sequence[Sequence[str]], columns: Sequence[str], widths: list[int]) -> None:
+    """Print rows of a table, with the titles if they are the first; `widths` grow with what is printed."""
     titles = [column.replace("_", " ").upper() for column in columns]
-    widths = [max(len(row[n]) for row in [titles, *rows]) for n in range(len(titles))]
-    head, *body = (
+    head = [] if any(widths) else [titles]
+    widths[:] = [max(widths[n], *(len(row[n]) for row in [titles, *rows])) for n in range(len(titles))]
+    lines = [
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [titles, *rows]
-    )
-    click.echo(styled(head, bold=True))
-    for line in body:
-        click.echo(line)
+        for row in [*head, *rows]
+    ]
+    if head:
+        click.echo(styled(lines.pop(0), bold=True))
+    click.echo("\n".join(lines))
 
 
 def show_identity(application: "Application", credential: "Credential", out: Output) -> None:

@@ -9,8 +9,10 @@ import click
 
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
+from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import MOMENT, Name, comma_list
 from phasesync.cli.streams import one_line
+from phasesync.core.pages import PAGE_SIZE
 from phasesync.core.remote import Action
 from phasesync.core.run import Outcome, Run
 from phasesync.errors import InvalidInputError
@@ -43,7 +45,7 @@ def runs() -> None:
     metavar="INSTANT|DURATION",
     help="Only runs that ended since: an RFC 3339 instant, or a time ago such as 1h. Default: all.",
 )
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most this many runs.")
+@paging_options("runs", limit=50)
 @click.option("--follow", is_flag=True, help="Go on printing runs as they end; Ctrl-C ends it.")
 @output_option
 @with_application
@@ -52,7 +54,7 @@ def list_(
     sync: str | None,
     outcomes: tuple[str, ...],
     since: datetime | timedelta | None,
-    limit: int,
+    paging: Paging,
     follow: bool,
     out: Output,
 ) -> None:
@@ -66,15 +68,28 @@ def list_(
     """
     wanted = _outcomes(outcomes)
     after = application.context.clock.now() - since if isinstance(since, timedelta) else since
-    # First the newest run of any outcome, so that no run that ends meanwhile is missed.
-    newest = application.store.runs.list_runs(sync=sync, limit=1)
-    listed = application.store.runs.list_runs(sync=sync, outcomes=wanted, since=after, limit=limit)
     if not follow:
         from phasesync.cli.documents import run_document
 
-        documents = map(run_document, listed)
-        out.items(documents if out.as_json else map(_row, documents), COLUMNS, empty="there are no runs yet")
+        show_list(
+            out,
+            paging,
+            lambda cursor, limit: application.store.runs.page_runs(
+                sync=sync, outcomes=wanted, since=after, after=cursor, limit=limit
+            ),
+            lambda run: run_document(run) if out.as_json else _row(run_document(run)),
+            COLUMNS,
+            empty="there are no runs yet" if (sync, wanted, since) == (None, [], None) else "there are no such runs",
+        )
         return
+    if paging.after is not None or paging.limit is None or paging.limit > PAGE_SIZE:
+        raise InvalidInputError(
+            "--follow begins with the newest runs",
+            hint=f"leave --after out, and give --limit of up to {PAGE_SIZE}",
+        )
+    # First the newest run of any outcome, so that no run that ends meanwhile is missed.
+    newest = application.store.runs.list_runs(sync=sync, limit=1)
+    listed = application.store.runs.list_runs(sync=sync, outcomes=wanted, since=after, limit=paging.limit)
     last = newest[0].id if newest else None
     shown = [run for run in reversed(listed) if last is not None and run.id <= last]
     _follow(application, out, shown, last, sync=sync, outcomes=wanted)

@@ -18,6 +18,7 @@ from phasesync.cli.documents import secret_document, value_document
 from phasesync.cli.input import no_input_option, read_value, to_value
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
+from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import (
     DURATION,
     PATH,
@@ -124,9 +125,12 @@ for command in (history, rollback, import_, export):
 @secrets.command("list")
 @environment_argument
 @click.option("--path", type=PATH, help="This folder only, exactly. Default: all folders.")
+@paging_options("secrets")
 @output_option
 @with_application
-def list_(application: "Application", environment: tuple[str, str], path: str | None, out: Output) -> None:
+def list_(
+    application: "Application", environment: tuple[str, str], path: str | None, paging: Paging, out: Output
+) -> None:
     """
     List keys, their versions, who set them and when. Values stay hidden.
 
@@ -134,9 +138,11 @@ def list_(application: "Application", environment: tuple[str, str], path: str | 
     Example:
       phasesync secrets list shop/production --path /db
     """
-    listed = application.store.secrets.list_secrets(*environment, path=path)
-    out.items(
-        map(secret_document, listed),
+    show_list(
+        out,
+        paging,
+        lambda after, limit: application.store.secrets.page_secrets(*environment, path=path, after=after, limit=limit),
+        secret_document,
         ["path", "key", "type", "version", "changed_at", "changed_by", "comment"],
         empty=f"there are no secrets: phasesync secrets set {'/'.join(environment)} KEY",
     )
@@ -379,12 +385,10 @@ def _wait_for_readers(
     Raises:
         IllegalTransitionError: one of them is not when the time is over, or waits for a person before.
     """
-    from phasesync.core.sync import SyncStatus
+    from phasesync.core.sync import SyncFilter, SyncStatus
 
     edited = application.store.apps.get_environment(*environment)
-    for sync in application.store.syncs.list_syncs():
-        if edited.id != sync.environment_id and edited.id not in sync.reads:
-            continue
+    for sync in application.store.syncs.list_syncs(SyncFilter(environment_id=edited.id)):
         if sync.paused is not None:
             out.say(f"the sync {sync.name} is paused: not waited for")
             continue

@@ -159,11 +159,14 @@ def _probe(out: Output) -> None:
 @with_application
 def _show(application: "Application", out: Output) -> None:
     from phasesync.cli.documents import status_document
-    from phasesync.engine.status_summary import summarise_status
+    from phasesync.core.sync import SyncFilter
+    from phasesync.engine.status_summary import ATTENTION_SHOWN, NEEDS_ATTENTION, summarise_status
 
+    needing = SyncFilter(statuses=NEEDS_ATTENTION)
     summary = summarise_status(
-        syncs=application.store.syncs.list_syncs(),
-        credentials={credential.id: credential.status for credential in application.store.credentials.list_all()},
+        syncs=application.store.syncs.count_by_status(),
+        attention=application.store.syncs.page_syncs(needing, limit=ATTENTION_SHOWN).items,
+        credentials=application.store.credentials.statuses(),
         leases=application.context.leases.list_leases(),
         daemons=application.store.daemons.alive(),
         is_revocable=lambda lease: application.context.issuers.traits(lease.issuer).revocable,
@@ -179,6 +182,9 @@ def _show(application: "Application", out: Output) -> None:
     if summary.needs_attention:
         click.echo()
         out.items(document["needs_attention"], ["sync", "status", "reason"])
+        if summary.needs_attention_more:
+            statuses = ",".join(sorted(map(str, NEEDS_ATTENTION)))
+            out.say(f"and {summary.needs_attention_more:,} more: phasesync syncs list --status {statuses}")
         _show_hints(summary.needs_attention, out)
     if summary.overdue:
         click.echo()

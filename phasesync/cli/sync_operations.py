@@ -9,6 +9,7 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, MOMENT, Name
 from phasesync.cli.sync_options import name_argument
+from phasesync.core.pages import PAGE_SIZE, Page, each_page
 from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus
 from phasesync.core.times import instant_text
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 timeout_option = click.option(
     "--timeout", type=DURATION, default="2m", show_default=True, help="How long to wait, such as 30s or 5m."
 )
+_NAMES_SHOWN = 10
 one_or_all = click.argument("name", type=Name("sync"), required=False)
 all_option = click.option("--all", "every", is_flag=True, help="All syncs, in place of one name.")
 
@@ -176,17 +178,30 @@ def _approved(name: str, digest: str, changes: list[dict[str, str]]) -> str:
 def _names(application: "Application", name: str | None, every: bool) -> list[str]:
     if every == (name is not None):
         raise InvalidInputError("name one sync, or give --all")
-    return [name] if name is not None else [sync.name for sync in application.store.syncs.list_syncs()]
+    if name is not None:
+        return [name]
+    pages = each_page(lambda after, limit: application.store.syncs.page_syncs(after=after, limit=limit))
+    return [sync.name for page in pages for sync in page.items]
 
 
 def _report(application: "Application", done: str, names: list[str], every: bool, out: Output, more: str = "") -> None:
-    documents = [sync_document_of(application, sync) for sync in names]
     if not every:
-        out.done(f"{done} {names[0]}{more}", documents[0])
+        out.done(f"{done} {names[0]}{more}", sync_document_of(application, names[0]))
     elif out.as_json:
-        out.items(documents, [])
+        out.pages(
+            (
+                Page(items=tuple(sync_document_of(application, sync) for sync in names[n : n + PAGE_SIZE]), next=None)
+                for n in range(0, len(names), PAGE_SIZE)
+            ),
+            [],
+            empty="",
+        )
+    elif names:
+        shown = ", ".join(names[:_NAMES_SHOWN])
+        others = f" and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
+        out.say(f"{done} {len(names)} syncs: {shown}{others}{more}")
     else:
-        out.say(f"{done} {len(names)} syncs: {', '.join(names)}{more}" if names else "there are no syncs yet")
+        out.say("there are no syncs yet")
 
 
 @click.command(short_help="Explain how a sync stands, and what a run would decide.")

@@ -217,7 +217,9 @@ _OPTIONS = (
     click.option(
         "--recovery-days", type=click.IntRange(7, 30), help="Recovery window of deletions, in days. New syncs: 30."
     ),
-    click.option("--interval", type=DURATION, help="Time between drift checks. New syncs: 5m."),
+    click.option(
+        "--interval", type=DURATION, help="Time between drift checks where sweeps do not make them. New syncs: 5m."
+    ),
     click.option(
         "--shrink-limit-percent",
         type=_PERCENT,

@@ -134,7 +134,7 @@ def remove(application: "Application", name: str, remote: str, yes: bool, no_inp
     """
     from phasesync.engine.removal import remove_sync
 
-    if all(sync.name.lower() != name.lower() for sync in application.store.syncs.list_syncs()):
+    if not application.store.syncs.has_sync(name):
         application.store.syncs.get_sync(name)  # The error names those that exist.
     if remote == "delete":
         _remove_with_secrets(application, name, yes=yes, no_input=no_input, out=out)

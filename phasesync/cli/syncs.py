@@ -1,16 +1,17 @@
 """`phasesync syncs`: which environment goes where, and how it stands."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import ENVIRONMENT, PATH, REGION, path_option
+from phasesync.cli.paging import Paging, paging_options, show_list
+from phasesync.cli.params import ENVIRONMENT, PATH, REGION, Name, comma_list, path_option
 from phasesync.cli.sync_operations import approve, pause, resume, sync_document_of, trigger, verify, wait_, why
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
 from phasesync.cli.sync_ownership import adopt, import_line, release, remove
-from phasesync.core.sync import Adopt, SyncConfig
+from phasesync.core.sync import ALL_SYNCS, Adopt, SyncConfig, SyncFilter, SyncStatus
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -26,36 +27,68 @@ def syncs() -> None:
 
 
 @syncs.command("list")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    callback=comma_list,
+    metavar="STATUS,...",
+    help=f"Only these statuses: {', '.join(SyncStatus)}. Repeat it, or separate several with commas. Default: all.",
+)
+@click.option("--app", type=Name("app"), help="Those of this app's environments only. Default: of all apps.")
+@click.option("--credential", type=CREDENTIAL, help="Those that use this credential only. Default: any.")
+@paging_options("syncs")
 @output_option
 @with_application
-def list_(application: "Application", out: Output) -> None:
+def list_(
+    application: "Application",
+    statuses: tuple[str, ...],
+    app: str | None,
+    credential: str | None,
+    paging: Paging,
+    out: Output,
+) -> None:
     """
-    List all syncs and how they stand.
+    List syncs and how they stand.
 
     \b
-    Example:
+    Examples:
       phasesync syncs list -o json
+      phasesync syncs list --status failing,halted
     """
     from phasesync.cli.documents import sync_document
 
-    statuses = {listed.id: listed.status for listed in application.store.credentials.list_all()}
-    documents = [sync_document(sync, statuses[sync.credential_id]) for sync in application.store.syncs.list_syncs()]
+    which = SyncFilter(statuses=frozenset(_statuses(statuses)), app=app, credential=credential)
+    of_credentials = application.store.credentials.statuses()
+    there_are = "there are no syncs yet: phasesync syncs add --help"
+    if which != ALL_SYNCS:
+        there_are = "there are no such syncs"
+    show_list(
+        out,
+        paging,
+        lambda after, limit: application.store.syncs.page_syncs(which, after=after, limit=limit),
+        lambda sync: _listed(sync_document(sync, of_credentials[sync.credential_id]), out),
+        ["name", "env", "path", "secret", "region", "status", "revision"],
+        empty=there_are,
+    )
+
+
+def _statuses(words: tuple[str, ...]) -> list[SyncStatus]:
+    if unknown := [word for word in words if word not in set(SyncStatus)]:
+        raise InvalidInputError(f"{unknown[0]!r} is not a status", hint=f"statuses: {', '.join(SyncStatus)}")
+    return [SyncStatus(word) for word in words]
+
+
+def _listed(document: dict[str, Any], out: Output) -> dict[str, Any]:
+    """Return a sync as a list shows it."""
     if out.as_json:
-        out.items(documents, [])
-        return
-    rows = [
-        {
-            "name": document["name"],
-            "env": document["env"],
-            "path": document["path"],
-            "secret": document["destination"]["remote_name"] or document["destination"]["name_template"],
-            "region": document["destination"]["region"],
-            "status": document["status"],
-            "revision": f"{document['revisions']['applied'] or '-'}/{document['revisions']['source']}",
-        }
-        for document in documents
-    ]
-    out.items(rows, list(rows[0]) if rows else [], empty="there are no syncs yet: phasesync syncs add --help")
+        return document
+    destination, revisions = document["destination"], document["revisions"]
+    return document | {
+        "secret": destination["remote_name"] or destination["name_template"],
+        "region": destination["region"],
+        "revision": f"{revisions['applied'] or '-'}/{revisions['source']}",
+    }
 
 
 @syncs.command()

@@ -32,7 +32,7 @@ class Chore(StrEnum):
     REAP = "reap"
     """Frees syncs after their holder died."""
     SWEEP = "sweep"
-    """Checks many remote objects by lists."""
+    """Checks remote objects by lists, every `daemon.sweep_interval_s`."""
     LEASES = "leases"
     """Revokes leases that are due."""
     REAP_USERS = "reap-users"
@@ -59,8 +59,6 @@ CHECK_SCHEMA_EVERY: Final = timedelta(seconds=2)
 """While the daemon waits for the database, and while it works."""
 REAP_EVERY: Final = timedelta(seconds=1)
 """A sync waits at most so long after its claim expired."""
-SWEEP_EVERY: Final = timedelta(seconds=10)
-"""How often to ask what is due soon. One query; most rounds sweep nothing."""
 EXPIRE_LEASES_EVERY: Final = timedelta(seconds=1)
 """A lease is over at most so long, and a few calls, after its end."""
 HOURLY: Final = timedelta(hours=1)

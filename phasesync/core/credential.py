@@ -34,6 +34,10 @@ class CredentialStatus(StrEnum):
     REJECTED = "rejected"
 
 
+USERS_SHOWN: Final = 100
+"""Names of users that a credential is read with: a whole account may use one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Credential:
     """
@@ -44,7 +48,8 @@ class Credential:
         account: the pinned 12-digit AWS account, None until it is pinned.
         source_id: id of the credential that assumes the role; None if the default chain does.
         external_id: None for a role without one, and for other types.
-        used_by: names of the syncs and dynamic secrets that use it.
+        used_by: names of the first syncs and dynamic secrets that use it, up to `USERS_SHOWN`.
+        used_by_count: how many syncs and dynamic secrets use it.
     """
 
     id: str
@@ -63,6 +68,7 @@ class Credential:
     created_at: datetime
     verified_at: datetime | None
     used_by: tuple[str, ...] = ()
+    used_by_count: int = 0
 
 
 _EXTERNAL_ID: Final = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)

@@ -108,14 +108,16 @@ class SweepFinished:
     The objects of an account and Region were checked by listing them.
 
     Attributes:
+        full: all objects were listed; else those that changed lately.
         objects: how many were compared, or skipped because we had just changed them.
         suspects: how many a run has to check.
-        syncs: how many syncs the suspects belong to.
+        syncs: how many syncs were checked or had their next check deferred.
         calls: how many lists it took.
     """
 
     account: str
     region: str
+    full: bool
     objects: int
     suspects: int
     syncs: int
@@ -131,6 +133,36 @@ class SweepDenied:
     region: str
     credential: str
     hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IncrementalSweepUnavailable:
+    """
+    An endpoint does not list what changed newest first, so that only lists of everything find drift.
+
+    Attributes:
+        reason: refused, unordered (it answers in another order) or undated (entries have no LastChangedDate).
+    """
+
+    account: str
+    region: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftMissedByIncrementalSweep:
+    """
+    A list of everything found suspects that the lists of changes before it did not show.
+
+    Attributes:
+        listed: objects that differ, but whose LastChangedDate is older than what the incremental sweeps have read.
+        unlisted: objects that are not listed: they lost our tag or are gone, which no list of changes shows.
+    """
+
+    account: str
+    region: str
+    listed: int
+    unlisted: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +245,8 @@ Event = (
     | RunsPruned
     | SweepFinished
     | SweepDenied
+    | IncrementalSweepUnavailable
+    | DriftMissedByIncrementalSweep
     | LeaseRevoked
     | LeaseEndMoved
     | LeaseUnreadable

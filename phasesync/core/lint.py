@@ -439,6 +439,20 @@ def variable_name(text: str) -> str:
     return _NOT_ALLOWED.sub("_", text).upper()
 
 
+def may_meet(ours: str, theirs: str) -> bool:
+    """
+    Return whether remote names of two syncs may be the same, or become the same variable or file for a reader.
+
+    Every variable and file of a secret begins with its name, so that most other syncs are ruled out without their keys.
+
+    Args:
+        ours: how all names of one sync begin; the name itself, if it has only one.
+        theirs: the same of the other sync.
+    """
+    first, second = variable_name(ours), variable_name(theirs)
+    return first.startswith(second) or second.startswith(first)
+
+
 def variables_of(name: str, content: Mapping[str, SecretValue] | SecretValue) -> list[tuple[str, str]] | None:
     """
     Return (variable, owner) of a secret with parse-json-secrets; a variable that it makes twice is in two pairs.

@@ -335,6 +335,19 @@ class RemoteListing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChangesPage:
+    """
+    One page of a list of remote objects, the last changed first; it may be empty.
+
+    Attributes:
+        answered_at: when the service answered, by its own clock; None if it does not say.
+    """
+
+    entries: tuple[Observed, ...]
+    answered_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CallerIdentity:
     """The identity that AWS reports for a credential."""
 

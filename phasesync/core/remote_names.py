@@ -72,6 +72,13 @@ def key_of_name(template: str, name: str, *, app: str, environment: str, path: s
     return match[1] if match else None
 
 
+def beginning_of_names(names: str, *, app: str, environment: str, path: str) -> str:
+    """Return how all remote names of a sync begin. `names`: its remote name, or its template."""
+    if "{key}" not in names:
+        return names
+    return render_name(names, app=app, environment=environment, path=path, key=_MARK).partition(_MARK)[0]
+
+
 _MARK: Final = "\0"
 """Takes the place of the key while a template is inverted; no key contains it."""
 

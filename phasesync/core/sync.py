@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 
 class Layout(StrEnum):
@@ -124,6 +125,27 @@ class SyncStatus(StrEnum):
     PAUSED = "paused"
     INCOMPLETE = "incomplete"
     """Its credential has no role yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncFilter:
+    """
+    Which syncs to list. What is None or empty restricts nothing.
+
+    Attributes:
+        statuses: those with one of these statuses.
+        app: name of an app: those of its environments.
+        credential: name of a credential: those that use it.
+        environment_id: those that read this environment, as their own or by a reference.
+    """
+
+    statuses: frozenset[SyncStatus] = frozenset()
+    app: str | None = None
+    credential: str | None = None
+    environment_id: str | None = None
+
+
+ALL_SYNCS: Final = SyncFilter()
 
 
 class Trigger(StrEnum):

@@ -11,7 +11,7 @@ from phasesync.core.credential import CredentialStatus
 from phasesync.core.run import Run
 from phasesync.core.sync import Sync, SyncStatus
 
-_OVERTAKEN = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
+OVERTAKEN = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
 """An edit, a change of the sync or a requested run makes these pending until a run has dealt with it."""
 
 NEEDS_A_PERSON = frozenset({SyncStatus.HELD, SyncStatus.HALTED, SyncStatus.PAUSED, SyncStatus.INCOMPLETE})
@@ -29,7 +29,7 @@ def status_of(sync: Sync, credential: CredentialStatus) -> SyncStatus:
         return SyncStatus.INCOMPLETE
     if sync.running:
         return SyncStatus.RUNNING
-    if (sync.pending or sync.requested is not None) and sync.settled_status in _OVERTAKEN:
+    if (sync.pending or sync.requested is not None) and sync.settled_status in OVERTAKEN:
         return SyncStatus.PENDING
     return sync.settled_status
 

@@ -93,7 +93,12 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         reconciler=reconciler,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
         share_among=clients.rate_limiter.share_among,
-        sweeper=Sweeper(context),
+        sweeper=Sweeper(
+            context,
+            every=lambda: timedelta(seconds=current().daemon.sweep_interval_s),
+            full_every=lambda: timedelta(seconds=current().daemon.full_sweep_interval_s),
+        ),
+        wake=watch.wake,
         lease_work=LeaseWork(expiry=expiry, dispatcher=lease_dispatcher),
     )
     # Beside the start: the first edit after it should not wait for the SDK to load.

@@ -6,11 +6,19 @@ from typing import Any, Final
 from phasesync.settings.model import Settings, setting_names
 
 LIVE_SETTINGS: Final = frozenset(
-    {"log.level", "daemon.poll_interval_ms", "daemon.drain_s", "daemon.coalesce_ms", "retention.runs_days"}
+    {
+        "log.level",
+        "daemon.poll_interval_ms",
+        "daemon.sweep_interval_s",
+        "daemon.full_sweep_interval_s",
+        "daemon.drain_s",
+        "daemon.coalesce_ms",
+        "retention.runs_days",
+    }
 )
 """
-The settings that take effect without a restart: the service sets the log level and the rhythm of polls anew, and the
-others are read whenever they are needed.
+The settings that take effect without a restart: the service sets the log level and the rhythms of polls and sweeps
+anew, and the others are read whenever they are needed.
 """
 
 

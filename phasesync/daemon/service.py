@@ -20,7 +20,6 @@ from phasesync.core.chores import (
     EXPIRE_LEASES_EVERY,
     HOURLY,
     REAP_EVERY,
-    SWEEP_EVERY,
     TAKE_OVER_EVERY,
     Chore,
     DaemonRole,
@@ -220,7 +219,7 @@ class Service:
         chores.add(Chore.POLL, with_schema(scheduler.poll), every=self._poll_every())
         chores.add(Chore.SCHEMA, self._schema_watch.check, every=CHECK_SCHEMA_EVERY, first_in=CHECK_SCHEMA_EVERY)
         chores.add(Chore.REAP, with_schema(scheduler.free_expired_claims), every=REAP_EVERY)
-        chores.add(Chore.SWEEP, with_schema(scheduler.sweep), every=SWEEP_EVERY, first_in=second)
+        chores.add(Chore.SWEEP, with_schema(scheduler.sweep), every=self._sweep_every(), first_in=second)
         chores.add(Chore.LEASES, with_schema(scheduler.expire_leases), every=EXPIRE_LEASES_EVERY)
         chores.add(Chore.REAP_USERS, with_schema(scheduler.remove_orphan_users), every=HOURLY, first_in=2 * minute)
         chores.add(Chore.HOUSEKEEPING, with_schema(scheduler.prune), every=HOURLY, first_in=minute)
@@ -331,6 +330,8 @@ class Service:
             set_level(self.settings.log.level)
             if chores is not None and "daemon.poll_interval_ms" in result.applied:
                 chores.set_every(Chore.POLL, self._poll_every())
+            if chores is not None and "daemon.sweep_interval_s" in result.applied:
+                chores.set_every(Chore.SWEEP, self._sweep_every())
             self._warn(loaded.warnings)
             self._log.info("settings reloaded", applied=list(result.applied), needs_restart=list(result.needs_restart))
         if self._ready_sent:
@@ -342,3 +343,6 @@ class Service:
 
     def _poll_every(self) -> timedelta:
         return timedelta(milliseconds=self.settings.daemon.poll_interval_ms)
+
+    def _sweep_every(self) -> timedelta:
+        return timedelta(seconds=self.settings.daemon.sweep_interval_s)

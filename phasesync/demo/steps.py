@@ -20,7 +20,7 @@ from phasesync.demo.stage import ACTOR, APP, PRODUCTION, SECRET_NAMES, STAGING, 
 
 ENVIRONMENTS: Final = ("development", "staging", "production")
 INTERVAL: Final = timedelta(seconds=1)
-"""Between drift checks. The default is 5 min; the tour does not want to wait that long."""
+"""Between drift checks. Sweeps come every 30 s; the tour does not want to wait that long."""
 V2: Final = "https://api.shop.example/v2"
 V3: Final = "https://api.shop.example/v3"
 V4: Final = "https://api.shop.example/v4"
@@ -205,7 +205,7 @@ def repair_an_outside_edit(stage: Stage) -> None:
     screen.step(
         "Drift: a value is edited at AWS",
         "Drift shows in the version id that DescribeSecret reports; no value is read for it. Checked every second "
-        "here, every 5 minutes by default.",
+        "here, every 30 seconds by default.",
     )
     screen.command("aws secretsmanager put-secret-value --secret-id shop/production ...", "by someone else")
     version = stage.at_aws(STAGING).version_id

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from phasesync.emulator.access import Access
 from phasesync.emulator.clock import EmulatorClock
@@ -23,6 +23,10 @@ class Timing:
 
     list_lag: timedelta = timedelta()
     """ListSecrets "might not reflect changes from the last five minutes" (API reference, ListSecrets)."""
+    lags_evenly: bool = True
+    """All secrets lag by `list_lag` in lists; else each by a share of it that its ARN decides."""
+    dates_every: timedelta = timedelta()
+    """To what LastChangedDate is rounded down: a whole second makes ties in lists. AWS shows milliseconds."""
     force_delete_takes: timedelta = timedelta()
     """ "There might be a short delay before the secret is permanently deleted" (API reference, DeleteSecret)."""
     replication_takes: timedelta = timedelta()
@@ -139,6 +143,8 @@ class Context:
     keys: Keys
     timing: Timing = field(default_factory=Timing)
     limits: Limits = field(default_factory=Limits)
+    sorting: Literal["done", "refused", "ignored"] = "done"
+    """What becomes of SortBy in ListSecrets: an endpoint that is older may refuse it, or answer in its own order."""
     lists: dict[str, list[Any]] = field(default_factory=dict, repr=False)
     """What the first page of a list found, for its later pages; see `secret_reads.py`."""
 

@@ -282,7 +282,11 @@ class MotoState:
         return self._extras.get(arn)
 
     def touch(self, secret: Any) -> None:
-        """Note a change (API reference, DescribeSecret: LastChangedDate, "modified in any way")."""
+        """
+        Note a change (API reference, DescribeSecret: LastChangedDate, "modified in any way").
+
+        Every kind of change moves the date here. Whether AWS does so for each kind was not tried.
+        """
         self.extras(secret).changed_at = self.clock.now()
 
     # --- replicas

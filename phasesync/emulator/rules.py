@@ -300,6 +300,12 @@ RULES: Final[tuple[Rule, ...]] = (
         source="API reference, ListSecrets",
     ),
     Rule(
+        name="sorted lists",
+        module="secret_reads",
+        adds="SortBy and SortOrder, by the dates that the list shows; `Timing.dates_every` makes ties",
+        source="API reference, ListSecrets, SortBy and SortOrder (values: service model since botocore 1.42.8)",
+    ),
+    Rule(
         name="scheduled deletions in lists",
         module="secret_reads",
         adds="only with IncludePlannedDeletion",

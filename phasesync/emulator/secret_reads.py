@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
+from zlib import crc32
 
 from phasesync.emulator.context import Context, Result
 from phasesync.emulator.errors import AwsError, invalid_parameter, invalid_request, not_found
@@ -121,7 +122,7 @@ def describe(context: Context, secret: Any, region: str) -> dict[str, Any]:
             "Description": source.description or None,
             "KmsKeyId": key,
             **rotation_fields(source),
-            "LastChangedDate": extras.changed_at.timestamp(),
+            "LastChangedDate": _changed_date(context, extras.changed_at),
             "LastAccessedDate": None if accessed_on is None else accessed_on.timestamp(),
             "DeletedDate": deleted_date(source),
             "Tags": source.tags or None,
@@ -174,6 +175,12 @@ def _labelled(secret: Any) -> dict[str, list[str]]:
     }
 
 
+def _changed_date(context: Context, at: datetime) -> float:
+    """Return a LastChangedDate, as coarse as `Timing.dates_every`."""
+    step = context.timing.dates_every.total_seconds()
+    return at.timestamp() // step * step if step else at.timestamp()
+
+
 def _midnight(at: datetime) -> datetime:
     """Dates of access carry no time (API reference, SecretVersionsListEntry, LastAccessedDate)."""
     return at.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -209,6 +216,8 @@ _SORT_KEYS: Final[Mapping[str, str]] = {
 
 def list_secrets(context: Context, call: Call) -> Result:
     """Return secrets, without values."""
+    if context.sorting == "refused" and call.text("SortBy") is not None:
+        raise AwsError("ValidationException", "Unexpected parameter: SortBy")
     matching = _matching(context, call)
     page, token = page_of(matching, call)
     entries = [
@@ -296,9 +305,12 @@ def _matching(context: Context, call: Call) -> list[_Listed]:
         for listed in _visible(context, call)
         if (with_deleted or "DeletedDate" not in listed.entry) and matches(listed.entry, filters)
     ]
-    sort_key = _SORT_KEYS[call.text("SortBy") or "created-date"]
+    sort_by, descends = call.text("SortBy") or "created-date", call.text("SortOrder") == "desc"
+    if context.sorting == "ignored":
+        sort_by, descends = "created-date", False
+    sort_key = _SORT_KEYS[sort_by]
     empty: str | float = "" if sort_key == "Name" else 0.0
-    matching.sort(key=lambda listed: listed.entry.get(sort_key, empty), reverse=call.text("SortOrder") == "desc")
+    matching.sort(key=lambda listed: listed.entry.get(sort_key, empty), reverse=descends)
     context.lists.pop(key, None)
     context.lists[key] = matching
     while len(context.lists) > _REMEMBERED:
@@ -326,10 +338,11 @@ def _visible(context: Context, call: Call) -> list[_Listed]:
     }
     if not context.timing.list_lag:
         return list(live.values())
-    horizon = call.now - context.timing.list_lag
     for arn, extras in context.state.all_extras(call.account, call.region):
         if not extras.shown:
             continue
+        share = 1.0 if context.timing.lags_evenly else crc32(arn.encode()) / 2**32
+        horizon = call.now - context.timing.list_lag * share
         former = [entry for at, entry in extras.shown if at <= horizon]
         if former and former[-1] is not None:
             live[arn] = _Listed(former[-1], None)
@@ -348,7 +361,7 @@ def _outline(context: Context, secret: Any, region: str) -> Entry:
         "Description": source.description or "",
         "Tags": source.tags,
         "CreatedDate": extras.created_at.timestamp(),
-        "LastChangedDate": extras.changed_at.timestamp(),
+        "LastChangedDate": _changed_date(context, extras.changed_at),
     }
     if deleted is not None:
         fields["DeletedDate"] = deleted

@@ -102,7 +102,12 @@ class AwsEmulator:
         self.clock = clock or EmulatorClock()
         self.throttling = Throttling(self.clock, enabled=throttling)
         """May be switched off (`enabled`), and set to other figures (`rates`)."""
-        self._timing = Timing(list_lag, force_delete_takes, replication_takes, new_key_takes)
+        self._timing = Timing(
+            list_lag=list_lag,
+            force_delete_takes=force_delete_takes,
+            replication_takes=replication_takes,
+            new_key_takes=new_key_takes,
+        )
         self.faults = Faults()
         self.access = Access()
         self.state = MotoState(self.clock)
@@ -149,6 +154,7 @@ class AwsEmulator:
             self.context.timing = replace(self._timing)
             self.context.limits = Limits()
             self.context.lists.clear()
+            self.context.sorting = "done"
             self.on_request = None
         with self._lock:
             self.operations.clear()

@@ -105,9 +105,10 @@ class CredentialAdmin:
             other.name for other in self._context.store.credentials.list_all() if other.source_id == credential.id
         ]
         if users := sorted({*credential.used_by, *sourced}):
+            more = credential.used_by_count - len(credential.used_by)
             raise InvalidInputError(
                 f"the Region {region} is in the partition {new}, and what uses the credential {credential.name} is "
-                f"in {old}: {', '.join(users)}",
+                f"in {old}: {', '.join(users)}{f' and {more} more' if more else ''}",
                 hint=f"add another credential for {new}: phasesync credentials add NAME --type {credential.type} "
                 f"--region {region}",
             )

@@ -29,7 +29,7 @@ from phasesync.core.iam.role_setup import (
 from phasesync.core.iam.sync_policy import Actions, grant_of, policy_of_grants, starter_sync_policy
 from phasesync.core.lease import Lease
 from phasesync.core.remote import JournalEntry
-from phasesync.core.sync import Sync
+from phasesync.core.sync import Sync, SyncFilter
 from phasesync.engine.context import Context
 from phasesync.errors import CiphertextError, DestinationError, InvalidInputError, NotFoundError
 from phasesync.ports.runtime import CredentialTester
@@ -178,10 +178,14 @@ def check_keys(scope: PolicyScope, *, kms_key: str | None, copy_keys: Iterable[s
 
 def _scope_of_all(context: Context, credential: str | None) -> PolicyScope:
     store, credentials = context.store, context.store.credentials
-    syncs, recipes, live = store.syncs.list_syncs(), store.dynamics.list_all(), context.leases.list_leases()
-    if credential is not None:
+    recipes, live = store.dynamics.list_all(), context.leases.list_leases()
+    if credential is None:
+        # Of each credential one sync is enough: several credentials are refused below.
+        pages = [store.syncs.page_syncs(SyncFilter(credential=other.name), limit=1) for other in credentials.list_all()]
+        syncs = [sync for page in pages for sync in page.items]
+    else:
         credential_id = credentials.get(credential).id
-        syncs = [sync for sync in syncs if sync.credential_id == credential_id]
+        syncs = store.syncs.list_syncs(SyncFilter(credential=credential))
         recipes = [recipe for recipe in recipes if recipe.credential_id == credential_id]
         live = [lease for lease in live if lease.credential_id == credential_id]
     if not syncs and not recipes and not live:
@@ -201,6 +205,8 @@ def _scope_of_all(context: Context, credential: str | None) -> PolicyScope:
             f"{len(in_use)} credentials are in use, and each needs a policy of its own: {', '.join(in_use)}",
             hint=f"phasesync aws policy --all --credential {in_use[0]}",
         )
+    if credential is None:
+        syncs = store.syncs.list_syncs()
     return PolicyScope(
         syncs=tuple(_covered_sync(context, sync) for sync in syncs),
         dynamics=tuple(_lease_use(credentials, recipe) for recipe in recipes),

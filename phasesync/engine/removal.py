@@ -446,9 +446,8 @@ def _writer_of(context: Context, observed: Observed) -> Sync:
     """Return the sync of this database that an object's tags name. OwnershipConflictError."""
     if observed.tags.get(TAG_INSTANCE) != context.instance_id:
         raise _not_ours(observed, "does not carry the tags of this phasesync")
-    for sync in context.store.syncs.list_syncs():
-        if sync.id == observed.tags.get(TAG_SYNC):
-            return sync
+    if (sync := context.store.syncs.find_by_id(observed.tags.get(TAG_SYNC, ""))) is not None:
+        return sync
     raise _not_ours(observed, "carries the tags of a sync that this database does not have")
 
 

@@ -1,8 +1,8 @@
 """
 One round of each chore of a daemon: heartbeats, polls, expired claims, sweeps, leases, housekeeping.
 
-Each method returns whether its round succeeded. None of them sleeps, and none knows a rule about syncs: the daemon
-calls them in their rhythm, and use cases do the work.
+Each method returns whether its round succeeded. None of them sleeps, except between the steps of the retention. None
+knows a rule about syncs: the daemon calls them in their rhythm, and use cases do the work.
 """
 
 import threading
@@ -21,6 +21,7 @@ from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.leases.orphan_users import AGAIN, EVERY, OrphanCollector
 from phasesync.engine.reconcile import Reconciler
+from phasesync.engine.retention import prune
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import Dispatcher, SyncDispatcher
@@ -55,6 +56,7 @@ class Scheduler:
         reconciler: Reconciler,
         runs_kept: Callable[[], timedelta],
         share_among: Callable[[int], None],
+        wake: Callable[[], None] = lambda: None,
         sweeper: Sweeper | None = None,
         lease_work: LeaseWork | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class Scheduler:
             runs_kept: returns how long to keep runs; called at each housekeeping.
             share_among: called at each heartbeat with the number of active daemons, this one included: they share AWS's
                 request rates.
+            wake: called when a poll may find something that no commit announces: this daemon has become active.
             sweeper: checks many objects at once; without it, a run checks each sync.
             lease_work: revokes leases; without it, no leases are revoked.
         """
@@ -80,11 +83,12 @@ class Scheduler:
         self._reconciler = reconciler
         self._runs_kept = runs_kept
         self._share_among = share_among
+        self._wake = wake
         self._sweeper = sweeper
         self._lease_work = lease_work
         self._polling = threading.Lock()
         self._due_in: timedelta | None = None
-        self._stopped = False
+        self._stopping = threading.Event()
         self._orphans_collected = True
         self._role: DaemonRole | None = None
         self._role_until = float("-inf")
@@ -172,7 +176,7 @@ class Scheduler:
 
     def stop(self) -> None:
         """Claim nothing more; return when no poll is under way. A sweep ends after the call that it is in."""
-        self._stopped = True
+        self._stopping.set()
         if self._lease_work is not None:
             self._lease_work.expiry.stop()
         with self._polling:
@@ -188,7 +192,7 @@ class Scheduler:
         self._round(Chore.SIGN_OFF, partial(self._context.store.daemons.deregister, self._context.owner))
 
     def _active(self) -> bool:
-        return not self._stopped and self.role is DaemonRole.ACTIVE
+        return not self._stopping.is_set() and self.role is DaemonRole.ACTIVE
 
     def _check_clock(self) -> None:
         if (jump := self._context.store.clock_watch.check(self._context.owner)) is not None:
@@ -204,6 +208,7 @@ class Scheduler:
         self._role = role
         if role is not former:
             self._context.events.emit(RoleChanged(role=role))
+            self._wake()
         if role is DaemonRole.ACTIVE:
             self._share_among(count_active(self._context.store.daemons))
             if not self._refused_woken:
@@ -245,11 +250,15 @@ class Scheduler:
         if not self._context.store.daemons.claim_chore(Chore.HOUSEKEEPING.value, self._context.owner, every=HOURLY):
             return
         self._context.store.syncs.wake_where_behind()
-        kept = self._runs_kept()
-        count = self._context.store.runs.prune_runs(older_than=kept)
-        leases = 0 if self._lease_work is None else self._context.leases.prune(older_than=kept)
-        if count or leases:
-            self._context.events.emit(RunsPruned(count=count, leases=leases))
+        pruned = prune(
+            self._context,
+            older_than=self._runs_kept(),
+            with_leases=self._lease_work is not None,
+            pause=lambda length: self._stopping.wait(length.total_seconds()),
+            stopped=lambda: not self._active(),
+        )
+        if pruned.runs or pruned.leases:
+            self._context.events.emit(RunsPruned(count=pruned.runs, leases=pruned.leases))
         self._context.store.database.checkpoint()
 
     def _release(self, claim: Claim) -> None:

@@ -15,8 +15,11 @@ from phasesync.core.sync_status import status_of
 LARGE_LOG_BYTES: Final = 64 * 1024 * 1024
 """SQLite's log is shortened to less than this, unless a reader holds it open."""
 
-NEEDS_NOTHING: Final = frozenset({SyncStatus.IN_SYNC, SyncStatus.PAUSED, SyncStatus.RUNNING, SyncStatus.PENDING})
-"""Statuses of syncs that need no attention."""
+NEEDS_ATTENTION: Final = frozenset({SyncStatus.HELD, SyncStatus.HALTED, SyncStatus.FAILING, SyncStatus.INCOMPLETE})
+"""Statuses of syncs that do not get well by themselves, or have not yet."""
+
+ATTENTION_SHOWN: Final = 50
+"""Syncs that are listed; the number of all of them follows from the counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,8 @@ class StatusSummary:
         restored: the database is older than AWS, or was just restored.
         daemons: the daemons that are alive, as they registered themselves.
         syncs: status -> number of syncs.
-        needs_attention: syncs that do not get well by themselves, or have not yet.
+        needs_attention: the first syncs, by name, that do not get well by themselves, or have not yet.
+        needs_attention_more: how many more there are.
         leases: status -> number of live leases.
         not_revoked: leases with a failed revocation; their keys may still work.
         overdue: leases past their end that no daemon revokes, because none is running.
@@ -48,6 +52,7 @@ class StatusSummary:
     daemons: tuple[Mapping[str, object], ...]
     syncs: Mapping[str, int]
     needs_attention: tuple[SyncAttention, ...]
+    needs_attention_more: int
     leases: Mapping[str, int]
     not_revoked: tuple[Lease, ...]
     overdue: tuple[Lease, ...]
@@ -61,7 +66,8 @@ class StatusSummary:
 
 def summarise_status(
     *,
-    syncs: Sequence[Sync],
+    syncs: Mapping[SyncStatus, int],
+    attention: Sequence[Sync],
     credentials: Mapping[str, CredentialStatus],
     leases: Sequence[Lease],
     daemons: Sequence[Mapping[str, object]],
@@ -74,7 +80,8 @@ def summarise_status(
     Return how an installation stands.
 
     Args:
-        syncs: all of them.
+        syncs: status -> number of syncs.
+        attention: the first syncs with one of `NEEDS_ATTENTION`.
         credentials: id of a credential -> its status.
         leases: the live ones.
         daemons: those that are alive.
@@ -83,16 +90,18 @@ def summarise_status(
         now: the time of the check.
         log_bytes: size of SQLite's log.
     """
-    statuses = [(sync, status_of(sync, credentials[sync.credential_id])) for sync in syncs]
+    needing = sum(count for status, count in syncs.items() if status in NEEDS_ATTENTION)
     return StatusSummary(
         restored=restored,
         daemons=tuple(daemons),
-        syncs=_counts(status for _, status in statuses),
+        syncs={str(status): count for status, count in sorted(syncs.items())},
         needs_attention=tuple(
-            SyncAttention(name=sync.name, status=status, reason=sync.status_reason)
-            for sync, status in statuses
-            if status not in NEEDS_NOTHING
+            SyncAttention(
+                name=sync.name, status=status_of(sync, credentials[sync.credential_id]), reason=sync.status_reason
+            )
+            for sync in attention
         ),
+        needs_attention_more=max(0, needing - len(attention)),
         leases=_counts(lease.status for lease in leases),
         not_revoked=tuple(lease for lease in leases if lease.error is not None),
         overdue=() if daemons else tuple(lease for lease in leases if _is_overdue(lease, now, restored, is_revocable)),

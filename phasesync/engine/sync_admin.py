@@ -60,7 +60,7 @@ class SyncAdmin:
             InvalidInputError, NotFoundError, AlreadyExistsError: the draft.
             DestinationError: identity or permission; nothing is added.
         """
-        if any(sync.name.lower() == draft.name.lower() for sync in self._context.store.syncs.list_syncs()):
+        if self._context.store.syncs.has_sync(draft.name):
             raise AlreadyExistsError(
                 f"the sync {draft.name} exists already", hint=f"to change it: phasesync syncs update {draft.name}"
             )

@@ -130,17 +130,9 @@ class SyncValidator:
         ]
 
     def _others(self, draft: SyncDraft, account: str | None, except_for: str | None) -> list[Sync]:
-        """Return the other syncs that write to the same account and Region, as far as known."""
-        return [
-            sync
-            for sync in self._context.store.syncs.list_syncs()
-            if sync.name != except_for
-            and sync.region == draft.region
-            and (
-                (account is not None and sync.account == account)
-                or (None in (account, sync.account) and sync.credential.lower() == draft.credential.lower())
-            )
-        ]
+        """Return the other syncs that write to the same account and Region, and may share a name with it."""
+        similar = self._context.store.syncs.find_similar(draft, account=account)
+        return [sync for sync in similar if sync.name != except_for]
 
     def _key(self, draft: SyncDraft, credential: Credential, key: str, *, ask: bool) -> str:
         if is_key_arn(key):

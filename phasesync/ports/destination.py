@@ -5,7 +5,7 @@ from typing import Protocol
 
 from phasesync.core.credential import Credential
 from phasesync.core.model import SecretValue
-from phasesync.core.remote import Observed, Payload, RemoteListing, ResourceExists, WriteResult
+from phasesync.core.remote import ChangesPage, Observed, Payload, RemoteListing, ResourceExists, WriteResult
 
 
 class Destination(Protocol):
@@ -127,6 +127,14 @@ class Destination(Protocol):
         One call for each 100 objects. Lists lag up to 5 minutes and show no replicas, no resource policies and no
         replication between accounts. So this only finds suspects: what is missing here may exist. Needs a separate IAM
         action.
+        """
+        ...
+
+    def sweep_newest(self, instance_id: str) -> Iterator[ChangesPage]:
+        """
+        Yield the same objects page by page, the last changed first (LastChangedDate); one call for each page.
+
+        Every page has up to 100 objects. DestinationRejectedError if the service cannot sort.
         """
         ...
 

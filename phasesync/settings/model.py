@@ -104,6 +104,10 @@ class DaemonSettings(_Group):
     """Threads that reconcile. They wait for AWS most of the time; beyond 32 AWS's quotas are the limit."""
     poll_interval_ms: int = Field(1_000, ge=10, le=60_000)
     """Milliseconds between two checks for what is due, if nothing wakes the daemon. A commit does, within 10 ms."""
+    sweep_interval_s: int = Field(30, ge=5, le=3_600)
+    """Seconds between two checks of what changed at AWS: one list call for each account and Region."""
+    full_sweep_interval_s: int = Field(3_600, ge=60, le=86_400)
+    """Seconds between two lists of everything, 100 objects a call: they find objects that lost our tag."""
     coalesce_ms: int = Field(500, ge=0, le=60_000)
     """Milliseconds in which edits that follow a first one become one more write: AWS keeps 100 versions."""
     claim_ttl_s: int = Field(15, ge=6, le=600)

@@ -22,16 +22,23 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from phasesync.core.model import App, Environment
-from phasesync.core.names import check_name
-from phasesync.errors import AlreadyExistsError, CiphertextError, IllegalTransitionError, NotFoundError
-from phasesync.store.base import BaseStore, has_live_leases, lookup_error, name_list, new_id, no_such
+from phasesync.core.names import check_name, parse_environment_label
+from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, each_page, page_of
+from phasesync.errors import (
+    AlreadyExistsError,
+    CiphertextError,
+    IllegalTransitionError,
+    InvalidInputError,
+    NotFoundError,
+)
+from phasesync.store.base import BaseStore, Names, has_live_leases, lookup_error, name_of_cursor, new_id, no_such
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry
 from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key, same_mac
 from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved
 from phasesync.store.serialization import to_json
-from phasesync.store.tables import apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
+from phasesync.store.tables import LEASE_IS_LIVE, apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
 from phasesync.store.wake_ups import wake_readers
 
 
@@ -50,10 +57,18 @@ class AppStore(BaseStore):
             )
             return _to_app(find_app(connection, name))
 
-    def list_apps(self) -> list[App]:
-        """Return all apps by name."""
+    def page_apps(self, *, after: str | None = None, limit: int = PAGE_SIZE) -> Page[App]:
+        """Return apps by name. InvalidInputError for the cursor."""
+        statement = sa.select(apps).order_by(apps.c.name_key).limit(limit + 1)
+        if after is not None:
+            statement = statement.where(apps.c.name_key > name_of_cursor(after))
         with self._database.read() as connection:
-            return [_to_app(row) for row in connection.execute(sa.select(apps).order_by(apps.c.name_key))]
+            return page_of(connection.execute(statement).all(), limit, _to_app, lambda row: row.name_key)
+
+    def list_apps(self) -> list[App]:
+        """Return all apps by name, where there are few."""
+        pages = each_page(lambda after, limit: self.page_apps(after=after, limit=limit))
+        return [app for page in pages for app in page.items]
 
     def update_app(self, name: str, *, new_name: str | None = None, description: str | None = None) -> App:
         """Change an app; None leaves a member as it is. NotFoundError, AlreadyExistsError."""
@@ -80,11 +95,11 @@ class AppStore(BaseStore):
         """Remove an app. NotFoundError; IllegalTransitionError while it has environments."""
         with self._database.write() as connection:
             app = find_app(connection, name, lock=True)
-            names = _environment_names(connection, app.id)
+            names = Names.of(connection, environments, environments.c.app_id == app.id)
             if names:
                 raise IllegalTransitionError(
-                    f"the app {app.name} still has environments: {name_list(names)}",
-                    hint=f"phasesync envs remove {app.name}/{names[0]}",
+                    f"the app {app.name} still has environments: {names}",
+                    hint=f"phasesync envs remove {app.name}/{names.first[0]}",
                 )
             connection.execute(apps.delete().where(apps.c.id == app.id))
 
@@ -94,13 +109,29 @@ class AppStore(BaseStore):
             insert_environment(connection, self._keys, find_app(connection, app, lock=True), name)
             return to_environment(find_environment(connection, app, name))
 
-    def list_environments(self, app: str | None = None) -> list[Environment]:
-        """Return environments by app and name, of one app or of all. NotFoundError for an unknown app."""
-        statement = select_environments().order_by(apps.c.name_key, environments.c.name_key)
+    def page_environments(
+        self, app: str | None = None, *, after: str | None = None, limit: int = PAGE_SIZE
+    ) -> Page[Environment]:
+        """
+        Return environments by app and name, of one app or of all.
+
+        Raises:
+            NotFoundError: the app.
+            InvalidInputError: the cursor.
+        """
+        statement = select_environments().order_by(apps.c.name_key, environments.c.name_key).limit(limit + 1)
         with self._database.read() as connection:
             if app is not None:
                 statement = statement.where(environments.c.app_id == find_app(connection, app).id)
-            return [to_environment(row) for row in connection.execute(statement)]
+            if after is not None:
+                statement = statement.where(_after_environment(after))
+            rows = connection.execute(statement).all()
+        return page_of(rows, limit, to_environment, lambda row: f"{row.app_key}/{row.name_key}")
+
+    def list_environments(self, app: str | None = None) -> list[Environment]:
+        """Return all environments, where there are few. NotFoundError for an unknown app."""
+        pages = each_page(lambda after, limit: self.page_environments(app, after=after, limit=limit))
+        return [environment for page in pages for environment in page.items]
 
     def get_environment(self, app: str, name: str) -> Environment:
         """Return one environment. NotFoundError names what exists instead."""
@@ -133,21 +164,14 @@ class AppStore(BaseStore):
 
         NotFoundError; IllegalTransitionError while syncs use it, or while one of its leases is live.
         """
-        # Imported here, so that lists do not pay for it.
-        from phasesync.core.lease import ENDED
-
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             environment = find_environment(connection, app, name, lock=True)
-            users = list(
-                connection.scalars(
-                    sa.select(syncs.c.name).where(syncs.c.environment_id == environment.id).order_by(syncs.c.name_key)
-                )
-            )
+            users = Names.of(connection, syncs, syncs.c.environment_id == environment.id)
             if users:
                 raise IllegalTransitionError(
-                    f"{environment.app}/{environment.name} is used by syncs: {name_list(users)}",
-                    hint=f"phasesync syncs remove {users[0]} --remote keep",
+                    f"{environment.app}/{environment.name} is used by syncs: {users}",
+                    hint=f"phasesync syncs remove {users.first[0]} --remote keep",
                 )
             # Locked, so that no lease of theirs is issued meanwhile and deleted with the environment.
             dynamics = connection.scalars(
@@ -161,7 +185,7 @@ class AppStore(BaseStore):
             live = connection.scalar(
                 sa.select(sa.func.count())
                 .select_from(leases.join(dynamic_secrets))
-                .where(dynamic_secrets.c.environment_id == environment.id, leases.c.status.not_in(ENDED))
+                .where(dynamic_secrets.c.environment_id == environment.id, LEASE_IS_LIVE)
             )
             if live:
                 label = f"{environment.app}/{environment.name}"
@@ -199,7 +223,7 @@ def find_app(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.
     statement = sa.select(apps).where(apps.c.name_key == name.lower())
     row = connection.execute(row_lock(statement) if lock else statement).first()
     if row is None:
-        names = list(connection.scalars(sa.select(apps.c.name).order_by(apps.c.name_key)))
+        names = Names.of(connection, apps)
         error = no_such("app", name, names, "apps")
         error.hint = f"{error.hint}; to make it: phasesync apps add {name}" if names else f"phasesync apps add {name}"
         raise lookup_error(connection, apps, name, error)
@@ -216,7 +240,7 @@ def find_environment(connection: sa.Connection, app: str, name: str, *, lock: bo
         owner = find_app(connection, app)
         error = NotFoundError(
             f"there is no environment {owner.name}/{name}; {owner.name} has: "
-            f"{name_list(_environment_names(connection, owner.id))}",
+            f"{Names.of(connection, environments, environments.c.app_id == owner.id)}",
             hint=f"phasesync envs list; to make it: phasesync envs add {owner.name}/{name}",
         )
         raise lookup_error(connection, environments, name, error, environments.c.app_id == owner.id)
@@ -272,12 +296,14 @@ def _to_app(row: sa.Row[Any]) -> App:
     return App(id=row.id, name=row.name, description=row.description, created_at=row.created_at)
 
 
-def _environment_names(connection: sa.Connection, app_id: str) -> list[str]:
-    return list(
-        connection.scalars(
-            sa.select(environments.c.name).where(environments.c.app_id == app_id).order_by(environments.c.name_key)
-        )
-    )
+def _after_environment(cursor: str) -> sa.ColumnElement[bool]:
+    """Return the condition that an environment follows the one that a cursor is. InvalidInputError."""
+    try:
+        app, name = parse_environment_label(cursor.lower())
+    except InvalidInputError:
+        raise bad_cursor(cursor) from None
+    # The first condition follows from the second; it is there for the index on the names of apps.
+    return (apps.c.name_key >= app) & ((apps.c.name_key > app) | (environments.c.name_key > name))
 
 
 def _refuse_taken_app(connection: sa.Connection, name: str) -> None:

@@ -1,18 +1,27 @@
 """What every class of the store needs: `BaseStore`, ids and their short forms, names, and errors for unknown names."""
 
+import re
 import uuid
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.names import is_name
+from phasesync.core.pages import bad_cursor
 from phasesync.errors import CiphertextError, IllegalTransitionError, InvalidInputError, NotFoundError, PhasesyncError
 from phasesync.store.database import Database, retry_methods
+from phasesync.store.db_time import to_microseconds
 from phasesync.store.key_ring import KeyRing
 
 MIN_PREFIX: Final = 4
 """Characters; a shorter prefix is probably a mistake."""
 
 _MAX_SHOWN: Final = 3
+_HEX_DIGITS: Final = frozenset("0123456789abcdef")
+_NAMES_SHOWN: Final = 10
+_PAIR: Final = re.compile(r"(-?[0-9]{1,18})-([0-9a-f]{1,40})")
 
 
 def full_id(connection: sa.Connection, column: sa.Column[str], prefix: str, *, kind: str, lists: str) -> str | None:
@@ -31,7 +40,11 @@ def full_id(connection: sa.Connection, column: sa.Column[str], prefix: str, *, k
     """
     if connection.scalar(sa.select(column).where(column == prefix)) is not None:
         return prefix
-    matches = column.startswith(prefix.lower(), autoescape=True)
+    first = prefix.lower()
+    if not set(first) <= _HEX_DIGITS:
+        return None
+    # A range, not LIKE, for which PostgreSQL has no index unless the order is that of bytes. "g" follows every digit.
+    matches = (column >= first) & (column < f"{first}g")
     ids = list(connection.scalars(sa.select(column).where(matches).order_by(column).limit(_MAX_SHOWN + 1)))
     if not ids:
         return None
@@ -61,15 +74,61 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def name_list(names: list[str]) -> str:
-    """Return names for a message: the first ten and the number of the others."""
-    shown = ", ".join(names[:10])
-    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown or "none"
-
-
-def no_such(kind: str, name: str, names: list[str], group: str) -> NotFoundError:
+@dataclass(frozen=True, kw_only=True)
+class Names:
     """
-    Return the error for an unknown name; it lists the names that exist.
+    Names for a message.
+
+    Attributes:
+        first: the first few, in order.
+        count: how many there are.
+    """
+
+    first: tuple[str, ...]
+    count: int
+
+    @classmethod
+    def of(cls, connection: sa.Connection, table: sa.Table, *where: sa.ColumnElement[bool]) -> "Names":
+        """Return the names of rows of a table, by name, without reading all of them."""
+        first = sa.select(table.c.name).where(*where).order_by(table.c.name_key).limit(_NAMES_SHOWN)
+        count = sa.select(sa.func.count()).select_from(table).where(*where)
+        return cls(first=tuple(connection.scalars(first)), count=connection.scalar(count) or 0)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def __str__(self) -> str:
+        more = self.count - len(self.first)
+        shown = ", ".join(self.first)
+        return f"{shown} and {more} more" if more > 0 else shown or "none"
+
+
+NO_NAMES: Final = Names(first=(), count=0)
+
+
+def name_of_cursor(cursor: str) -> str:
+    """Return the search key of the name that a cursor is. InvalidInputError."""
+    if not is_name(cursor):
+        raise bad_cursor(cursor)
+    return cursor.lower()
+
+
+def to_pair_cursor(at: datetime, second: str | int) -> str:
+    """Return the cursor of an item in an order by an instant and an id or a number."""
+    return f"{to_microseconds(at)}-{second}"
+
+
+def from_pair_cursor(cursor: str) -> tuple[int, str]:
+    """Return the instant, in microseconds, and the id or number that a cursor is. InvalidInputError."""
+    match = _PAIR.fullmatch(cursor)
+    if match is None:
+        raise bad_cursor(cursor)
+    return int(match[1]), match[2]
+
+
+def no_such(kind: str, name: str, names: Names, group: str) -> NotFoundError:
+    """
+    Return the error for an unknown name; it lists names that exist.
 
     Args:
         kind: the kind of thing.
@@ -78,7 +137,7 @@ def no_such(kind: str, name: str, names: list[str], group: str) -> NotFoundError
         group: the group of commands for this kind.
     """
     if names:
-        return NotFoundError(f"there is no {kind} {name}; there is: {name_list(names)}", hint=f"phasesync {group} list")
+        return NotFoundError(f"there is no {kind} {name}; there is: {names}", hint=f"phasesync {group} list")
     return NotFoundError(f"there is no {kind} {name}, and no other either", hint=f"phasesync {group} add --help")
 
 
@@ -109,9 +168,9 @@ def lookup_error(
         error: says that there is no such name.
         where: other conditions of the search.
     """
-    altered = sa.select(table.c.name).where(table.c.name_key != name.lower(), *where)
-    has_row = any(other.lower() == name.lower() for other in connection.scalars(altered))
-    return _altered_name(table, name) if has_row else error
+    key = name.lower()
+    altered = sa.select(table.c.id).where(sa.func.lower(table.c.name) == key, table.c.name_key != key, *where).limit(1)
+    return error if connection.scalar(altered) is None else _altered_name(table, name)
 
 
 def _altered_name(table: sa.Table, name: str) -> CiphertextError:

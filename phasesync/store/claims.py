@@ -269,6 +269,7 @@ class ClaimStore(BaseStore):
                 .where(ahead)
                 .values(claimed_at=now(), retry_at=None, next_due_at=now(), woken_at=woken_at)
             )
+            notify_daemons(connection)
         return sorted(row.name for row in rows)
 
     def _log_taken_over(self, connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:

@@ -18,14 +18,14 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.chores import ClockSetBack
-from phasesync.core.lease import ENDED, shifted_back
+from phasesync.core.lease import shifted_back
 from phasesync.core.times import JUMP
 from phasesync.errors import CiphertextError
 from phasesync.store.base import BaseStore
 from phasesync.store.database import insert_or_update, row_lock
 from phasesync.store.db_time import before, now, to_microseconds
 from phasesync.store.lease_rows import select_leases, to_columns, to_lease
-from phasesync.store.tables import chores, daemons, leases, syncs
+from phasesync.store.tables import LEASE_IS_LIVE, chores, daemons, leases, syncs
 
 _NOTE: Final = "clock"
 """Name of the row in `chores` that holds the time."""
@@ -82,7 +82,7 @@ class ClockWatch(BaseStore):
         The maximum end is bound to a ciphertext, so each lease is encrypted anew. The request time of a lease shows
         how far the clock was ahead at that moment, which may be more than the stored time shows.
         """
-        live = select_leases().where(leases.c.status.not_in(ENDED)).order_by(leases.c.id)
+        live = select_leases().where(LEASE_IS_LIVE).order_by(leases.c.id)
         count = 0
         for row in connection.execute(row_lock(live, leases)).all():
             own = max(by, to_microseconds(row.requested_at) - clock)
@@ -128,7 +128,7 @@ _CHECK: Final = sa.select(
 _EVIDENCE: Final = {
     "chores": sa.select(sa.func.max(_as_number(chores.c.claimed_at))),
     "syncs": sa.select(sa.func.max(_as_number(syncs.c.claimed_at))),
-    "leases": sa.select(sa.func.max(_as_number(leases.c.requested_at))).where(leases.c.status.not_in(ENDED)),
+    "leases": sa.select(sa.func.max(_as_number(leases.c.requested_at))).where(LEASE_IS_LIVE),
     "daemons": sa.select(sa.func.max(_as_number(daemons.c.beat_at))),
 }
 _ALL_EVIDENCE: Final = sa.select(*(newest.scalar_subquery().label(table) for table, newest in _EVIDENCE.items()))

@@ -5,17 +5,17 @@ Role ARN, External ID and access key are one ciphertext, bound to the other colu
 that does not exist yet) is stored like any other; its syncs are not claimed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from phasesync.core.credential import Credential, CredentialDraft, CredentialStatus, CredentialType
-from phasesync.core.lease import ENDED
+from phasesync.core.credential import USERS_SHOWN, Credential, CredentialDraft, CredentialStatus, CredentialType
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_name
+from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,
@@ -23,7 +23,16 @@ from phasesync.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from phasesync.store.base import BaseStore, check_name_key, lookup_error, name_list, new_id, no_such
+from phasesync.store.base import (
+    NO_NAMES,
+    BaseStore,
+    Names,
+    check_name_key,
+    lookup_error,
+    name_of_cursor,
+    new_id,
+    no_such,
+)
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry, read_registry
@@ -31,7 +40,7 @@ from phasesync.store.key_ring import CREDENTIALS_KEY, KeyRing
 from phasesync.store.run_requests import request_runs_of_credential, retry_leases, retry_refused
 from phasesync.store.serialization import to_member
 from phasesync.store.sync_rows import pin_account
-from phasesync.store.tables import credentials, dynamic_secrets, leases, syncs
+from phasesync.store.tables import LEASE_IS_LIVE, credentials, dynamic_secrets, leases, syncs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,16 +78,32 @@ class CredentialStore(BaseStore):
             registry.store()
             return self._get(connection, credentials.c.id == values["id"], name)
 
-    def list_all(self) -> list[Credential]:
-        """Return all credentials by name."""
+    def page(self, *, after: str | None = None, limit: int = PAGE_SIZE) -> Page[Credential]:
+        """Return credentials by name. InvalidInputError for the cursor."""
+        statement = select_credentials().order_by(credentials.c.name_key).limit(limit + 1)
+        if after is not None:
+            statement = statement.where(credentials.c.name_key > name_of_cursor(after))
         with self._database.read() as connection:
-            users = _users(connection)
+            rows = connection.execute(statement).all()
+            users = _users(connection, [row.id for row in rows])
             registry = read_registry(connection, self._keys)
-            rows = connection.execute(select_credentials().order_by(credentials.c.name_key)).all()
-        listed = [to_credential(row, self._keys, users.get(row.id, ())) for row in rows]
+        page = page_of(
+            rows, limit, lambda row: to_credential(row, self._keys, users[row.id]), lambda row: str(row.name_key)
+        )
         for row in rows:
             registry.check(credentials, row)
-        return listed
+        return page
+
+    def list_all(self) -> list[Credential]:
+        """Return all credentials by name."""
+        pages = each_page(lambda after, limit: self.page(after=after, limit=limit))
+        return [credential for page in pages for credential in page.items]
+
+    def statuses(self) -> dict[str, CredentialStatus]:
+        """Return id -> status of all credentials; the column alone, which nothing authenticates."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(credentials.c.id, credentials.c.status)).all()
+        return {row.id: to_member(CredentialStatus, row.status, "status in table credentials") for row in rows}
 
     def get(self, name: str) -> Credential:
         """Return a credential by name. NotFoundError."""
@@ -160,29 +185,26 @@ class CredentialStore(BaseStore):
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             row = find_credential(connection, name, lock=True)
-            if used_by := _names(connection, syncs, row.id):
+            if used_by := Names.of(connection, syncs, syncs.c.credential_id == row.id):
                 raise IllegalTransitionError(
-                    f"the credential {row.name} is used by syncs: {name_list(used_by)}",
-                    hint=f"phasesync syncs update {used_by[0]} --credential OTHER, or "
-                    f"phasesync syncs remove {used_by[0]}",
+                    f"the credential {row.name} is used by syncs: {used_by}",
+                    hint=f"phasesync syncs update {used_by.first[0]} --credential OTHER, or "
+                    f"phasesync syncs remove {used_by.first[0]}",
                 )
-            if used_by := _names(connection, dynamic_secrets, row.id):
+            if used_by := Names.of(connection, dynamic_secrets, dynamic_secrets.c.credential_id == row.id):
                 raise IllegalTransitionError(
-                    f"the credential {row.name} is used by dynamic secrets: {name_list(used_by)}",
-                    hint=f"phasesync dynamic remove {used_by[0]}; all of them with their leases: "
+                    f"the credential {row.name} is used by dynamic secrets: {used_by}",
+                    hint=f"phasesync dynamic remove {used_by.first[0]}; all of them with their leases: "
                     f"phasesync credentials remove {row.name} --revoke",
                 )
-            live = connection.scalar(
-                sa.select(sa.func.count()).where(leases.c.credential_id == row.id, leases.c.status.not_in(ENDED))
-            )
+            live = connection.scalar(sa.select(sa.func.count()).where(leases.c.credential_id == row.id, LEASE_IS_LIVE))
             if live:
                 raise IllegalTransitionError(
                     f"{live} live leases were issued with the credential {row.name}, which is needed to revoke them",
                     hint=f"phasesync credentials remove {row.name} --revoke",
                 )
-            others = list(connection.scalars(sa.select(credentials.c.name).where(credentials.c.source_id == row.id)))
-            if others:
-                raise IllegalTransitionError(f"the credential {row.name} is the source of: {name_list(sorted(others))}")
+            if others := Names.of(connection, credentials, credentials.c.source_id == row.id):
+                raise IllegalTransitionError(f"the credential {row.name} is the source of: {others}")
             connection.execute(credentials.delete().where(credentials.c.id == row.id))
             registry.forget(credentials, row.id)
             registry.store()
@@ -205,7 +227,7 @@ class CredentialStore(BaseStore):
         row = connection.execute(select_credentials().where(which)).first()
         if row is None:
             raise NotFoundError(f"there is no credential {shown}", hint="phasesync credentials list")
-        credential = to_credential(row, self._keys, _users(connection, row.id).get(row.id, ()))
+        credential = to_credential(row, self._keys, _users(connection, [row.id])[row.id])
         read_registry(connection, self._keys).check(credentials, row)
         return credential
 
@@ -215,7 +237,7 @@ def find_credential(connection: sa.Connection, name: str, *, lock: bool = False)
     statement = sa.select(credentials).where(credentials.c.name_key == name.lower())
     row = connection.execute(row_lock(statement) if lock else statement).first()
     if row is None:
-        names = list(connection.scalars(sa.select(credentials.c.name).order_by(credentials.c.name_key)))
+        names = Names.of(connection, credentials)
         raise lookup_error(connection, credentials, name, no_such("credential", name, names, "credentials"))
     check_name_key(credentials, row)
     return row
@@ -230,7 +252,7 @@ def select_credentials() -> sa.Select[Any]:
     )
 
 
-def to_credential(row: sa.Row[Any], keys: KeyRing, used_by: tuple[str, ...]) -> Credential:
+def to_credential(row: sa.Row[Any], keys: KeyRing, users: Names = NO_NAMES) -> Credential:
     """Decrypt a row of `select_credentials`. CiphertextError also if a plain column was altered."""
     check_name_key(credentials, row)
     sealed = _open(row, keys)
@@ -250,7 +272,8 @@ def to_credential(row: sa.Row[Any], keys: KeyRing, used_by: tuple[str, ...]) -> 
         secret_access_key=None if sealed.secret_access_key is None else SecretValue(sealed.secret_access_key),
         created_at=row.created_at,
         verified_at=row.verified_at,
-        used_by=used_by,
+        used_by=users.first,
+        used_by_count=users.count,
     )
 
 
@@ -283,27 +306,36 @@ def _sealed_of(draft: CredentialDraft) -> _Sealed:
     )
 
 
-def _users(connection: sa.Connection, credential_id: str | None = None) -> dict[str, tuple[str, ...]]:
-    """Return credential id -> names of the syncs and dynamic secrets that use it."""
-    using = sa.union_all(
-        *(sa.select(table.c.credential_id, table.c.name, table.c.name_key) for table in (syncs, dynamic_secrets))
-    ).subquery()
-    statement = sa.select(using.c.credential_id, using.c.name).order_by(using.c.name_key)
-    if credential_id is not None:
-        statement = statement.where(using.c.credential_id == credential_id)
-    users: dict[str, list[str]] = {}
-    for user in connection.execute(statement):
-        users.setdefault(user.credential_id, []).append(user.name)
-    return {user: tuple(names) for user, names in users.items()}
+def _users(connection: sa.Connection, credential_ids: Sequence[str]) -> dict[str, Names]:
+    """Return credential id -> names of the first syncs and dynamic secrets that use it, and their number."""
+    counts = dict.fromkeys(credential_ids, 0)
+    for table in (syncs, dynamic_secrets):
+        counted = sa.select(table.c.credential_id, sa.func.count()).where(table.c.credential_id.in_(credential_ids))
+        for credential_id, count in connection.execute(counted.group_by(table.c.credential_id)):
+            counts[credential_id] += count
+    names: dict[str, list[str]] = {credential_id: [] for credential_id in credential_ids}
+    # One statement for all that have few users, one for each of the others.
+    few = [credential_id for credential_id, count in counts.items() if 0 < count <= USERS_SHOWN]
+    many = [[credential_id] for credential_id, count in counts.items() if count > USERS_SHOWN]
+    for ids in [few, *many] if few else many:
+        using = sa.union_all(*(_first_users(table, ids, len(ids)) for table in (syncs, dynamic_secrets))).subquery()
+        for user in connection.execute(sa.select(using).order_by(using.c.name_key)):
+            names[user.credential_id].append(user.name)
+    return {
+        credential_id: Names(first=tuple(names[credential_id][:USERS_SHOWN]), count=counts[credential_id])
+        for credential_id in credential_ids
+    }
 
 
-def _names(connection: sa.Connection, table: sa.Table, credential_id: str) -> list[str]:
-    """Return the names of the syncs, or of the dynamic secrets, that use a credential."""
-    return list(
-        connection.scalars(
-            sa.select(table.c.name).where(table.c.credential_id == credential_id).order_by(table.c.name_key)
-        )
+def _first_users(table: sa.Table, ids: list[str], count: int) -> sa.Select[Any]:
+    first = (
+        sa.select(table.c.credential_id, table.c.name, table.c.name_key)
+        .where(table.c.credential_id.in_(ids))
+        .order_by(table.c.name_key)
+        .limit(USERS_SHOWN * count)
+        .subquery()
     )
+    return sa.select(first)
 
 
 def _refuse_circle(connection: sa.Connection, credential_id: str, source_id: str | None) -> None:

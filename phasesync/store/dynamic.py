@@ -13,11 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
-from phasesync.core.lease import ENDED
 from phasesync.core.names import check_name
+from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.errors import AlreadyExistsError, CiphertextError
 from phasesync.store.apps import authentic_pointers, find_environment
-from phasesync.store.base import BaseStore, has_live_leases, lookup_error, new_id, no_such
+from phasesync.store.base import BaseStore, Names, has_live_leases, lookup_error, name_of_cursor, new_id, no_such
 from phasesync.store.credentials import find_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
@@ -25,7 +25,7 @@ from phasesync.store.instance import Registry, lock_registry, read_registry
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.lease_rows import check_live_leases_mac, live_leases_mac, load_live_leases
 from phasesync.store.secrets import lookup_of
-from phasesync.store.tables import apps, credentials, dynamic_secrets, environments, leases, secrets
+from phasesync.store.tables import LEASE_IS_LIVE, apps, credentials, dynamic_secrets, environments, leases, secrets
 
 
 class DynamicStore(BaseStore):
@@ -71,18 +71,28 @@ class DynamicStore(BaseStore):
             registry.store()
             return self._to_dynamic(find_dynamic(connection, draft.name))
 
-    def list_all(self) -> list[DynamicSecret]:
+    def page(self, *, after: str | None = None, limit: int = PAGE_SIZE) -> Page[DynamicSecret]:
         """
-        Return all dynamic secrets by name, in a fixed number of statements.
+        Return dynamic secrets by name, in a fixed number of statements. InvalidInputError for the cursor.
 
         If a row does not authenticate, it is listed with the reason and an empty configuration, so that it hides no
         other.
         """
+        statement = _select().order_by(dynamic_secrets.c.name_key).limit(limit + 1)
+        if after is not None:
+            statement = statement.where(dynamic_secrets.c.name_key > name_of_cursor(after))
         with self._database.read() as connection:
-            rows = connection.execute(_select().order_by(dynamic_secrets.c.name_key)).all()
+            rows = connection.execute(statement).all()
             registry = read_registry(connection, self._keys)
             live = load_live_leases(connection, [row.id for row in rows])
-        return [self._to_listed(row, registry, live[row.id]) for row in rows]
+        return page_of(
+            rows, limit, lambda row: self._to_listed(row, registry, live[row.id]), lambda row: str(row.name_key)
+        )
+
+    def list_all(self) -> list[DynamicSecret]:
+        """Return all dynamic secrets by name."""
+        pages = each_page(lambda after, limit: self.page(after=after, limit=limit))
+        return [dynamic for page in pages for dynamic in page.items]
 
     def get(self, name: str) -> DynamicSecret:
         """Return one dynamic secret. NotFoundError names what exists instead."""
@@ -216,7 +226,7 @@ def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) ->
     statement = _select().where(dynamic_secrets.c.name_key == name.lower())
     row = connection.execute(row_lock(statement, dynamic_secrets) if lock else statement).first()
     if row is None:
-        names = list(connection.scalars(sa.select(dynamic_secrets.c.name).order_by(dynamic_secrets.c.name_key)))
+        names = Names.of(connection, dynamic_secrets)
         raise lookup_error(connection, dynamic_secrets, name, no_such("dynamic secret", name, names, "dynamic"))
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
@@ -259,7 +269,7 @@ def _unauthentic(row: sa.Row[Any]) -> CiphertextError:
 
 def count_live(connection: sa.Connection, dynamic_id: str) -> int:
     """Return how many leases of a dynamic secret have not ended."""
-    count = sa.select(sa.func.count()).where(leases.c.dynamic_id == dynamic_id, leases.c.status.not_in(ENDED))
+    count = sa.select(sa.func.count()).where(leases.c.dynamic_id == dynamic_id, LEASE_IS_LIVE)
     return connection.scalar(count) or 0
 
 
@@ -268,7 +278,7 @@ def _select() -> sa.Select[Any]:
     live = (
         sa.select(sa.func.count())
         .select_from(leases)
-        .where(leases.c.dynamic_id == dynamic_secrets.c.id, leases.c.status.not_in(ENDED))
+        .where(leases.c.dynamic_id == dynamic_secrets.c.id, LEASE_IS_LIVE)
         .scalar_subquery()
     )
     return (

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.core.lease import ENDED, Lease, LeaseSpec, LeaseStatus
+from phasesync.core.lease import Lease, LeaseSpec, LeaseStatus
 from phasesync.core.lease_claim import LeaseEvent, LeaseRecord
 from phasesync.core.model import SecretValue
 from phasesync.errors import CiphertextError
@@ -29,7 +29,7 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
 from phasesync.store.key_ring import UNVERSIONED, KeyRing, same_mac
 from phasesync.store.serialization import members, to_json, to_member, to_plain
-from phasesync.store.tables import dynamic_secrets, environments, lease_events, leases
+from phasesync.store.tables import LEASE_IS_LIVE, dynamic_secrets, environments, lease_events, leases
 
 MAC_COLUMNS: Final = (
     "id",
@@ -75,7 +75,7 @@ def load_live_leases(connection: sa.Connection, dynamic_ids: Sequence[str]) -> d
     """Return id of a dynamic secret -> ids of its live leases, in one statement."""
     live: dict[str, list[str]] = {dynamic_id: [] for dynamic_id in dynamic_ids}
     rows = connection.execute(
-        sa.select(leases.c.dynamic_id, leases.c.id).where(leases.c.dynamic_id.in_(live), leases.c.status.not_in(ENDED))
+        sa.select(leases.c.dynamic_id, leases.c.id).where(leases.c.dynamic_id.in_(live), LEASE_IS_LIVE)
     )
     for dynamic_id, lease_id in rows:
         live[dynamic_id].append(lease_id)

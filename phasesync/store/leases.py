@@ -26,6 +26,7 @@ from phasesync.core.lease_claim import (
     Outputs,
     Step,
 )
+from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.errors import (
     CiphertextError,
     ClaimHeldError,
@@ -34,8 +35,8 @@ from phasesync.errors import (
     NotFoundError,
     StalePlanError,
 )
-from phasesync.store.base import BaseStore, full_id, new_id
-from phasesync.store.database import Database, not_locked, row_lock
+from phasesync.store.base import BaseStore, from_pair_cursor, full_id, new_id, to_pair_cursor
+from phasesync.store.database import Database, row_lock
 from phasesync.store.db_time import LONGEST_WAIT, after, before, from_microseconds, next_fence, now
 from phasesync.store.dynamic import find_dynamic
 from phasesync.store.instance import read_registry
@@ -57,6 +58,7 @@ from phasesync.store.lease_rows import (
     to_record,
 )
 from phasesync.store.tables import (
+    LEASE_IS_LIVE,
     apps,
     credentials,
     dynamic_secrets,
@@ -177,7 +179,7 @@ class LeaseStore(BaseStore):
         self, connection: sa.Connection, dynamic_id: str, which: sa.ColumnElement[bool] | None = None
     ) -> Iterator[Lease]:
         """Yield the live leases of a dynamic secret that authenticate."""
-        live = select_leases().where(leases.c.dynamic_id == dynamic_id, leases.c.status.not_in(ENDED))
+        live = select_leases().where(leases.c.dynamic_id == dynamic_id, LEASE_IS_LIVE)
         for row in connection.execute(live if which is None else live.where(which)).all():
             with suppress(CiphertextError):
                 yield to_lease(row, self._keys)
@@ -398,15 +400,16 @@ class LeaseStore(BaseStore):
             raise _unknown(prefix)
         return lease_id
 
-    def list_leases(
+    def page_leases(
         self,
         *,
         dynamic: str | None = None,
         credential: str | None = None,
         environment: tuple[str, str] | None = None,
         ended: bool = False,
-        limit: int | None = None,
-    ) -> list[Lease]:
+        after: str | None = None,
+        limit: int = PAGE_SIZE,
+    ) -> Page[Lease]:
         """
         Return leases, newest first.
 
@@ -415,12 +418,14 @@ class LeaseStore(BaseStore):
             credential: name of the credential that issued them; None means any.
             environment: (app, environment); None means any.
             ended: include ended leases.
-            limit: maximum number; None means all.
+            after: a cursor; None means from the beginning.
+            limit: maximum number.
 
         Raises:
             NotFoundError: the dynamic secret. An unknown credential or environment gives an empty list.
+            InvalidInputError: the cursor.
         """
-        statement = select_leases().order_by(leases.c.requested_at.desc(), leases.c.id).limit(limit)
+        statement = select_leases().order_by(leases.c.requested_at.desc(), leases.c.id.desc()).limit(limit + 1)
         with self._database.read() as connection:
             if dynamic is not None:
                 statement = statement.where(leases.c.dynamic_id == find_dynamic(connection, dynamic).id)
@@ -433,9 +438,40 @@ class LeaseStore(BaseStore):
                     apps.c.name_key == app.lower(), environments.c.name_key == name.lower()
                 )
             if not ended:
-                statement = statement.where(leases.c.status.not_in(ENDED))
+                statement = statement.where(LEASE_IS_LIVE)
+            if after is not None:
+                at, lease_id = from_pair_cursor(after)
+                place = sa.tuple_(sa.literal(at, sa.BigInteger), sa.literal(lease_id, sa.String))
+                statement = statement.where(sa.tuple_(leases.c.requested_at, leases.c.id) < place)
             rows = connection.execute(statement).all()
-        return [to_listed_lease(row, self._keys) for row in rows]
+        return page_of(
+            rows,
+            limit,
+            lambda row: to_listed_lease(row, self._keys),
+            lambda row: to_pair_cursor(row.requested_at, row.id),
+        )
+
+    def list_leases(
+        self,
+        *,
+        dynamic: str | None = None,
+        credential: str | None = None,
+        environment: tuple[str, str] | None = None,
+        ended: bool = False,
+        limit: int | None = None,
+    ) -> list[Lease]:
+        """
+        Return the leases that `page_leases` pages through, up to `limit`; None means all.
+
+        There are few live ones: AWS allows 5,000 IAM users in an account.
+        """
+        pages = each_page(
+            lambda after, size: self.page_leases(
+                dynamic=dynamic, credential=credential, environment=environment, ended=ended, after=after, limit=size
+            ),
+            limit=limit,
+        )
+        return [lease for page in pages for lease in page.items]
 
     def statuses(self, lease_ids: Sequence[str]) -> Mapping[str, LeaseStatus]:
         """Return lease id -> status of the leases that exist and authenticate."""
@@ -493,11 +529,19 @@ class LeaseStore(BaseStore):
             ).all()
         return [to_record(row, self._keys) for row in rows]
 
-    def prune(self, *, older_than: timedelta) -> int:
-        """Delete leases that ended longer ago than this, with their log; return how many were deleted."""
+    def prune(self, *, older_than: timedelta, limit: int = 500) -> int:
+        """
+        Delete up to `limit` leases that ended longer ago than this, with their log, in one short transaction.
+
+        Returns:
+            How many were deleted. Fewer than `limit`: no more can be deleted now.
+        """
         old = leases.c.status.in_(ENDED) & (leases.c.ended_at < before(older_than))
+        first = sa.select(leases.c.id).where(old).order_by(leases.c.ended_at).limit(limit)
         with self._database.write() as connection:
-            return connection.execute(leases.delete().where(not_locked(leases, old))).rowcount
+            return connection.execute(
+                leases.delete().where(leases.c.id.in_(first.with_for_update(skip_locked=True, of=leases)))
+            ).rowcount
 
 
 def _is_due(restored: bool) -> sa.ColumnElement[bool]:

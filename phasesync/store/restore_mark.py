@@ -6,6 +6,7 @@ write is mistaken for one of its writes, and requests a run of every sync.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -21,8 +22,9 @@ from phasesync.store.instance import lock_registry, registered_versions
 from phasesync.store.journal import to_entry, to_row, update_entries
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.run_requests import request_runs
-from phasesync.store.sync_rows import is_claimed, select_syncs
-from phasesync.store.tables import instance, journal, leases, syncs
+from phasesync.store.tables import environments, instance, journal, leases, syncs
+
+_SYNCS_AT_ONCE: Final = 200
 
 _STALE: Final = syncs.c.error_class == StaleDatabaseError.__name__
 
@@ -82,31 +84,62 @@ class RestoreMark(BaseStore):
             ClaimHeldError: a sync is being reconciled.
         """
         unread: list[str] = []
-        advanced: list[dict[str, Any]] = []
-        journals: dict[str, list[sa.Row[Any]]] = defaultdict(list)
+        accepted = objects = 0
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             lock_rows(connection, syncs, sa.true())
-            rows = list({row.id: row for row in connection.execute(select_syncs()).all()}.values())
-            busy = [row.name for row in rows if is_claimed(row)]
-            if busy:
+            busy = connection.scalar(
+                sa.select(syncs.c.name)
+                .where(syncs.c.claim_owner.is_not(None), syncs.c.claim_until >= now())
+                .order_by(syncs.c.name_key)
+                .limit(1)
+            )
+            if busy is not None:
                 raise ClaimHeldError(
-                    f"the sync {busy[0]} is being reconciled", hint="stop the daemons first: phasesync status"
+                    f"the sync {busy} is being reconciled", hint="stop the daemons first: phasesync status"
                 )
-            for entry_row in connection.execute(sa.select(journal).order_by(journal.c.id)):
-                journals[entry_row.sync_id].append(entry_row)
-            for row in rows:
-                try:
-                    entries = [to_entry(entry_row, self._keys) for entry_row in journals[row.id]]
-                except CiphertextError:
-                    unread.append(row.name)
-                    continue
-                advanced += [to_row(self._keys, row.data_key_id, accept_restore(entry, ahead)) for entry in entries]
-            update_entries(connection, advanced)
+            for part in _parts(connection):
+                advanced, unreadable = self._advance(connection, part, ahead)
+                update_entries(connection, advanced)
+                accepted, objects = accepted + len(part), objects + len(advanced)
+                unread += unreadable
             # Objects created since the backup are in no journal; the floor skips their tokens too.
             registry.store(restored_at=None, generation_floor=registry.generation_floor + ahead)
             connection.execute(syncs.update().where(_STALE).values(error_class=None))
             # Kept keys may belong to users that were removed after the backup.
             connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
             request_runs(connection, sa.true())
-        return Acceptance(syncs=len(rows), objects=len(advanced), unread=tuple(unread))
+        return Acceptance(syncs=accepted, objects=objects, unread=tuple(sorted(unread, key=str.lower)))
+
+    def _advance(
+        self, connection: sa.Connection, part: Sequence[sa.Row[Any]], ahead: int
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the rows of the advanced journals of some syncs, and the names of syncs with altered journals."""
+        journals: dict[str, list[sa.Row[Any]]] = defaultdict(list)
+        ids = [row.id for row in part]
+        for entry_row in connection.execute(sa.select(journal).where(journal.c.sync_id.in_(ids))):
+            journals[entry_row.sync_id].append(entry_row)
+        advanced: list[dict[str, Any]] = []
+        unread: list[str] = []
+        for row in part:
+            try:
+                entries = [to_entry(entry_row, self._keys) for entry_row in journals[row.id]]
+            except CiphertextError:
+                unread.append(row.name)
+                continue
+            advanced += [to_row(self._keys, row.data_key_id, accept_restore(entry, ahead)) for entry in entries]
+        return advanced, unread
+
+
+def _parts(connection: sa.Connection) -> Iterator[Sequence[sa.Row[Any]]]:
+    """Yield `id`, `name` and `data_key_id` of all syncs, a few hundred at once: their journals are held in memory."""
+    statement: sa.Select[Any] = (
+        sa.select(syncs.c.id, syncs.c.name, environments.c.data_key_id)
+        .join(environments, environments.c.id == syncs.c.environment_id)
+        .order_by(syncs.c.id)
+        .limit(_SYNCS_AT_ONCE)
+    )
+    part: Sequence[sa.Row[Any]] = connection.execute(statement).all()
+    while part:
+        yield part
+        part = connection.execute(statement.where(syncs.c.id > part[-1].id)).all()

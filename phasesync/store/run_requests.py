@@ -4,7 +4,7 @@ Requests runs of syncs because something that they depend on changed, other than
 A request overrides back-off, and a run that is in progress is followed by one more.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
@@ -19,6 +19,9 @@ from phasesync.errors import (
 from phasesync.store.database import in_id_order
 from phasesync.store.tables import credentials, leases, sync_reads, syncs
 from phasesync.store.wake_ups import WOKEN, notify_daemons
+
+if TYPE_CHECKING:
+    from phasesync.core.sync import Trigger
 
 REQUESTER: Final = "phasesync"
 """Actor of runs that no person requested."""
@@ -36,8 +39,16 @@ _REFUSALS: Final = tuple(
 """Errors of runs that may succeed with another identity, policy, endpoint or proxy."""
 
 
-def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
-    """Request runs of some syncs; a sync with an open request keeps its trigger."""
+_CLAIMED: Final = sa.select(syncs.c.id).where(syncs.c.claim_until.is_not(None))
+"""
+The ids of the syncs with a run that may be in progress: a claim without an end has expired, and its end has an index.
+
+In unions with this, since SQLite goes through all rows for two conditions of which one has to hold.
+"""
+
+
+def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool], trigger: "Trigger | None" = None) -> None:
+    """Request runs of some syncs, as changes by default; a sync with an open request keeps its trigger."""
     # Imported here, since lists of apps and environments request no run.
     from phasesync.core.sync import Trigger
 
@@ -45,7 +56,7 @@ def request_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> No
         syncs.update()
         .where(in_id_order(syncs, which))
         .values(
-            requested=sa.func.coalesce(syncs.c.requested, Trigger.CHANGE.value),
+            requested=sa.func.coalesce(syncs.c.requested, (trigger or Trigger.CHANGE).value),
             requested_by=sa.func.coalesce(syncs.c.requested_by, REQUESTER),
             request_number=syncs.c.request_number + 1,
             **WOKEN,
@@ -60,10 +71,8 @@ def retry_unresolved(connection: sa.Connection) -> None:
 
     A run in progress may have failed on it without having stored that yet, so it is followed by one more.
     """
-    request_runs(
-        connection,
-        (syncs.c.error_class == UnresolvedReferenceError.__name__) | syncs.c.claim_owner.is_not(None),
-    )
+    unresolved = sa.select(syncs.c.id).where(syncs.c.error_class == UnresolvedReferenceError.__name__)
+    request_runs(connection, syncs.c.id.in_(sa.union(unresolved, _CLAIMED)))
 
 
 def request_runs_of_readers(connection: sa.Connection, environment_id: str) -> None:
@@ -73,7 +82,7 @@ def request_runs_of_readers(connection: sa.Connection, environment_id: str) -> N
     A run in progress may be reading it for the first time, so it is followed by one more.
     """
     readers = sa.select(sync_reads.c.sync_id).where(sync_reads.c.environment_id == environment_id)
-    request_runs(connection, syncs.c.id.in_(readers) | syncs.c.claim_owner.is_not(None))
+    request_runs(connection, syncs.c.id.in_(sa.union(readers, _CLAIMED)))
 
 
 def request_runs_of_credential(connection: sa.Connection, credential_id: str) -> None:

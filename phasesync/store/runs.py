@@ -10,20 +10,21 @@ order of commits, so that a reader who follows the log misses no run.
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, page_of
 from phasesync.core.remote import JournalEntry
 from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.core.sync_claim import AfterRun, Claim
 from phasesync.errors import NotFoundError, StaleDatabaseError
-from phasesync.store.base import BaseStore, full_id
-from phasesync.store.database import insert_or_update, not_locked
+from phasesync.store.base import BaseStore, from_pair_cursor, full_id, to_pair_cursor
+from phasesync.store.database import insert_or_update
 from phasesync.store.db_time import after as later
 from phasesync.store.db_time import before, now
 from phasesync.store.journal import store_entries
@@ -35,6 +36,24 @@ from phasesync.store.tables import environments, runs, sync_reads, syncs
 from phasesync.store.wake_ups import notify_daemons
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunedRuns:
+    """
+    What one step of the retention did.
+
+    Attributes:
+        count: how many runs were deleted.
+        next: where the next step goes on; None if there are no more old runs.
+    """
+
+    count: int
+    next: str | None
+
+
+_LONGEST_NUMBER: Final = 18
+"""Digits of a number of 64 bits."""
 
 
 class RunStore(BaseStore):
@@ -107,6 +126,41 @@ class RunStore(BaseStore):
             )
             insert_runs(connection, self._keys, [(run, row.data_key_id)])
 
+    def page_runs(
+        self,
+        *,
+        sync: str | None = None,
+        outcomes: Sequence[Outcome] = (),
+        since: datetime | None = None,
+        after: str | None = None,
+        limit: int = PAGE_SIZE,
+    ) -> Page[Run]:
+        """
+        Return runs with their changes, newest first.
+
+        The order is that of the log, or of the ends of runs with `outcomes` or `since`, for which there is an index.
+        They differ only where the clock was set back, or runs ended at the same moment.
+
+        Args:
+            sync: name of a sync; None means all.
+            outcomes: those with one of these; empty means all.
+            since: those that ended at this time or later; None means all.
+            after: a cursor; None means from the beginning.
+            limit: maximum number.
+
+        Raises:
+            NotFoundError: the sync.
+            InvalidInputError: the cursor.
+        """
+        with self._database.read() as connection:
+            sync_id = None if sync is None else _sync_id(connection, sync)
+            page = _page_of_numbers(sync_id, outcomes, since, after, limit + 1)
+            statement = select_runs().join(page, page.c.number == runs.c.number).order_by(*_newest_first(page.c))
+            rows = connection.execute(statement).all()
+        return page_of(
+            rows, limit, lambda row: to_run(row, self._keys), lambda row: to_pair_cursor(row.ended_at, row.number)
+        )
+
     def list_runs(
         self,
         *,
@@ -116,8 +170,10 @@ class RunStore(BaseStore):
         after: str | None = None,
         limit: int = 50,
     ) -> list[Run]:
-        """Return runs with their changes, newest first; with `after` (a run id), later runs, oldest first."""
-        statement = select_runs().limit(limit)
+        """Return up to `limit` runs as `page_runs` does; with `after` (a run id), later runs, oldest first."""
+        if after is None:
+            return list(self.page_runs(sync=sync, outcomes=outcomes, since=since, limit=limit).items)
+        statement = select_runs().limit(limit).order_by(runs.c.number)
         with self._database.read() as connection:
             if sync is not None:
                 statement = statement.where(runs.c.sync_id == _sync_id(connection, sync))
@@ -125,14 +181,10 @@ class RunStore(BaseStore):
                 statement = statement.where(runs.c.outcome.in_(list(outcomes)))
             if since is not None:
                 statement = statement.where(runs.c.ended_at >= since)
-            if after is not None:
-                number = connection.scalar(sa.select(runs.c.number).where(runs.c.id == after))
-                if number is None:
-                    raise _no_run(after)
-                statement = statement.where(runs.c.number > number).order_by(runs.c.number)
-            else:
-                statement = statement.order_by(runs.c.number.desc())
-            rows = connection.execute(statement).all()
+            number = connection.scalar(sa.select(runs.c.number).where(runs.c.id == after))
+            if number is None:
+                raise _no_run(after)
+            rows = connection.execute(statement.where(runs.c.number > number)).all()
         return [to_run(row, self._keys) for row in rows]
 
     def get_run(self, run_id: str) -> Run:
@@ -151,15 +203,36 @@ class RunStore(BaseStore):
             raise _no_run(prefix)
         return run_id
 
-    def prune_runs(self, *, older_than: timedelta) -> int:
-        """Delete runs older than this, except the newest of each sync; return how many were deleted."""
-        newest = sa.select(sa.func.max(runs.c.number)).group_by(runs.c.sync_id)
+    def prune_runs(self, *, older_than: timedelta, limit: int = 500, after: str | None = None) -> PrunedRuns:
+        """
+        Delete, of the next `limit` runs that are older than this, all but the newest run of a sync.
+
+        One short transaction. What is read and locked does not depend on the size of the log, nor on how many old runs
+        are kept: the next call goes on where this one ended.
+
+        Args:
+            older_than: age of the runs.
+            limit: how many runs to look at.
+            after: where the former call ended; None begins with the oldest run.
+        """
+        looked_at = sa.select(runs.c.ended_at, runs.c.number).where(runs.c.ended_at < before(older_than))
+        if after is not None:
+            looked_at = looked_at.where(*_beyond(after))
+        looked_at = looked_at.order_by(runs.c.ended_at, runs.c.number)
+        with self._database.read() as connection:
+            last = connection.execute(_at_end_of(looked_at, limit)).first()
+        if last is None:
+            return PrunedRuns(count=0, next=None)
+        upto = to_pair_cursor(last.ended_at, last.number)
+        newer = runs.alias("newer")
+        has_newer = sa.exists().where(newer.c.sync_id == runs.c.sync_id, newer.c.number > runs.c.number)
+        # In no order: what others have locked is skipped, and an order by number would have SQLite read the whole log.
+        numbers = sa.select(runs.c.number).where(has_newer, *_upto(upto), *([] if after is None else _beyond(after)))
         with self._database.write() as connection:
-            return connection.execute(
-                runs.delete().where(
-                    not_locked(runs, (runs.c.ended_at < before(older_than)) & runs.c.number.not_in(newest))
-                )
+            count = connection.execute(
+                runs.delete().where(runs.c.number.in_(numbers.with_for_update(skip_locked=True, of=runs)))
             ).rowcount
+        return PrunedRuns(count=count, next=upto if last.looked_at == limit else None)
 
     def _settled(self, row: sa.Row[Any], run: Run, after: AfterRun) -> dict[str, Any]:
         """Return the parameters of `_finished`."""
@@ -276,6 +349,78 @@ def _upsert_read(dialect: str) -> Any:
     return insert.on_conflict_do_update(
         index_elements=["sync_id", "environment_id"], set_={"revision": insert.excluded.revision}
     )
+
+
+def _page_of_numbers(
+    sync_id: str | None, outcomes: Sequence[Outcome], since: datetime | None, after: str | None, limit: int
+) -> sa.Subquery:
+    """Return `number`, and `ended_at` where it decides the order, of a page of runs; found through indexes alone."""
+    if sync_id is not None or not (outcomes or since):
+        # One sync has few runs, which may well be looked through.
+        numbers = sa.select(runs.c.number)
+        if sync_id is not None:
+            numbers = numbers.where(runs.c.sync_id == sync_id)
+        if outcomes:
+            numbers = numbers.where(runs.c.outcome.in_(list(outcomes)))
+        if since is not None:
+            numbers = numbers.where(runs.c.ended_at >= since)
+        if after is not None:
+            numbers = numbers.where(runs.c.number < _number(after))
+        return numbers.order_by(runs.c.number.desc()).limit(limit).subquery("page")
+    # The first runs of each outcome, then the first of those: each is a range of the index.
+    ranges = [runs.c.outcome == outcome for outcome in dict.fromkeys(outcomes)] or [sa.true()]
+    firsts = []
+    for which in ranges:
+        places = sa.select(runs.c.ended_at, runs.c.number).where(which)
+        if since is not None:
+            places = places.where(runs.c.ended_at >= since)
+        if after is not None:
+            places = places.where(*_upto(after), runs.c.number != _number(after))
+        firsts.append(sa.select(places.order_by(*_newest_first(runs.c)).limit(limit).subquery()))
+    found = sa.union_all(*firsts).subquery("found")
+    return sa.select(found).order_by(*_newest_first(found.c)).limit(limit).subquery("page")
+
+
+def _newest_first(columns: Any) -> list[sa.ColumnElement[Any]]:
+    return [columns[name].desc() for name in ("ended_at", "number") if name in columns]
+
+
+def _at_end_of(places: sa.Select[Any], limit: int) -> sa.Select[Any]:
+    """Return the select of the last of the first `limit` places, and how many there are (`looked_at`)."""
+    first = places.limit(limit).subquery("first")
+    count = sa.select(sa.func.count()).select_from(first).scalar_subquery()
+    return sa.select(first, count.label("looked_at")).order_by(*_newest_first(first.c)).limit(1)
+
+
+def _place(cursor: str) -> sa.Tuple:
+    """Return the end and the number of the run that a cursor is. InvalidInputError."""
+    return sa.tuple_(sa.literal(from_pair_cursor(cursor)[0], sa.BigInteger), sa.literal(_number(cursor), sa.BigInteger))
+
+
+def _beyond(cursor: str) -> list[sa.ColumnElement[bool]]:
+    """
+    Return the conditions that a run ended after the one that a cursor is.
+
+    The first follows from the second; SQLite finds the range of the index by it.
+    """
+    at = sa.literal(from_pair_cursor(cursor)[0], sa.BigInteger)
+    return [_ended_at >= at, sa.tuple_(runs.c.ended_at, runs.c.number) > _place(cursor)]
+
+
+def _upto(cursor: str) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that a run ended no later than the one that a cursor is."""
+    at = sa.literal(from_pair_cursor(cursor)[0], sa.BigInteger)
+    return [_ended_at <= at, sa.tuple_(runs.c.ended_at, runs.c.number) <= _place(cursor)]
+
+
+_ended_at: Final = sa.type_coerce(runs.c.ended_at, sa.BigInteger)
+
+
+def _number(cursor: str) -> int:
+    number = from_pair_cursor(cursor)[1]
+    if not number.isdigit() or len(number) > _LONGEST_NUMBER:
+        raise bad_cursor(cursor)
+    return int(number)
 
 
 def _sync_id(connection: sa.Connection, name: str) -> str:

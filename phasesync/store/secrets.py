@@ -9,6 +9,8 @@ lost and revisions follow commits. Nothing is ever overwritten: an edit adds ver
 without a value.
 """
 
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import sqlalchemy as sa
 
 from phasesync.core.model import Environment, EnvironmentSnapshot, SecretValue, SecretVersion, SecretWrite, ValueType
 from phasesync.core.names import check_key, check_stored_key, normalise_path, without_value
+from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, page_of
 from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError, NotFoundError
 from phasesync.store.apps import (
     Pointer,
@@ -242,6 +245,23 @@ class SecretStore(BaseStore):
             (version for version in versions if folder in (None, version.path)),
             key=lambda version: (version.path, version.key),
         )
+
+    def page_secrets(
+        self, app: str, environment: str, *, path: str | None = None, after: str | None = None, limit: int = PAGE_SIZE
+    ) -> Page[SecretVersion]:
+        """
+        Return what `list_secrets` returns, page by page.
+
+        Names of keys are encrypted, and the MAC of an environment covers all of them: each page reads the environment.
+
+        Raises:
+            InvalidInputError: the cursor.
+        """
+        listed = self.list_secrets(app, environment, path=path)
+        if after is not None:
+            place = _from_cursor(after)
+            listed = [version for version in listed if (version.path, version.key) > place]
+        return page_of(listed, limit, lambda version: version, _to_cursor)
 
     def get_secret(self, app: str, environment: str, path: str, key: str) -> SecretVersion:
         """Return the current version of a key. NotFoundError if it is not set."""
@@ -469,3 +489,19 @@ def _edits_by_key(
             raise InvalidInputError(f"{key} cannot be set and unset in one edit")
         wanted[key_path] = None
     return wanted
+
+
+def _to_cursor(version: SecretVersion) -> str:
+    """Return the cursor of a secret: keys may have characters that a shell or a URL would not keep."""
+    return urlsafe_b64encode(json.dumps([version.path, version.key]).encode()).decode().rstrip("=")
+
+
+def _from_cursor(cursor: str) -> tuple[str, str]:
+    """Return path and key of the secret that a cursor is. InvalidInputError."""
+    try:
+        path, key = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, TypeError):
+        raise bad_cursor(cursor) from None
+    if not isinstance(path, str) or not isinstance(key, str):
+        raise bad_cursor(cursor)
+    return path, key

@@ -11,7 +11,7 @@ stands for it; once a sync is pinned to an account, its key is computed anew.
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 
@@ -126,7 +126,7 @@ def is_paused(row: sa.Row[Any], clock: int) -> bool:
 
 def check_sync_mac(row: sa.Row[Any], keys: KeyRing) -> None:
     """Raise CiphertextError if the configuration columns of a sync were altered."""
-    if not same_mac(row.mac, sync_mac(keys, row._asdict())):
+    if not same_mac(row.mac, sync_mac(keys, cast(Mapping[str, Any], row._mapping))):
         raise CiphertextError(
             f"the configuration of sync {row.name} in table syncs does not authenticate: it was altered outside "
             "phasesync",

@@ -5,6 +5,7 @@ Every change by an operator requests a run: it starts at once, whatever back-off
 followed by one more.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,8 +16,20 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.names import check_name, normalise_path
+from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.remote import JournalEntry
-from phasesync.core.sync import Adopt, Layout, Paused, Sync, SyncConfig, SyncDraft, SyncStatus, Trigger
+from phasesync.core.sync import (
+    ALL_SYNCS,
+    Adopt,
+    Layout,
+    Paused,
+    Sync,
+    SyncConfig,
+    SyncDraft,
+    SyncFilter,
+    SyncStatus,
+    Trigger,
+)
 from phasesync.core.sync_claim import Claim, SyncState
 from phasesync.errors import (
     AlreadyExistsError,
@@ -28,8 +41,8 @@ from phasesync.errors import (
     NotFoundError,
     PhasesyncError,
 )
-from phasesync.store.apps import find_environment
-from phasesync.store.base import BaseStore, lookup_error, new_id, no_such
+from phasesync.store.apps import find_app, find_environment
+from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such
 from phasesync.store.credentials import find_credential, select_credentials, to_credential
 from phasesync.store.database import in_id_order, row_lock
 from phasesync.store.db_time import now
@@ -45,7 +58,6 @@ from phasesync.store.sync_rows import (
     check_sync_mac,
     claimed_by,
     destination_key,
-    has_newer_revision,
     is_claimed,
     is_paused,
     reason_context,
@@ -57,7 +69,8 @@ from phasesync.store.sync_rows import (
     to_syncs,
     with_mac,
 )
-from phasesync.store.tables import credentials, secrets, sync_reads, syncs
+from phasesync.store.sync_statuses import IS_BEHIND, count_by_status, has_status
+from phasesync.store.tables import apps, credentials, environments, secrets, sync_reads, syncs
 from phasesync.store.wake_ups import WOKEN, notify_daemons
 
 _NOT_PAUSED: Final = {"paused_by": None, "paused_at": None, "paused_until": None}
@@ -121,11 +134,108 @@ class SyncStore(BaseStore):
             notify_daemons(connection)
             return self._get(connection, syncs.c.id == values["id"], draft.name)
 
-    def list_syncs(self) -> list[Sync]:
-        """Return all syncs by name, in one statement; an altered sync is listed as halted."""
+    def page_syncs(
+        self,
+        which: SyncFilter = ALL_SYNCS,
+        *,
+        after: str | None = None,
+        limit: int = PAGE_SIZE,
+    ) -> Page[Sync]:
+        """
+        Return syncs by name; an altered sync is listed as halted.
+
+        Args:
+            which: the syncs to list.
+            after: a cursor; None means from the beginning.
+            limit: maximum number.
+
+        Raises:
+            NotFoundError: app, environment or credential of the filter.
+            InvalidInputError: the cursor.
+        """
         with self._database.read() as connection:
-            rows = connection.execute(select_syncs()).all()
-        return to_listed_syncs(rows, self._keys)
+            page = self._filtered(connection, which).order_by(syncs.c.name_key).limit(limit + 1)
+            if after is not None:
+                page = page.where(syncs.c.name_key > name_of_cursor(after))
+            # In two statements: in one, PostgreSQL misjudges how few the page leaves, and joins all syncs first.
+            ids = list(connection.scalars(page))
+            rows = connection.execute(select_syncs().where(syncs.c.id.in_(ids))).all()
+        # The cursor is the key of the order, as it is stored: an altered one must not lead back.
+        keys = dict.fromkeys(row.name_key for row in rows)
+        listed = list(zip(keys, to_listed_syncs(rows, self._keys), strict=True))
+        return page_of(listed, limit, lambda item: item[1], lambda item: item[0])
+
+    def list_syncs(self, which: SyncFilter = ALL_SYNCS) -> list[Sync]:
+        """Return syncs by name; for filters that leave few. NotFoundError."""
+        pages = each_page(lambda after, limit: self.page_syncs(which, after=after, limit=limit))
+        return [sync for page in pages for sync in page.items]
+
+    def count_by_status(self) -> dict[SyncStatus, int]:
+        """Return status -> number of syncs, as they are stored; without statuses that no sync has."""
+        with self._database.read() as connection:
+            return count_by_status(connection)
+
+    def has_sync(self, name: str) -> bool:
+        """Return whether there is a sync of a name, altered or not."""
+        with self._database.read() as connection:
+            return connection.scalar(sa.select(syncs.c.id).where(syncs.c.name_key == name.lower())) is not None
+
+    def find_by_id(self, sync_id: str) -> Sync | None:
+        """Return one sync by id; None if there is no such sync."""
+        with self._database.read() as connection:
+            rows = connection.execute(select_syncs().where(syncs.c.id == sync_id)).all()
+        return to_syncs(rows, self._keys)[0] if rows else None
+
+    def find_similar(self, draft: SyncDraft, *, account: str | None) -> list[Sync]:
+        """
+        Return the syncs in the same account and Region, as far as known, that may write to a name of a draft.
+
+        Includes syncs with names that readers may confuse with it. Holds only those in memory, of all syncs there.
+
+        Args:
+            draft: of the sync that is added or changed.
+            account: the account it writes to; None if it is not known yet.
+        """
+        from phasesync.core.lint import may_meet
+        from phasesync.core.remote_names import beginning_of_names
+
+        ours = beginning_of_names(draft.config.names, app=draft.app, environment=draft.environment, path=draft.path)
+        statement = (
+            sa.select(syncs.c.id, syncs.c.config, syncs.c.path, apps.c.name.label("app"), environments.c.name)
+            .join_from(syncs, environments, environments.c.id == syncs.c.environment_id)
+            .join(apps, apps.c.id == environments.c.app_id)
+        )
+        with self._database.read() as connection:
+            credential_id = find_credential(connection, draft.credential).id
+            place = (syncs.c.account.is_(None) if account else sa.true()) & (syncs.c.credential_id == credential_id)
+            if account is not None:
+                place |= syncs.c.account == account
+            rows = connection.execute(
+                statement.where(syncs.c.region == draft.region, place), execution_options={"yield_per": PAGE_SIZE}
+            )
+            # Not authenticated yet: an altered row can at most be missed or read in vain.
+            ids = [row.id for row in rows if may_meet(ours, _beginning_of_names(*row[1:]))]
+            found = []
+            for n in range(0, len(ids), PAGE_SIZE):
+                page = select_syncs().where(syncs.c.id.in_(ids[n : n + PAGE_SIZE]))
+                found += to_listed_syncs(connection.execute(page).all(), self._keys)
+        return found
+
+    def _filtered(self, connection: sa.Connection, which: SyncFilter) -> sa.Select[tuple[str]]:
+        """Return the select of the ids of some syncs."""
+        ids = sa.select(syncs.c.id)
+        if which.statuses:
+            ids = ids.where(has_status(which.statuses))
+        if which.app is not None:
+            of_app = sa.select(environments.c.id).where(environments.c.app_id == find_app(connection, which.app).id)
+            ids = ids.where(syncs.c.environment_id.in_(of_app))
+        if which.credential is not None:
+            ids = ids.where(syncs.c.credential_id == find_credential(connection, which.credential).id)
+        if which.environment_id is not None:
+            readers = sa.select(sync_reads.c.sync_id).where(sync_reads.c.environment_id == which.environment_id)
+            own = sa.select(syncs.c.id).where(syncs.c.environment_id == which.environment_id)
+            ids = ids.where(syncs.c.id.in_(sa.union(readers, own)))
+        return ids
 
     def get_sync(self, name: str) -> Sync:
         """Return one sync. NotFoundError."""
@@ -211,7 +321,7 @@ class SyncStore(BaseStore):
         Every edit does that itself, in its transaction. A process of a former release that still runs does not.
         """
         with self._database.write() as connection:
-            behind = syncs.c.woken_at.is_(None) & has_newer_revision()
+            behind = syncs.c.woken_at.is_(None) & IS_BEHIND
             if connection.execute(syncs.update().where(in_id_order(syncs, behind)).values(**WOKEN)).rowcount:
                 notify_daemons(connection)
 
@@ -246,8 +356,7 @@ class SyncStore(BaseStore):
         return to_syncs(rows, self._keys)[0]
 
     def _unknown(self, connection: sa.Connection, name: str) -> PhasesyncError:
-        names = list(connection.scalars(sa.select(syncs.c.name).order_by(syncs.c.name_key)))
-        return lookup_error(connection, syncs, name, no_such("sync", name, names, "syncs"))
+        return lookup_error(connection, syncs, name, no_such("sync", name, Names.of(connection, syncs), "syncs"))
 
     def _locked(self, connection: sa.Connection, name: str, *, check: bool = True) -> sa.Row[Any]:
         """Lock a sync and return its authentic row. NotFoundError, CiphertextError."""
@@ -331,7 +440,7 @@ class _StoredState:
         """Decrypt. CiphertextError, KeyUnavailableError."""
         (sync,) = to_syncs(self.sync, self.keys)
         # A run does not need the other users of the credential, which would take another statement.
-        credential = to_credential(self.credential, self.keys, used_by=())
+        credential = to_credential(self.credential, self.keys)
         self.registry.check(credentials, self.credential)
         return SyncState(
             sync=sync,
@@ -340,6 +449,18 @@ class _StoredState:
             restored=bool(self.sync[0].restored),
             generation_floor=self.registry.generation_floor,
         )
+
+
+def _beginning_of_names(config: str, path: str, app: str, environment: str) -> str:
+    """Return how all remote names of a sync begin, from its columns; empty if the configuration was altered."""
+    from phasesync.core.remote_names import beginning_of_names
+
+    try:
+        members = json.loads(config)
+        names = members.get("remote_name") or members.get("name_template") or ""
+        return beginning_of_names(names, app=app, environment=environment, path=path)
+    except (ValueError, TypeError, AttributeError):
+        return ""
 
 
 def _expected_objects(config: SyncConfig, environment_id: str) -> int | sa.ScalarSelect[int]:

@@ -7,7 +7,7 @@ All tables. `migrations/versions` creates the same ones step by step; a test com
                   ├─────< syncs ───┴─< journal, runs
              credentials ─<┤
                   └─────< dynamic_secrets ─< leases ─< lease_events
-    instance, daemons, chores
+    instance, daemons, chores, sweeps
 
 Columns of type LargeBinary are ciphertexts, digests or wrapped keys. Values, names of keys, comments, reasons and
 credentials exist in no other form. Instants are microseconds of the database's clock.
@@ -30,6 +30,18 @@ metadata: Final = sa.MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+LIVE_LEASE: Final = "status NOT IN ('revoked', 'expired')"
+"""
+The condition of an index, as it has to be in a query too: SQLite compares the text, and knows no values of parameters.
+An unknown status counts as live: it is an alteration, which a daemon finds and reports.
+"""
+
+
+def _partial_index(name: str, *columns: str, where: str) -> sa.Index:
+    # As options of the index, the condition would load the dialects of both databases. The migration has it.
+    return sa.Index(name, *columns, info={"where": where})
+
 
 _Id = sa.String(40)
 _Name = sa.String(64)
@@ -141,7 +153,7 @@ syncs = sa.Table(
     # what an operator set; `mac` covers it
     sa.Column("environment_id", sa.ForeignKey("environments.id"), nullable=False, index=True),
     sa.Column("path", sa.Text, nullable=False),
-    sa.Column("credential_id", sa.ForeignKey("credentials.id"), nullable=False, index=True),
+    sa.Column("credential_id", sa.ForeignKey("credentials.id"), nullable=False),
     sa.Column("destination_kind", sa.String(64), nullable=False),
     sa.Column("region", _Word, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
@@ -186,6 +198,14 @@ syncs = sa.Table(
     sa.Column("interrupted_at", Instant),  # start of the former claim, if it expired without a result
     sa.Column("created_at", Instant, nullable=False),
     sa.Index("ix_syncs_urgency_due_at", "urgency", "due_at"),
+    # for lists and counts by status: see `sync_statuses.py`
+    sa.Index("ix_syncs_credential_id_name_key", "credential_id", "name_key"),
+    sa.Index("ix_syncs_settled_status_name_key", "settled_status", "name_key"),
+    _partial_index("ix_syncs_paused_at", "paused_at", where="paused_at IS NOT NULL"),
+    sa.Index(
+        "ix_syncs_destination_kind_account_region_credential_id_id",
+        *("destination_kind", "account", "region", "credential_id", "id"),
+    ),
 )
 
 GENERATED: Final = ("due_at", "urgency")
@@ -195,8 +215,10 @@ sync_reads = sa.Table(
     "sync_reads",
     metadata,
     sa.Column("sync_id", sa.ForeignKey("syncs.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("environment_id", sa.ForeignKey("environments.id", ondelete="CASCADE"), primary_key=True, index=True),
+    sa.Column("environment_id", sa.ForeignKey("environments.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("revision", sa.BigInteger, nullable=False),  # -1 = never read
+    # What is behind an environment is a range of it.
+    sa.Index("ix_sync_reads_environment_id_revision", "environment_id", "revision"),
 )
 
 journal = sa.Table(
@@ -204,7 +226,7 @@ journal = sa.Table(
     metadata,
     sa.Column("id", _Id, primary_key=True),
     sa.Column("sync_id", sa.ForeignKey("syncs.id", ondelete="CASCADE"), nullable=False),
-    sa.Column("remote_name", sa.String(512), nullable=False),
+    sa.Column("remote_name", sa.String(512), nullable=False, index=True),
     sa.Column("account", _Word, nullable=False),
     sa.Column("region", _Word, nullable=False),
     sa.Column("arn", sa.Text),
@@ -226,13 +248,15 @@ runs = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("outcome", _Word, nullable=False),
     sa.Column("started_at", Instant, nullable=False),
-    sa.Column("ended_at", Instant, nullable=False, index=True),
+    sa.Column("ended_at", Instant, nullable=False),
     sa.Column("next_attempt_at", Instant),
     sa.Column("aws_calls", sa.Integer, nullable=False),
     sa.Column("versions_written", sa.Integer, nullable=False),
     sa.Column("error_class", sa.String(64)),
     sa.Column("details", sa.LargeBinary, nullable=False),  # revisions, counts, error and changes
     sa.Index("ix_runs_sync_id_number", "sync_id", "number"),
+    sa.Index("ix_runs_ended_at_number", "ended_at", "number"),
+    sa.Index("ix_runs_outcome_ended_at_number", "outcome", "ended_at", "number"),
     sqlite_autoincrement=True,
 )
 
@@ -275,7 +299,13 @@ leases = sa.Table(
     sa.Column("claim_owner", sa.Text),
     sa.Column("claim_until", Instant),
     sa.Index("ix_leases_status_expires_at", "status", "expires_at"),
+    sa.Index("ix_leases_requested_at_id", "requested_at", "id"),
+    _partial_index("ix_leases_live", "requested_at", "id", where=LIVE_LEASE),
+    _partial_index("ix_leases_ended_at", "ended_at", where="ended_at IS NOT NULL"),
 )
+
+LEASE_IS_LIVE: Final = sa.literal_column(f"leases.{LIVE_LEASE}", sa.Boolean())
+"""The condition that a lease has not ended, as the index of the live leases has it."""
 
 lease_events = sa.Table(
     "lease_events",
@@ -309,4 +339,16 @@ chores = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("claimed_at", Instant, nullable=False),
+)
+
+# how far the lists of an account and Region were read
+sweeps = sa.Table(
+    "sweeps",
+    metadata,
+    sa.Column("destination_kind", sa.String(64), primary_key=True),
+    sa.Column("account", _Word, primary_key=True),
+    sa.Column("region", _Word, primary_key=True),
+    # changes with this LastChangedDate or a later one are not all compared yet; by AWS's clock
+    sa.Column("changed_since", Instant),
+    sa.Column("full_at", Instant),  # when the newest complete list of everything began
 )

@@ -346,9 +346,9 @@ INPUTS = [
         hint="phasesync runs list --help",
     ),
     Wrong(
-        line="runs list --limit 0",
+        line="runs list --limit=-1",
         code=2,
-        message="invalid value for '--limit': 0 is not between 1 and 10000",
+        message="invalid value for '--limit': -1 is less than 0",
         hint="phasesync runs list --help",
     ),
     Wrong(

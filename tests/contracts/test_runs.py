@@ -122,6 +122,6 @@ def test_old_runs_are_pruned_but_the_newest_of_each_sync_stays(store):
     kept_web = log(store, "web", ended_at=ago(95 * DAY))
     log(store, "two", ended_at=ago(100 * DAY))
     young = log(store, "two", ended_at=ago(DAY))
-    assert store.runs.prune_runs(older_than=90 * DAY) == 2
+    assert store.runs.prune_runs(older_than=90 * DAY).count == 2
     assert store.runs.list_runs() == [young, kept_web]
-    assert store.runs.prune_runs(older_than=90 * DAY) == 0
+    assert store.runs.prune_runs(older_than=90 * DAY).count == 0

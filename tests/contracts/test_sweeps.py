@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.remote import JournalEntry
-from phasesync.core.sweep_check import Check, SweepGroup, SweptObject
+from phasesync.core.sweep_check import Check, Place, SweptObject, SweptPlace
 from phasesync.core.sync import Layout, Paused, SyncConfig, SyncStatus, Trigger
 from phasesync.store import Store
 from tests.support.sql import counted
@@ -27,10 +27,12 @@ from tests.support.stores import (
     write,
 )
 from tests.support.values import ACCOUNT, entry
+from tests.support.waiting import wait_until
 
 REGION = "eu-central-1"
 SOON = timedelta(seconds=5)
 WITHIN = timedelta(seconds=20)
+PLACE = Place(destination_kind="aws-secrets-manager", account=ACCOUNT, region=REGION)
 
 
 def in_step(store: Store, *names: str, due_in: timedelta | None = SOON, **config: Any) -> None:
@@ -53,40 +55,120 @@ def journalled(sync_id: str, name: str, **changes: object) -> JournalEntry:
     return entry(id=None, sync_id=sync_id, remote_name=name, account=ACCOUNT, region=REGION, **changes)
 
 
-def group_of(store: Store) -> SweepGroup:
-    (group,) = store.sweeps.due_groups(within=WITHIN)
-    return group
+def the_place(store: Store) -> SweptPlace:
+    (place,) = store.sweeps.places()
+    return place
+
+
+def due(store: Store) -> int:
+    """Return how many objects have checks that are due soon."""
+    return store.sweeps.due_count(PLACE, within=WITHIN)[0]
+
+
+def all_objects(store: Store, *, part: int = 200) -> list[SweptObject]:
+    """Return the objects of all syncs that are in step, read as a full sweep reads them."""
+    objects, position = [], None
+    while True:
+        entries = store.sweeps.entries(PLACE, after_=position, limit=part)
+        objects += store.sweeps.objects(PLACE, [entry for item in entries.syncs for entry in item.entries])
+        if (position := entries.position) is None:
+            return objects
 
 
 def swept(store: Store) -> dict[str, list[SweptObject]]:
-    """Return sync name -> its objects, in the only place there is."""
-    group = SweepGroup(
-        destination_kind="aws-secrets-manager", account=ACCOUNT, region=REGION, due=1, objects=1, credentials=()
-    )
+    """Return sync name -> its objects, of syncs that are settled."""
     names = {sync.id: sync.name for sync in store.syncs.list_syncs()}
     by_sync: dict[str, list[SweptObject]] = {}
-    for swept_object in store.sweeps.objects_of(group):
-        by_sync.setdefault(names[swept_object.sync.id], []).append(swept_object)
+    for swept_object in all_objects(store):
+        if swept_object.sync.settled:
+            by_sync.setdefault(names[swept_object.sync.id], []).append(swept_object)
     return by_sync
+
+
+def due_soon(store: Store, **how: Any) -> list[str]:
+    """Return the ids of the syncs with checks that are due soon, part by part."""
+    ids, position = [], None
+    while True:
+        part = store.sweeps.due_soon(PLACE, within=WITHIN, after_=position, **how)
+        assert {swept_object.sync.id for swept_object in part.objects} <= {sync.id for sync in part.syncs}
+        ids += [sync.id for sync in part.syncs]
+        if (position := part.position) is None:
+            return ids
 
 
 def check(store: Store, due_in: timedelta) -> int:
     """Set the next check of everything that is swept."""
-    return store.sweeps.schedule_checks(
-        [Check(sync=objects[0].sync, due_in=due_in) for objects in swept(store).values()]
-    )
+    return store.sweeps.defer([Check(sync=objects[0].sync, due_in=due_in) for objects in swept(store).values()])
 
 
-def test_checks_that_are_due_soon_are_told_by_place(store: Store) -> None:
+def test_a_place_is_told_with_its_credentials(store: Store) -> None:
     in_step(store, "a", "b")
     in_step(store, "c", due_in=LONG)
 
-    group = group_of(store)
+    place = the_place(store)
 
-    assert (group.destination_kind, group.account, group.region) == ("aws-secrets-manager", ACCOUNT, REGION)
-    assert (group.due, group.objects) == (2, 3)
-    assert [credential.name for credential in group.credentials] == ["aws"]
-    assert group.credentials == (replace(store.credentials.get("aws"), used_by=()),)
+    assert place == SweptPlace(
+        place=PLACE, credentials=(replace(store.credentials.get("aws"), used_by=()),), changed_since=None, full_ago=None
+    )
+    assert store.sweeps.due_count(PLACE, within=WITHIN) == (2, 3)
+    assert sorted(due_soon(store)) == sorted(store.syncs.get_sync(name).id for name in ("a", "b"))
+
+
+def test_every_credential_of_a_place_is_told(store: Store) -> None:
+    in_step(store, "a", "b", "c")
+    for number, name in enumerate(("b", "c")):
+        store.credentials.add(f"aws-{number}", access_key())
+        config = store.syncs.get_sync(name).config
+        store.syncs.update_sync(name, config=config, path="/", credential=f"aws-{number}", region=REGION, adopt=None)
+    settle_all(store)
+
+    assert [credential.name for credential in the_place(store).credentials] == ["aws", "aws-0", "aws-1"]
+
+
+def test_syncs_are_read_in_parts_and_each_once(store: Store) -> None:
+    in_step(store, *(f"s{number}" for number in range(7)))
+
+    whole = all_objects(store)
+    ids = {swept_object.id for swept_object in whole}
+    names = {swept_object.entry.remote_name for swept_object in whole if swept_object.entry}
+
+    for part in (1, 2, 7, 8):
+        assert sorted(swept_object.id for swept_object in all_objects(store, part=part)) == sorted(ids)
+        assert len(due_soon(store, limit=part)) == 7
+    assert len(ids) == 7
+    assert {swept_object.id for swept_object in store.sweeps.journalled(PLACE, names)} == ids
+    assert store.sweeps.journalled(PLACE, ["unknown"]) == store.sweeps.journalled(PLACE, []) == []
+    assert store.sweeps.objects(PLACE, []) == []
+
+
+def test_how_far_lists_were_read_is_kept(store: Store) -> None:
+    in_step(store, "web")
+    since = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+
+    store.sweeps.save(PLACE, changed_since=since)
+    assert (the_place(store).changed_since, the_place(store).full_ago) == (since, None)
+    store.sweeps.save_full(PLACE, began_ago=timedelta(minutes=3))
+    store.sweeps.save(PLACE, changed_since=since + LONG)
+
+    place = the_place(store)
+    assert place.changed_since == since + LONG
+    assert place.full_ago is not None
+    assert timedelta(minutes=3) <= place.full_ago < timedelta(minutes=4)
+
+
+def test_where_lists_show_nothing_any_more_deferred_checks_come_back(store: Store) -> None:
+    in_step(store, "near", due_in=SOON)
+    in_step(store, "far", due_in=2 * LONG)
+    store.sweeps.save_full(PLACE, began_ago=timedelta(0))
+    near = store.syncs.get_sync("near").next_due_at
+
+    store.sweeps.forget(PLACE, within=timedelta(minutes=5), spread=lambda: 0.5)
+
+    far = store.syncs.get_sync("far").next_due_at
+    assert far is not None
+    assert timedelta(minutes=1) < far - datetime.now(UTC) < timedelta(minutes=4)
+    assert store.syncs.get_sync("near").next_due_at == near
+    assert the_place(store).full_ago is None
 
 
 def test_an_object_is_told_with_what_is_journalled_and_set(store: Store) -> None:
@@ -109,12 +191,11 @@ def test_accounts_and_regions_are_places_of_their_own(store: Store) -> None:
     add_sync(store, "there", region="eu-west-1")
     settle_all(store)
 
-    groups = store.sweeps.due_groups(within=WITHIN)
+    places = [swept_place.place for swept_place in store.sweeps.places()]
 
-    assert [(group.region, group.due) for group in groups] == [("eu-central-1", 1), ("eu-west-1", 1)]
-    assert [swept_object.sync.id for group in groups for swept_object in store.sweeps.objects_of(group)] == [
-        store.syncs.get_sync("here").id
-    ]
+    assert places == [PLACE, replace(PLACE, region="eu-west-1")]
+    assert [store.sweeps.due_count(place, within=WITHIN) for place in places] == [(1, 1), (1, 1)]
+    assert [swept_object.sync.id for swept_object in all_objects(store)] == [store.syncs.get_sync("here").id]
 
 
 def pause(store: Store) -> None:
@@ -155,15 +236,14 @@ def test_a_sync_that_is_not_settled_and_in_step_is_none_of_a_sweep(
 
     happening(store)
 
-    assert store.sweeps.due_groups(within=WITHIN) == []
-    assert swept(store) == {}
+    assert (due(store), due_soon(store), swept(store)) == (0, [], {})
 
 
 def test_what_lists_do_not_show_makes_no_sweep_worth_while(store: Store) -> None:
     in_step(store, "replicated", replicas={"eu-west-1": "default"})
     in_step(store, "ruled", resource_policy='{"Statement":[]}')
 
-    assert store.sweeps.due_groups(within=WITHIN) == []
+    assert due(store) == 0
     assert len(swept(store)) == 2, "what a sweep does with them is the engine's to say"
 
 
@@ -180,7 +260,7 @@ def test_keys_that_are_gone_are_not_wanted_any_more(store: Store) -> None:
     store.secrets.edit("shop", "production", actor=ACTOR, origin="unset", unsets=[("/", "GONE")])
     settle_all(store, objects=3)
 
-    assert group_of(store).due == 3
+    assert due(store) == 3
     assert {
         swept_object.entry.remote_name: swept_object.wanted
         for swept_object in swept(store)["web"]
@@ -238,17 +318,60 @@ def test_a_check_puts_the_next_one_off_and_logs_nothing(store: Store) -> None:
     assert after.next_due_at is not None
     assert timedelta(minutes=59) < after.next_due_at - before.next_due_at < timedelta(minutes=61)
     assert len(store.runs.list_runs()) == runs
-    assert store.sweeps.due_groups(within=WITHIN) == []
+    assert due(store) == 0
+
+
+def suspect(store: Store, *names: str) -> int:
+    return store.sweeps.suspect([store.syncs.get_sync(name).id for name in names])
 
 
 def test_a_suspect_is_due_at_once_as_a_check(store: Store) -> None:
-    in_step(store, "web", due_in=LONG)
+    in_step(store, "web", "other", due_in=LONG)
     assert claim_due(store) == []
 
-    assert check(store, timedelta(0)) == 1
+    assert suspect(store, "web") == 1
+    assert suspect(store, "web") == 0, "its check is due already"
 
     (claim,) = claim_due(store)
     assert claim.trigger is Trigger.SCHEDULE
+
+
+def test_a_suspect_that_is_running_is_checked_once_more(store: Store) -> None:
+    """Its run may have observed the object before it changed."""
+    in_step(store, "web", due_in=LONG)
+    sync_id = store.syncs.get_sync("web").id
+    claim = store.claims.claim(sync_id, "x", trigger=Trigger.CHANGE, actor=ACTOR, ttl=TTL)
+
+    for _ in range(3):
+        suspect(store, "web")
+    settle(store, claim, due_in=LONG)
+
+    (again,) = claim_due(store)
+    assert again.trigger is Trigger.DRIFT
+    settle(store, again, due_in=LONG)
+    assert claim_due(store) == []
+
+
+def test_a_suspect_that_is_paused_is_checked_when_its_pause_ends(store: Store) -> None:
+    in_step(store, "web", due_in=LONG)
+    until = datetime.now(UTC) + timedelta(milliseconds=300)
+    store.syncs.pause("web", Paused(by="ada", at=datetime(2026, 1, 2, tzinfo=UTC), reason="", until=until))
+
+    suspect(store, "web")
+
+    assert claim_due(store) == []
+    wait_until(lambda: len(claim_due(store)) == 1)
+
+
+@pytest.mark.parametrize("state", ["held", "halted", "failing", "waiting for its version budget", "without checks"])
+def test_a_suspect_that_is_not_in_step_keeps_its_own_time(store: Store, state: str) -> None:
+    in_step(store, "web")
+    NOT_TO_BE_SWEPT[state](store)
+    before = store.syncs.get_sync("web")
+
+    assert suspect(store, "web") == 0
+
+    assert store.syncs.get_sync("web") == before
 
 
 @pytest.mark.parametrize(
@@ -276,7 +399,7 @@ def test_what_happened_since_wins_over_a_check(store: Store, happening: Callable
     happening(store)
     before = [sync.next_due_at for sync in store.syncs.list_syncs() if sync.name == "web"]
 
-    assert store.sweeps.schedule_checks(checks) == 1
+    assert store.sweeps.defer(checks) == 1
 
     assert [sync.next_due_at for sync in store.syncs.list_syncs() if sync.name == "web"] == before
 
@@ -298,7 +421,7 @@ def test_a_check_does_not_wait_for_who_holds_a_sync(store: Store) -> None:
     with store.database.write() as connection:
         connection.execute(sa.text("SELECT id FROM syncs WHERE name = 'web' FOR UPDATE"))
 
-        assert store.sweeps.schedule_checks(checks) == 1
+        assert store.sweeps.defer(checks) == 1
 
 
 @pytest.mark.parametrize("size", [1, 20])
@@ -308,16 +431,27 @@ def test_a_sweep_takes_the_same_statements_for_any_number_of_syncs(store: Store,
         put(store)
         store.credentials.add(name, access_key())
     in_step(store, *(f"s{number}" for number in range(size)))
+    names = [f"shop/s{number}" for number in range(size)]
 
     with counted(store.database.engine) as statements:
-        group = group_of(store)
-        assert len(statements) == 4
-        objects = list(store.sweeps.objects_of(group))
-        assert len(statements) == 6
-        assert (
-            store.sweeps.schedule_checks([Check(sync=swept_object.sync, due_in=LONG) for swept_object in objects])
-            == size
-        )
-        assert len(statements) == 7
-        assert store.sweeps.due_groups(within=WITHIN) == []
-        assert len(statements) == 8
+
+        def taken() -> int:
+            count = len(statements)
+            statements.clear()
+            return count
+
+        the_place(store)
+        assert taken() == 4
+        assert len(store.sweeps.journalled(PLACE, names)) == size
+        assert taken() == 1
+        part = store.sweeps.entries(PLACE)
+        assert taken() == 2
+        ids = [entry for item in part.syncs for entry in item.entries]
+        assert len(store.sweeps.objects(PLACE, ids)) == size
+        assert taken() == 1
+        assert len(store.sweeps.due_soon(PLACE, within=WITHIN).syncs) == size
+        assert taken() == 2
+        assert store.sweeps.defer([Check(sync=item.sync, due_in=LONG) for item in part.syncs]) == size
+        assert taken() == 1
+        assert store.sweeps.suspect([item.sync.id for item in part.syncs]) == size
+        assert taken() == (3 if store.database.engine.dialect.name == "postgresql" else 2)

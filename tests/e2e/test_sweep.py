@@ -1,4 +1,4 @@
-"""A daemon checks fifty objects with one call, finds the one that somebody changed, and need not wait for lists."""
+"""A daemon checks fifty objects with two calls, finds the one that somebody changed, and need not wait for lists."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def calls_of_phasesync(aws: Aws) -> Counter[str]:
     return Counter(one.name for one in aws.server.operations if one.access_key_id == ACCESS_KEY_ID)
 
 
-def test_one_change_among_fifty_objects_takes_one_list_and_one_look(installation: Installation, aws: Aws) -> None:
+def test_one_change_among_fifty_objects_takes_two_lists_and_one_look(installation: Installation, aws: Aws) -> None:
     make_syncs(installation, 50)
     aws.boto("secretsmanager").put_secret_value(SecretId="shop/sync-7", SecretString="theirs")
     aws.server.operations.clear()
@@ -64,10 +64,28 @@ def test_one_change_among_fifty_objects_takes_one_list_and_one_look(installation
     assert daemon.find("run finished") == [run], "the others needed no run"
     assert calls_of_phasesync(aws) == {
         "GetCallerIdentity": 1,
-        "ListSecrets": 1,
+        "ListSecrets": 2,
         "DescribeSecret": 1,
         "PutSecretValue": 1,
     }
+
+
+def test_a_change_is_found_by_the_next_list_of_changes(installation: Installation, aws: Aws) -> None:
+    installation.configure(daemon__sweep_interval_s=5, log__level="debug")
+    make_syncs(installation, 50)
+    daemon = installation.start_daemon()
+    daemon.wait_for_line("sweep finished", full=True)
+    aws.boto("secretsmanager").put_secret_value(SecretId="shop/sync-7", SecretString="theirs")
+    aws.server.operations.clear()
+
+    swept = daemon.wait_for_line("sweep finished", full=False, suspects=1)
+    run = daemon.wait_for_line("run finished")
+
+    assert swept["aws_calls"] == 1
+    assert (run["sync"], run["trigger"], run["outcome"]) == ("sync-7", "drift", "applied")
+    assert values_of(aws, "shop/sync-7")["URL"] == "postgres://db"
+    assert daemon.stop() == 0
+    assert set(calls_of_phasesync(aws)) == {"ListSecrets", "DescribeSecret", "PutSecretValue"}
 
 
 def test_a_sweep_delays_neither_edits_nor_the_end(installation: Installation, aws: Aws) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -83,6 +84,111 @@ def test_pages_go_on_in_what_the_first_one_found(aws: AwsEmulator, sm: Any):
     assert names == ["shop-0", "shop-1", "shop-3", "shop-5"]
     assert "NextToken" not in third
     assert [entry["Name"] for entry in sm.list_secrets(**asked)["SecretList"]] == ["a-shop", "shop-0"]
+
+
+# --- order
+
+DELETE_AND_RESTORE = ("DeleteSecret", "RestoreSecret")
+EVERY_CHANGE: dict[str, Callable[[AwsEmulator], object]] = {
+    "value": lambda aws: aws.outside.put("old", "new"),
+    "description": lambda aws: aws.outside.call("UpdateSecret", SecretId="old", Description="new"),
+    "key": lambda aws: aws.outside.call("UpdateSecret", SecretId="old", KmsKeyId=aws.outside.create_key()),
+    "tag": lambda aws: aws.outside.tag("old", {"team": "other"}),
+    "no tag": lambda aws: aws.outside.untag("old", "team"),
+    "scheduled deletion": lambda aws: aws.outside.delete("old"),
+    "cancelled deletion": lambda aws: [aws.outside.call(name, SecretId="old") for name in DELETE_AND_RESTORE],
+    "rotation": lambda aws: aws.outside.begin_rotation("old"),
+    "resource policy": lambda aws: aws.outside.call("PutResourcePolicy", SecretId="old", ResourcePolicy=POLICY),
+    "copy": lambda aws: aws.outside.call(
+        "ReplicateSecretToRegions", SecretId="old", AddReplicaRegions=[{"Region": "us-east-1"}]
+    ),
+    "label": lambda aws: aws.outside.call(
+        "UpdateSecretVersionStage",
+        SecretId="old",
+        VersionStage="live",
+        MoveToVersionId=next(iter(aws.outside.describe("old")["VersionIdsToStages"])),
+    ),
+}
+POLICY = (
+    '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:root"},'
+    '"Action":"secretsmanager:GetSecretValue","Resource":"*"}]}'
+)
+
+
+def newest_first(sm: Any, **arguments: Any) -> list[str]:
+    listed = sm.list_secrets(SortBy="last-changed-date", SortOrder="desc", IncludePlannedDeletion=True, **arguments)
+    return [entry["Name"] for entry in listed["SecretList"]]
+
+
+@passes("sorted lists")
+@pytest.mark.parametrize("change", EVERY_CHANGE.values(), ids=EVERY_CHANGE.keys())
+def test_every_kind_of_change_comes_first(aws: AwsEmulator, sm: Any, change: Callable[[AwsEmulator], object]):
+    for name in ("old", "middle", "new"):
+        aws.outside.create(name, tags={"team": "web"})
+        aws.clock.advance(minutes=1)
+    assert newest_first(sm) == ["new", "middle", "old"]
+    change(aws)
+    assert newest_first(sm) == ["old", "new", "middle"]
+
+
+@passes("sorted lists")
+def test_reading_moves_nothing(aws: AwsEmulator, sm: Any):
+    for name in ("old", "new"):
+        aws.outside.create(name)
+        aws.clock.advance(minutes=1)
+    aws.outside.text("old")
+    aws.outside.describe("old")
+    assert newest_first(sm) == ["new", "old"]
+
+
+@passes("sorted lists")
+def test_a_list_that_lags_is_sorted_by_the_dates_that_it_shows(aws: AwsEmulator, sm: Any):
+    aws.timing.list_lag = timedelta(minutes=5)
+    for name in ("old", "new"):
+        aws.outside.create(name)
+        aws.clock.advance(minutes=6)
+    aws.outside.put("old", "changed")
+    assert newest_first(sm) == ["new", "old"]
+    aws.clock.advance(minutes=5, seconds=1)
+    assert newest_first(sm) == ["old", "new"]
+
+
+@refuses("list lag")
+def test_secrets_may_lag_by_different_times(aws: AwsEmulator, sm: Any):
+    aws.timing.list_lag = timedelta(minutes=5)
+    aws.timing.lags_evenly = False
+    for number in range(20):
+        sm.create_secret(Name=f"s{number}", SecretString="one")
+    shown = []
+    for _ in range(5):
+        aws.clock.advance(minutes=1)
+        shown.append(len(listed(sm)))
+    assert shown == sorted(shown)
+    assert len(set(shown)) > 2
+    assert shown[-1] == 20
+
+
+@passes("sorted lists")
+def test_dates_may_be_the_same(aws: AwsEmulator, sm: Any):
+    aws.timing.dates_every = timedelta(hours=1)
+    for number in range(5):
+        aws.outside.create(f"s{number}")
+    entries = sm.list_secrets(SortBy="last-changed-date", SortOrder="desc")["SecretList"]
+    assert len(entries) == 5
+    assert len({entry["LastChangedDate"] for entry in entries}) <= 2
+
+
+@refuses("sorted lists")
+def test_an_endpoint_may_refuse_an_order_or_ignore_it(aws: AwsEmulator, sm: Any):
+    assert code_of(lambda: sm.list_secrets(SortBy="size")) == "ValidationException"
+    for name in ("old", "new"):
+        aws.outside.create(name)
+        aws.clock.advance(minutes=1)
+    aws.context.sorting = "ignored"
+    assert newest_first(sm) == ["old", "new"]
+    aws.context.sorting = "refused"
+    assert code_of(lambda: newest_first(sm)) == "ValidationException"
+    assert len(sm.list_secrets()["SecretList"]) == 2
 
 
 @pytest.mark.parametrize("token", ["2", "bm90aGluZw==", "nonsense!"])

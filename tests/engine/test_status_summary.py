@@ -8,7 +8,14 @@ import pytest
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.lease import Lease, LeaseStatus
 from phasesync.core.sync import Paused, Sync, SyncStatus
-from phasesync.engine.status_summary import LARGE_LOG_BYTES, StatusSummary, SyncAttention, summarise_status
+from phasesync.core.sync_status import status_of
+from phasesync.engine.status_summary import (
+    LARGE_LOG_BYTES,
+    NEEDS_ATTENTION,
+    StatusSummary,
+    SyncAttention,
+    summarise_status,
+)
 from tests.support.values import HOUR, NOW, lease
 from tests.support.world import World
 
@@ -17,8 +24,10 @@ OVERDUE = lease(status=LeaseStatus.ACTIVE, expires_at=NOW - HOUR)
 
 
 def summary(*, sync: Sync | None = None, **changes: Any) -> StatusSummary:
+    status = None if sync is None else status_of(sync, CredentialStatus.VERIFIED)
     values: dict[str, Any] = {
-        "syncs": [] if sync is None else [sync],
+        "syncs": {} if status is None else {status: 1},
+        "attention": [sync] if status in NEEDS_ATTENTION else [],
         "credentials": {} if sync is None else {sync.credential_id: CredentialStatus.VERIFIED},
         "leases": [],
         "daemons": [DAEMON],
@@ -47,6 +56,14 @@ def test_a_sync_that_is_paused_or_pending_needs_none(world: World) -> None:
 
     assert summary(sync=paused).needs_attention == summary(sync=world.sync).needs_attention == ()
     assert summary(sync=paused).syncs == {"paused": 1}
+
+
+def test_it_says_how_many_syncs_that_need_attention_are_not_listed(world: World) -> None:
+    held = replace(world.sync, settled_status=SyncStatus.HELD, pending=False, requested=None)
+
+    of_many = summary(sync=held, syncs={SyncStatus.HELD: 700, SyncStatus.FAILING: 31, SyncStatus.IN_SYNC: 5})
+
+    assert (len(of_many.needs_attention), of_many.needs_attention_more) == (1, 730)
 
 
 def test_a_lease_past_its_end_is_overdue_only_while_no_daemon_runs() -> None:

@@ -16,7 +16,15 @@ from typing import Final, Literal, TypeVar
 
 from phasesync.core.credential import Credential, CredentialStatus
 from phasesync.core.model import SecretValue
-from phasesync.core.remote import TAG_INSTANCE, Observed, Payload, RemoteListing, ResourceExists, WriteResult
+from phasesync.core.remote import (
+    TAG_INSTANCE,
+    ChangesPage,
+    Observed,
+    Payload,
+    RemoteListing,
+    ResourceExists,
+    WriteResult,
+)
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationUnavailableError,
@@ -236,6 +244,16 @@ class FakeDestination:
             if len(page) <= _PAGE:
                 return
             first += _PAGE
+
+    def sweep_newest(self, instance_id: str) -> Iterator[ChangesPage]:
+        """ListSecrets with SortBy=last-changed-date, page by page."""
+        first = 0
+        while True:
+            listed = self._call("sweep_newest", lambda: self._remote.newest_first(self._listed(instance_id)))
+            yield ChangesPage(entries=tuple(listed[first : first + _PAGE]), answered_at=self._remote.now())
+            first += _PAGE
+            if first >= len(listed):
+                return
 
     def list_names(self, *, limit: int | None = None) -> list[RemoteListing]:
         """ListSecrets, with those scheduled for deletion."""

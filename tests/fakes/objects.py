@@ -5,6 +5,7 @@ Must not know what an operation of AWS allows; that is in `remote.py`.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -147,12 +148,19 @@ class LateLists:
         if known:
             del past[: known[-1]]
 
-    def as_of(self, at: datetime, account: str, region: str) -> list[Observed]:
-        """Return what a list of an account and Region showed at an instant, by name."""
+    def as_of(self, at: Callable[[str], datetime], account: str, region: str) -> list[Observed]:
+        """
+        Return what a list of an account and Region shows, by name.
+
+        Args:
+            at: name -> the instant whose state is shown.
+            account: that is listed.
+            region: that is listed.
+        """
         shown = []
         for key in sorted(self._past):
             if key[:2] == (account, region):
-                looks = next((looks for since, looks in reversed(self._past[key]) if since <= at), None)
+                looks = next((looks for since, looks in reversed(self._past[key]) if since <= at(key[2])), None)
                 shown += [] if looks is None else [self.entry_of(looks)]
         return shown
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.payloads import check_size
@@ -81,6 +81,12 @@ class FakeRemote:
         """The KMS keys."""
         self.lag = lag
         self.replicates_at_once = replicates_at_once
+        self.sorting: Literal["done", "refused", "ignored"] = "done"
+        """What becomes of SortBy; ignored: the list comes by name."""
+        self.lag_share: Callable[[str], float] = lambda name: 1
+        """Name -> the share of `lag` by which lists lag for that object, 0 to 1."""
+        self.undated = False
+        """Changes do not move LastChangedDate."""
         self._objects: dict[tuple[str, str, str], FakeObject] = {}
         self._lists = LateLists()
         self._made = 0
@@ -112,12 +118,21 @@ class FakeRemote:
     def listed(self, *, account: str, region: str) -> list[Observed]:
         """Return what ListSecrets shows, by name: as things stood `lag` ago, and nothing of copies."""
         if self.lag:
-            return self._lists.as_of(self.now() - self.lag, account, region)
+            now = self.now()
+            return self._lists.as_of(lambda name: now - self.lag * self.lag_share(name), account, region)
         return [
             LateLists.entry_of(secret.observed())
             for (its_account, its_region, _), secret in sorted(self.objects.items())
             if (its_account, its_region) == (account, region)
         ]
+
+    def newest_first(self, listed: list[Observed]) -> list[Observed]:
+        """Return a list as SortBy=last-changed-date orders it: the newest first, equal dates by name."""
+        if self.sorting == "refused":
+            raise rejected("ListSecrets")
+        if self.sorting == "ignored":
+            return listed
+        return sorted(listed, key=lambda observed: observed.last_changed_at or START, reverse=True)
 
     def add(self, name: str, *, account: str, region: str) -> FakeObject:
         """Make an empty object; it replaces one of the same name. The caller calls `changed` in the end."""
@@ -472,7 +487,8 @@ class FakeRemote:
 
     def _touch(self, secret: FakeObject) -> None:
         """Note when an object was changed, and show it to the lists."""
-        secret.changed_at = self.now()
+        if not self.undated:
+            secret.changed_at = self.now()
         self.show(secret)
 
     def _check(self, payload: Payload, token: str) -> None:

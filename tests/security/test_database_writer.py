@@ -92,6 +92,7 @@ DECIDED: dict[str, dict[str, Worth]] = {
     },
     "daemons": dict.fromkeys(("owner", "host", "pid", "role", "started_at", "beat_at", "until"), EXCEPTION),
     "chores": dict.fromkeys(("name", "owner", "claimed_at"), EXCEPTION),
+    "sweeps": dict.fromkeys(("destination_kind", "account", "region", "changed_since", "full_at"), EXCEPTION),
 }
 """Table -> column -> what changing it is worth. A new column needs a decision; an exception stands there too."""
 

@@ -10,20 +10,21 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from phasesync.adapters.clock import SystemClock
 from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.core.model import SecretValue, SecretWrite
+from phasesync.core.sweep_check import Place
 from phasesync.core.sync import Layout, OnRemove, Paused, SyncConfig, Trigger
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.source import read_folder
 from phasesync.errors import PhasesyncError
 from phasesync.store import Store, migrate
 from tests.fakes.destination import FakeDestinations
-from tests.fakes.remote import REGION, FakeRemote
+from tests.fakes.remote import ACCOUNT, REGION, FakeRemote
 from tests.support.context import context_of
 from tests.support.stores import (
     ACTOR,
@@ -97,6 +98,9 @@ class AlteredWorld:
             self.run_all(store)
             store.daemons.beat("daemon-1", host="here", pid=7, ttl=EXPIRED)
             store.daemons.claim_chore("sweep", "daemon-1", every=HOUR)
+            place = Place(destination_kind="aws-secrets-manager", account=ACCOUNT, region=REGION)
+            store.sweeps.save(place, changed_since=datetime(2026, 1, 2, tzinfo=UTC))
+            store.sweeps.save_full(place, began_ago=HOUR)
         with closing(sqlite3.connect(self.file)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

@@ -9,7 +9,7 @@ Several syncs of one account with a sweeper, on a world's store and its AWS in m
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from phasesync.core.events import SweepFinished
 from phasesync.core.model import SecretValue, SecretWrite
@@ -23,6 +23,7 @@ from tests.support.context import context_of
 from tests.support.stores import ACTOR, EXPIRED, sync_draft
 from tests.support.world import World
 
+SWEEP_EVERY = timedelta(seconds=10)
 SOON = timedelta(seconds=19)
 """An interval with checks that are always due soon, and not yet: no test has to wait."""
 
@@ -37,8 +38,18 @@ class _Anybody:
 class Fleet:
     """Syncs s0, s1, … of environments of their own names to objects shop/s0, shop/s1, … beside the world's own."""
 
-    def __init__(self, world: World, *, size: int = 3, lag: timedelta = timedelta(0), **config: Any) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        size: int = 3,
+        lag: timedelta = timedelta(0),
+        sorting: Literal["done", "refused", "ignored"] = "done",
+        **config: Any,
+    ) -> None:
         self.world = world
+        self.full_every = timedelta(hours=1)
+        world.remote.sorting = sorting
         self.remote: FakeRemote = world.remote
         self.remote.lag = lag
         self.names = [f"s{number}" for number in range(size)]
@@ -57,7 +68,7 @@ class Fleet:
         context = context_of(
             chores, destinations=self.world.destinations, clock=self.world.clock, events=self.world, owner=owner
         )
-        return Sweeper(context)
+        return Sweeper(context, every=lambda: SWEEP_EVERY, full_every=lambda: self.full_every)
 
     def let_writes_grow_old(self) -> None:
         """Let so much time pass that a sweep does not skip what was written just now."""
@@ -69,10 +80,11 @@ class Fleet:
         self.world.store.secrets.edit("shop", name, actor=ACTOR, origin="set", writes=[write])
 
     def sweep(self, stopping: Callable[[], bool] = lambda: False) -> list[str]:
-        """Sweep once; return the calls that it made."""
+        """Sweep once; return the calls that it made, without those that are refused because of their order."""
         before = len(self.world.destinations.log)
         self.sweeper.sweep(stopping)
-        return self.world.destinations.log[before:]
+        calls = self.world.destinations.log[before:]
+        return [call for call in calls if (self.remote.sorting, call) != ("refused", "sweep_newest")]
 
     def run(self) -> list[Run]:
         """Reconcile what a daemon would reconcile now; return the runs."""

@@ -171,7 +171,7 @@ class World:
 
     def writes(self) -> list[str]:
         """Names of the calls that wrote something, in order."""
-        reads = ("observe", "list_names", "sweep", "resource_policy", "resolve_key", "read_value")
+        reads = ("observe", "list_names", "sweep", "sweep_newest", "resource_policy", "resolve_key", "read_value")
         return [call for call in self.destinations.log if call not in reads]
 
     def _reach(self, when: str, call: str) -> None:

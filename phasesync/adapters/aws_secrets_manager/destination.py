@@ -25,6 +25,7 @@ from phasesync.adapters.aws_secrets_manager.responses import (
     NOT_FOUND,
     POLICY_HINTS,
     RESOURCE_EXISTS,
+    answered_at_of,
     check_policy_validation,
     entries_of,
     listing_of,
@@ -47,7 +48,15 @@ from phasesync.core.iam.sync_policy import (
 )
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.planning.ownership import describe_copies
-from phasesync.core.remote import TAG_INSTANCE, Observed, Payload, RemoteListing, ResourceExists, WriteResult
+from phasesync.core.remote import (
+    TAG_INSTANCE,
+    ChangesPage,
+    Observed,
+    Payload,
+    RemoteListing,
+    ResourceExists,
+    WriteResult,
+)
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.errors import DestinationRejectedError, RemoteChangedError
 from phasesync.ports.destination import Destination
@@ -131,6 +140,18 @@ class AwsSecretsManager:
 
         The list lags as that of `list_names` does.
         """
+        for page in self._pages(instance_id):
+            yield from page.entries
+
+    def sweep_newest(self, instance_id: str) -> Iterator[ChangesPage]:
+        """
+        Yield pages of the same objects, the last changed first.
+
+        `SortBy=last-changed-date` is younger than the call itself (botocore 1.42.8): an endpoint may refuse it.
+        """
+        return self._pages(instance_id, SortBy="last-changed-date", SortOrder="desc")
+
+    def _pages(self, instance_id: str, **order: str) -> Iterator[ChangesPage]:
         arguments: dict[str, Any] = {
             "IncludePlannedDeletion": True,
             "MaxResults": PAGE,
@@ -139,14 +160,14 @@ class AwsSecretsManager:
                 {"Key": "tag-key", "Values": [TAG_INSTANCE]},
                 {"Key": "tag-value", "Values": [instance_id]},
             ],
+            **order,
         }
         while True:
             response = self._client.call("ListSecrets", **arguments)
-            for entry in entries_of(response):
-                observed = observed_of(entry, "ListSecrets")
-                # ... so the tag of each result is checked.
-                if observed.tags.get(TAG_INSTANCE) == instance_id:
-                    yield observed
+            page = [observed_of(entry, "ListSecrets") for entry in entries_of(response)]
+            # ... so the tag of each result is checked.
+            ours = tuple(observed for observed in page if observed.tags.get(TAG_INSTANCE) == instance_id)
+            yield ChangesPage(entries=ours, answered_at=answered_at_of(response))
             if not response.get("NextToken"):
                 return
             arguments["NextToken"] = response["NextToken"]

@@ -7,6 +7,7 @@ Decides nothing. A garbled response to a read is a DestinationUnavailableError, 
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from phasesync.core.canonical_json import canonical_json, parse_json_document
@@ -73,6 +74,16 @@ def entries_of(response: Mapping[str, Any]) -> list[Any]:
     if not isinstance(entries, list):  # An empty page has an empty list.
         raise DestinationUnavailableError("secretsmanager:ListSecrets: a garbled answer")
     return entries
+
+
+def answered_at_of(response: Mapping[str, Any]) -> datetime | None:
+    """Return when AWS answered, from the header Date of HTTP, in whole seconds; None if it is missing or garbled."""
+    headers = (response.get("ResponseMetadata") or {}).get("HTTPHeaders") or {}
+    try:
+        at = parsedate_to_datetime(headers["date"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return at.astimezone(UTC) if at.tzinfo is not None else None
 
 
 def written_of(response: Mapping[str, Any], operation: str) -> WriteResult:

@@ -17,7 +17,9 @@ from phasesync.core.events import (
     ClaimExpired,
     ClaimLost,
     ClockJumped,
+    DriftMissedByIncrementalSweep,
     Event,
+    IncrementalSweepUnavailable,
     LeaseEndMoved,
     LeaseRevoked,
     LeaseUnreadable,
@@ -100,16 +102,8 @@ class LogEvents:
                 )
             case RunsPruned():
                 self._log.info("old runs deleted", count=event.count, leases=event.leases)
-            case SweepFinished():
-                self._sweep(event)
-            case SweepDenied():
-                self._log.warning(
-                    "drift is asked one by one: the credential may not list",
-                    account=event.account,
-                    region=event.region,
-                    credential=event.credential,
-                    hint=event.hint,
-                )
+            case SweepFinished() | SweepDenied() | IncrementalSweepUnavailable() | DriftMissedByIncrementalSweep():
+                self._of_sweeps(event)
             case LeaseRevoked() | LeaseEndMoved() | LeaseUnreadable() | OrphanUsersRemoved():
                 self._of_leases(event)
             case ChoreFailed():
@@ -131,6 +125,36 @@ class LogEvents:
             case OrphanUsersRemoved():
                 log = self._log.warning if event.orphans else self._log.info
                 log("users reaped", account=event.account, strays=event.orphans, removed=event.removed)
+
+    def _of_sweeps(
+        self, event: SweepFinished | SweepDenied | IncrementalSweepUnavailable | DriftMissedByIncrementalSweep
+    ) -> None:
+        match event:
+            case SweepFinished():
+                self._sweep(event)
+            case SweepDenied():
+                self._log.warning(
+                    "drift is asked one by one: the credential may not list",
+                    account=event.account,
+                    region=event.region,
+                    credential=event.credential,
+                    hint=event.hint,
+                )
+            case IncrementalSweepUnavailable():
+                self._log.warning(
+                    "only full sweeps: AWS does not list what changed newest first",
+                    account=event.account,
+                    region=event.region,
+                    reason=event.reason,
+                )
+            case DriftMissedByIncrementalSweep():
+                self._log.warning(
+                    "drift missed by the incremental sweep",
+                    account=event.account,
+                    region=event.region,
+                    listed=event.listed,
+                    unlisted=event.unlisted,
+                )
 
     def _run(self, run: RunFinished) -> None:
         next_attempt = run.next_attempt_at
@@ -179,13 +203,15 @@ class LogEvents:
             self._log.info("nothing of the lease was found; it is looked at again", **line_fields)
 
     def _sweep(self, sweep: SweepFinished) -> None:
-        log = self._log.info if sweep.calls else self._log.debug  # Without a call there is nothing to report.
+        # Incremental sweeps come every half minute: they are reported where they find something.
+        log = self._log.info if sweep.full and sweep.calls else self._log.debug
         if sweep.suspects:
             log = self._log.warning
         log(
             "sweep finished",
             account=sweep.account,
             region=sweep.region,
+            full=sweep.full,
             objects=sweep.objects,
             suspects=sweep.suspects,
             syncs=sweep.syncs,

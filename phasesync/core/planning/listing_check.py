@@ -18,15 +18,15 @@ that is not listed as expected is suspect: a run then asks for that object by it
 Nothing is expected of objects that we changed lately, and of objects that a sync no longer wants and retains.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final
 
 from phasesync.core.planning.metadata import is_other_key
 from phasesync.core.planning.ownership import owner_tags, refusal_of
-from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, JournalEntry, Observed
+from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, ChangesPage, JournalEntry, Observed
 from phasesync.core.sync import OnRemove, SyncConfig
 from phasesync.core.tags import desired_tags, unwanted_tags
 
@@ -40,7 +40,9 @@ class NotComparable(Enum):
     """Why nothing is expected of an object."""
 
     OBJECT = "object"
-    """A list cannot show its state, or its state does not matter."""
+    """Its state does not matter."""
+    RECENT = "recent"
+    """We changed it lately, so that a list may show a former state."""
     SYNC = "sync"
     """A change of it is under way, so a run checks its whole sync."""
 
@@ -134,7 +136,7 @@ def expectation(
         leaves = config.on_remove is OnRemove.DELETE and (entry.written_before or entry.intent is not None)
         return NotComparable.SYNC if leaves or entry.unwanted_since is not None else NotComparable.OBJECT
     if entry.touched_at is not None and abs(now - entry.touched_at) < LAG:
-        return NotComparable.OBJECT
+        return NotComparable.RECENT
     return ExpectedListing(
         remote_name=entry.remote_name,
         traits=traits,
@@ -170,20 +172,79 @@ def _metadata_as_expected(expected: ExpectedListing, listed: Observed) -> bool:
     )
 
 
-def mismatches(expected: Mapping[str, ExpectedListing], listed: Iterable[Observed]) -> frozenset[str]:
-    """
-    Return the names of the objects that a run has to check.
+# --- lists that come newest first
 
-    An object that is listed twice, such as while an earlier object of its name is being deleted, is no suspect if one
-    of the entries fits.
+BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Older than every change."""
+
+
+class UnorderedListError(Exception):
+    """A list does not come newest first. The argument is the reason: unordered or undated."""
+
+
+class ChangesReader:
+    """
+    Takes the part of a list that comes newest first, down to an instant of AWS's clock. Pure.
+
+    Where the service ignores the order, the first page shows it: it is one answer, and sorted or not. On later pages an
+    object may be newer than the first one of the list, since it was changed after that page.
+    """
+
+    def __init__(self, since: datetime | None) -> None:
+        """
+        Args:
+            since: take what was changed then or later; None: take nothing, and learn what is the newest.
+        """
+        self._since = since
+        self._previous: datetime | None = None
+        self.newest: datetime | None = None
+        """LastChangedDate of the first entry; None if there is no entry."""
+        self.answered_at: datetime | None = None
+        """When the first page was answered, by the service's clock; None if it does not say."""
+        self._is_first_page = True
+        self.done = False
+        """Every further entry is older."""
+
+    def take(self, page: ChangesPage) -> list[Observed]:
+        """Return the entries of a page that were changed since. UnorderedListError."""
+        if self._is_first_page:
+            self.answered_at, self._is_first_page = page.answered_at, False
+        is_first_page = self.newest is None
+        taken = []
+        for observed in page.entries:
+            changed_at = observed.last_changed_at
+            if changed_at is None:
+                raise UnorderedListError("undated")
+            if self.newest is None:
+                self.newest = self._previous = changed_at
+            if self._previous is not None and changed_at > self._previous:
+                if is_first_page or changed_at <= self.newest:
+                    raise UnorderedListError("unordered")
+            else:
+                self._previous = changed_at
+            if self._since is not None and changed_at >= self._since:
+                taken.append(observed)
+            else:
+                self.done = True
+        return taken
+
+
+def next_since(
+    former: datetime | None, *, newest: datetime | None, listed_at: datetime | None, unsettled: datetime | None
+) -> datetime:
+    """
+    Return from which LastChangedDate on the next sweep has to compare.
+
+    A list shows every change that is older than 5 minutes. So what it does not show yet is at most 5 minutes older than
+    the list itself, or than any entry of it, which is older than the list. `LAG` is a minute more, for clocks of AWS
+    that differ. Without the time of the list, the changes of the last busy minutes would be read again for ever.
 
     Args:
-        expected: remote name -> how it should be listed.
-        listed: the whole list, which may be longer than memory allows to keep; other objects in it are ignored.
+        former: from when on this sweep compared; None to begin anew.
+        newest: the newest LastChangedDate that it read, None if nothing is listed.
+        listed_at: a time of AWS's clock at which the list was not made yet, None if no such time is known.
+        unsettled: the oldest LastChangedDate of an object that could not be compared yet, None if there is none.
     """
-    remaining = dict(expected)
-    for remote in listed:
-        item = remaining.get(remote.name)
-        if item is not None and is_as_expected(item, remote):
-            del remaining[remote.name]
-    return frozenset(remaining)
+    shown = [at - LAG for at in (newest, listed_at) if at is not None]
+    since = max([*shown, former] if former is not None else shown, default=BEGINNING)
+    return since if unsettled is None else min(since, unsettled)

@@ -16,7 +16,9 @@ from phasesync.core.events import (
     ClaimExpired,
     ClaimLost,
     ClockJumped,
+    DriftMissedByIncrementalSweep,
     Event,
+    IncrementalSweepUnavailable,
     LeaseEndMoved,
     LeaseRevoked,
     LeaseUnreadable,
@@ -82,9 +84,11 @@ EVENTS: list[Event] = [
     SchemaWaiting(found="0001", expected="0002", command="phasesync db migrate"),
     RunsPruned(count=3),
     SweepFinished(
-        account="111122223333", region="eu-west-1", objects=900, suspects=0, syncs=9, calls=9, duration_ms=80
+        account="111122223333", region="eu-west-1", full=True, objects=900, suspects=0, syncs=9, calls=9, duration_ms=80
     ),
     SweepDenied(account="111122223333", region="eu-west-1", credential="aws", hint="allow it"),
+    IncrementalSweepUnavailable(account="111122223333", region="eu-west-1", reason="refused"),
+    DriftMissedByIncrementalSweep(account="111122223333", region="eu-west-1", listed=1, unlisted=2),
     TAKEN_BACK,
     LeaseEndMoved(dynamic="ci", lease_id="lease-1", expires_at=RETRY_AT),
     LeaseUnreadable(lease_id="1ea5e1ea5e1ea5e0"),

@@ -148,3 +148,82 @@ def test_what_is_gone_stays_in_a_list_for_a_while(destination: Destination, worl
     assert swept(destination) == {NAME}
     world.pass_time(timedelta(minutes=6))
     assert swept(destination) == set()
+
+
+# --- newest first
+
+
+def newest(destination: Destination) -> list[str]:
+    """Names that a list of changes yields, in its order."""
+    return [seen.name for page in destination.sweep_newest(INSTANCE) for seen in page.entries]
+
+
+def make(destination: Destination, world: World, *names: str) -> None:
+    """Make objects a minute after each other."""
+    for name in names:
+        create(destination, name=name)
+        world.pass_time(timedelta(minutes=1))
+
+
+def test_what_changed_last_comes_first(destination: Destination, world: World):
+    make(destination, world, "a", "b", "c")
+    world.outside_create("theirs", "x")
+    assert newest(destination) == ["c", "b", "a"]
+    world.outside_describe("a", "theirs")
+    world.pass_time(timedelta(minutes=1))
+    world.outside_delete("b")
+    assert newest(destination) == ["b", "a", "c"]
+
+
+def test_reading_is_no_change(destination: Destination, world: World):
+    make(destination, world, "a", "b")
+    world.outside_read("a")
+    destination.observe("a")
+    assert newest(destination) == ["b", "a"]
+
+
+def test_every_entry_tells_when_it_changed_and_what_looking_tells(destination: Destination, world: World):
+    make(destination, world, "a", "b")
+    (page,) = destination.sweep_newest(INSTANCE)
+    first, second = page.entries
+    assert page.answered_at is not None
+    assert abs(page.answered_at - world.now()) < timedelta(minutes=5)
+    assert first.last_changed_at is not None
+    assert second.last_changed_at is not None
+    assert first.last_changed_at > second.last_changed_at
+    assert first == destination.observe("b")
+
+
+def test_a_list_of_changes_lags_in_its_order_too(destination: Destination, world: World):
+    make(destination, world, "a", "b")
+    world.pass_time(timedelta(minutes=6))
+    world.let_lists_lag(timedelta(minutes=5))
+    world.outside_describe("a", "theirs")
+    assert newest(destination) in (["b", "a"], []), "the lag began after they were made"
+    world.pass_time(timedelta(minutes=5, seconds=1))
+    assert newest(destination)[0] == "a"
+
+
+def test_a_list_of_changes_makes_a_call_for_each_page_that_is_read(destination: Destination, world: World):
+    for number in range(101):
+        world.outside_create(f"name-{number:03}", "x", tags=OURS)
+    calls = destination.calls
+    pages = destination.sweep_newest(INSTANCE)
+    assert len(next(pages).entries) == 100
+    assert destination.calls == calls + 1
+    assert [len(page.entries) for page in pages] == [1]
+    assert destination.calls == calls + 2
+
+
+def test_where_no_order_is_known_it_is_refused(destination: Destination, world: World):
+    make(destination, world, "a", "b")
+    world.let_lists_be_sorted("refused")
+    with pytest.raises(DestinationRejectedError):
+        newest(destination)
+    assert swept(destination) == {"a", "b"}
+
+
+def test_where_the_order_is_ignored_another_one_comes(destination: Destination, world: World):
+    make(destination, world, "a", "b")
+    world.let_lists_be_sorted("ignored")
+    assert newest(destination) == ["a", "b"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import boto3.session
 from botocore.config import Config
@@ -47,6 +47,7 @@ OPERATIONS: Mapping[str, str] = {
     "resource_policy": "GetResourcePolicy",
     "put_resource_policy": "PutResourcePolicy",
     "sweep": "ListSecrets",
+    "sweep_newest": "ListSecrets",
     "list_names": "ListSecrets",
     "read_value": "GetSecretValue",
 }
@@ -90,6 +91,7 @@ class World(Protocol):
     def now(self) -> datetime: ...
     def pass_time(self, by: timedelta) -> None: ...
     def let_lists_lag(self, by: timedelta) -> None: ...
+    def let_lists_be_sorted(self, how: Literal["done", "refused", "ignored"]) -> None: ...
     def settle_replication(self) -> None: ...
     def slow_replication(self, takes: timedelta) -> None: ...
     def deny_keys(self) -> None: ...
@@ -152,6 +154,9 @@ class FakeWorld:
 
     def pass_time(self, by: timedelta) -> None:
         self.clock.turn(by)
+
+    def let_lists_be_sorted(self, how: Literal["done", "refused", "ignored"]) -> None:
+        self.remote.sorting = how
 
     def let_lists_lag(self, by: timedelta) -> None:
         self.remote.lag = by
@@ -252,6 +257,9 @@ class EmulatorWorld:
 
     def pass_time(self, by: timedelta) -> None:
         self.emulator.clock.advance(by)
+
+    def let_lists_be_sorted(self, how: Literal["done", "refused", "ignored"]) -> None:
+        self.emulator.context.sorting = how
 
     def let_lists_lag(self, by: timedelta) -> None:
         self.emulator.timing.list_lag = by

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TTL: Final = timedelta(seconds=15)
-READS: Final = frozenset({"observe", "resource_policy", "sweep", "list_names", "read_value"})
+READS: Final = frozenset({"observe", "resource_policy", "sweep", "sweep_newest", "list_names", "read_value"})
 _JOURNAL: Final = frozenset({"save_entry", "finish"})
 
 

@@ -1,0 +1,62 @@
+"""
+Deletes old runs and leases in small steps, so that no edit and no run of a sync waits for long.
+
+On SQLite one write runs at a time. A step is short, and a pause of the same length follows it, in which others write.
+A log with millions of old runs thus takes minutes, and goes on where it was after a stop.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from phasesync.engine.context import Context
+
+BATCH: Final = 500
+"""Rows in one transaction: on SQLite about 20 ms."""
+_SHORTEST_PAUSE: Final = timedelta(milliseconds=20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """How many runs and leases were deleted."""
+
+    runs: int
+    leases: int
+
+
+def prune(
+    context: Context,
+    *,
+    older_than: timedelta,
+    with_leases: bool,
+    pause: Callable[[timedelta], object],
+    stopped: Callable[[], bool],
+) -> Pruned:
+    """
+    Delete the runs and the ended leases that are older than this; the newest run of each sync stays.
+
+    Args:
+        context: its store has the runs and the leases.
+        older_than: age since the end of a run or a lease.
+        with_leases: delete leases too.
+        pause: waits between two steps.
+        stopped: returns whether to end before the next step.
+    """
+    clock = context.clock
+    runs = leases = 0
+    after: str | None = None
+    while not stopped():
+        began = clock.monotonic()
+        step = context.store.runs.prune_runs(older_than=older_than, limit=BATCH, after=after)
+        runs, after = runs + step.count, step.next
+        if after is None:
+            break
+        pause(max(_SHORTEST_PAUSE, timedelta(seconds=clock.monotonic() - began)))
+    while with_leases and not stopped():
+        count = context.leases.prune(older_than=older_than, limit=BATCH)
+        leases += count
+        if count < BATCH:
+            break
+        pause(_SHORTEST_PAUSE)
+    return Pruned(runs=runs, leases=leases)
