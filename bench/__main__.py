@@ -16,6 +16,7 @@ BENCHMARKS = {
     "idle": "What it costs to ask whether anything is due, and an idle daemon.",
     "sweep": "What it costs to check 10,000 objects, beside the peers' ways.",
     "account": "500,000 objects in one account: checks, single edits, 10,000 changes at AWS's rates.",
+    "lists": "How long lists, `status` and the retention take with 10,000,000 runs.",
     "startup": "How long the command line takes to start.",
     "profile": "Where the time of a changed run goes: functions, steps, statements.",
     "fast_aws": "How fast the endpoint of the measurements itself is.",

@@ -171,7 +171,10 @@ def print_figures(figures: Sequence[Figure]) -> int:
             figure.database or "-",
             shown(figure.value),
             figure.bound or "-",
-            ", ".join(f"{name} {shown(value)} ({figure.ratios.get(name)}x)" for name, value in figure.peers.items()),
+            ", ".join(
+                f"{name} {shown(value)} ({shown(figure.ratios.get(name, 0.0))}x)"
+                for name, value in figure.peers.items()
+            ),
             figure.verdict,
         )
         for figure in figures
