@@ -64,7 +64,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("--cache", type=Path, help="file that keeps the planted account for the next time")
     databases_option(parser)
     options = parser.parse_args(args)
-    about = machine()
+    about = machine() | {"amount": "quick" if options.quick else "full"}
     sections = []
     with FastAws() as aws:
         for name in options.only:
@@ -103,7 +103,8 @@ def _measured(name: str, title: str, measure: Measure, arguments: dict[str, Any]
 
 
 def _write(folder: Path, about: dict[str, object], sections: Sequence[Section]) -> None:
-    lines = [f"Measured {about['measured_at']}: {about['cores']} cores, {about['system']}, {about['python']},"]
+    less = " with `--quick`" if about["amount"] == "quick" else ""
+    lines = [f"Measured {about['measured_at']}{less}: {about['cores']} cores, {about['system']}, {about['python']},"]
     lines += [
         f"SQLAlchemy {about['sqlalchemy']}, boto3 {about['boto3']}; load {about['load_at_the_begin']} at the begin."
     ]
