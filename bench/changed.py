@@ -17,14 +17,13 @@ from collections.abc import Sequence
 
 from bench.fast_aws import FastAws
 from bench.figures import MODEL, Figure
-from bench.ground import add_fan_out, databases_option, edit_all, installed, print_figures, unfinished
+from bench.ground import add_fan_out, databases_option, edit_all, installed, print_figures, unfinished, wait_for
 from bench.machine import processes_cpu_s
 from bench.peers import EXTERNAL_SECRETS, INFISICAL, Peers, pushes_per_second
 from bench.profile import inline_daemon, run_all
 from tests.support.daemon import Daemon
 from tests.support.installation import Installation
 from tests.support.sql import Traffic, traffic
-from tests.support.waiting import wait_until
 
 SECRETS = 20
 SLOW_S = 0.05
@@ -118,7 +117,7 @@ def _rounds(
     installation.configure(daemon__workers=workers)
     daemon = installation.start_daemon()
     # The first daemon makes the objects. A round that does not count makes the connections.
-    wait_until(lambda: unfinished(installation) == 0, within_s=_PATIENCE_S, what="the objects")
+    wait_for(lambda: unfinished(installation) == 0, within_s=_PATIENCE_S, what="the objects", every_s=0.1)
     _edit_and_wait(installation, daemon, aws, syncs, first)
     measured = [_edit_and_wait(installation, daemon, aws, syncs, first + number) for number in range(1, rounds + 1)]
     if daemon.stop() != 0:
@@ -139,8 +138,8 @@ def _edit_and_wait(
         counts = aws.counts()
         return counts.get("PutSecretValue", 0) + counts.get("CreateSecret", 0) >= syncs
 
-    wait_until(all_written, within_s=_PATIENCE_S, what=f"{syncs} values")
-    wait_until(lambda: unfinished(installation) == 0, within_s=_PATIENCE_S, what="the last result")
+    wait_for(all_written, within_s=_PATIENCE_S, what=f"{syncs} values", every_s=0.05)
+    wait_for(lambda: unfinished(installation) == 0, within_s=_PATIENCE_S, what="the last result", every_s=0.05)
     cpu_ms = (processes_cpu_s(daemon.pid) - before) / syncs * 1000
     writes = [at for at, operation, _ in aws.seen().arrivals if operation in ("PutSecretValue", "CreateSecret")]
     if len(writes) != syncs:

@@ -6,7 +6,7 @@ import statistics
 import tempfile
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import cycle
@@ -65,8 +65,10 @@ def installed(database: str, endpoint_url: str, *, initialise: bool = True) -> I
             installed_here.initialise()
         else:
             write_root_key(folder / "root.key")
-        yield installed_here
-        installed_here.close()
+        try:
+            yield installed_here
+        finally:
+            installed_here.close()
     finally:
         if server is not None:
             server.stop()
@@ -116,6 +118,15 @@ def edit(application: Application, environment: str, values: dict[str, str]) -> 
     return time.monotonic()
 
 
+def wait_for(condition: Callable[[], bool], *, within_s: float, what: str, every_s: float) -> None:
+    """Wait for a condition that costs something to ask for, so that asking is not what is measured."""
+    until = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > until:
+            raise AssertionError(f"{what} did not come within {within_s:.0f} s")
+        time.sleep(every_s)
+
+
 _UNFINISHED = sa.text(
     "SELECT count(*) FROM syncs WHERE paused_at IS NULL AND (claim_owner IS NOT NULL OR EXISTS (SELECT 1 FROM "
     "sync_reads JOIN environments ON environments.id = sync_reads.environment_id "
@@ -160,7 +171,10 @@ def print_figures(figures: Sequence[Figure]) -> int:
             figure.database or "-",
             shown(figure.value),
             figure.bound or "-",
-            ", ".join(f"{name} {shown(value)} ({figure.ratios.get(name)}x)" for name, value in figure.peers.items()),
+            ", ".join(
+                f"{name} {shown(value)} ({shown(figure.ratios.get(name, 0.0))}x)"
+                for name, value in figure.peers.items()
+            ),
             figure.verdict,
         )
         for figure in figures
