@@ -98,7 +98,8 @@ lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml (ARGS=--
 	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt $(ARGS)
 	$(LOCK) pyproject.toml --extra demo --group build --constraint requirements/dev.txt \
 	    --output-file requirements/demo.txt $(ARGS)
-	$(LOCK) pyproject.toml --extra postgres --constraint requirements/dev.txt --output-file requirements/runtime.txt $(ARGS)
+	$(LOCK) pyproject.toml --extra postgres --extra distributed --constraint requirements/dev.txt \
+	    --output-file requirements/runtime.txt $(ARGS)
 	$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt $(ARGS)
 	$(LOCK) --group ministack --output-file requirements/ministack.txt $(ARGS)
 	$(LOCK) --group awscli --output-file requirements/awscli.txt $(ARGS)

@@ -23,6 +23,7 @@ BENCHMARKS = {
     "unchanged": "What a run costs that finds nothing to do, beside the peers' way.",
     "leases": "Leases issued, expired and revoked: calls for each, beside the model product's way.",
     "fairness": "How long small syncs wait beside large ones, at AWS's quotas.",
+    "dispatch": "Changed syncs a second with one daemon and three, with and without a queue that distributes them.",
     "soak": "Whether a daemon stays as large as it is while requests fail and edits go on.",
 }
 """Module -> what it measures."""

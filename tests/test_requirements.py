@@ -26,7 +26,7 @@ ASKED = {
         *(line for name in ("build", "dev") for line in GROUPS[name] if isinstance(line, str)),
     ],
     "ministack.txt": GROUPS["ministack"],
-    "runtime.txt": [*PROJECT["dependencies"], *EXTRAS["postgres"]],
+    "runtime.txt": [*PROJECT["dependencies"], *EXTRAS["postgres"], *EXTRAS["distributed"]],
 }
 
 

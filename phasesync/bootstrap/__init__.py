@@ -12,6 +12,7 @@ from phasesync.bootstrap.open import (
     migrate_database,
     open_application,
     restore_database,
+    schema_status,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "migrate_database",
     "open_application",
     "restore_database",
+    "schema_status",
 ]

@@ -110,7 +110,7 @@ class Application:
             StoreUnavailableError: the database cannot be written now.
         """
         self.store.database.check_writable()
-        return status_of(self.store.database)
+        return status_of(self.store.database, queued=self.settings.daemon.queued)
 
     def endpoint_note(self, region: str) -> str:
         """Return text that names the custom endpoints of a Region; empty if all are AWS's own."""

@@ -15,10 +15,11 @@ from phasesync.errors import KeyUnavailableError, SettingsError
 from phasesync.settings.model import Settings
 from phasesync.store import Database, initialise, open_database, open_store, read_instance_id, read_wrapped_keys
 from phasesync.store.key_ring import KeyRing, RootKey
-from phasesync.store.migrate import open_migrated, upgrade
+from phasesync.store.migrate import open_migrated, status, upgrade
 
 if TYPE_CHECKING:
     from phasesync.ports.runtime import EventSink
+    from phasesync.store.migrate import SchemaStatus
 
 
 def open_application(
@@ -80,16 +81,44 @@ def initialise_installation(settings: Settings) -> InitResult:
     return InitResult(root_key=root_key, key_made=key_made, instance_id=instance_id, warnings=warnings)
 
 
-def migrate_database(settings: Settings) -> None:
+def schema_status(settings: Settings) -> "SchemaStatus":
     """
-    Bring the database to the newest migration; see `store.migrate.upgrade`.
+    Return how the schema of the database stands, with the queue if the settings ask for one; creates nothing.
 
     Raises:
+        SettingsError: the settings ask for a queue where there can be none, or the URL is not usable.
+        StoreUnavailableError: the database cannot be reached.
+    """
+    if settings.daemon.queued:
+        _require_queue(settings)
+    return status(settings.database_url, queued=settings.daemon.queued)
+
+
+def migrate_database(settings: Settings) -> None:
+    """
+    Bring the database to the newest migration; see `store.migrate.upgrade`. So with a queue that the settings ask for.
+
+    Raises:
+        SettingsError: the settings ask for a queue where there can be none. Nothing was changed.
         KeyUnavailableError: a migration needs the root key, and it is missing or not the one of this database. Nothing
             was changed.
     """
+    if settings.daemon.queued:
+        _require_queue(settings)
     # The root key is loaded only if a migration needs it.
     upgrade(settings.database_url, lambda database: _verified_keys(database, _load_root_key(settings)))
+    if settings.daemon.queued:
+        from phasesync.store.queue_schema import upgrade_queue
+
+        with closing(open_database(settings.database_url)) as database:
+            upgrade_queue(database)
+
+
+def _require_queue(settings: Settings) -> None:
+    # Imported here, so that a command that needs no queue does not pay for it.
+    from phasesync.store.queue_schema import require_queue
+
+    require_queue(settings.database_url)
 
 
 def restore_database(settings: Settings, file: Path) -> Path | None:

@@ -20,10 +20,10 @@ def daemon(out: Output) -> int:
     with no_collection("phasesync.daemon.service"):
         from phasesync.adapters.telemetry.log_events import LogEvents
         from phasesync.adapters.telemetry.logging import configure_logging
+        from phasesync.bootstrap import schema_status
         from phasesync.daemon.build import build_components
         from phasesync.daemon.service import run_daemon
         from phasesync.settings import load_settings
-        from phasesync.store.migrate import status
 
     config = invocation().config
     loaded = load_settings(config)
@@ -31,7 +31,7 @@ def daemon(out: Output) -> int:
     return run_daemon(
         loaded=loaded,
         reload=lambda: load_settings(config),
-        schema_status=lambda: status(loaded.settings.database_url),
+        schema_status=lambda: schema_status(loaded.settings),
         build=build_components,
         events=LogEvents(),
     )

@@ -31,14 +31,12 @@ def migrate(out: Output) -> None:
       phasesync db migrate
     """
     settings = invocation().settings().settings
-    url = settings.database_url
-    from phasesync.bootstrap import migrate_database
+    from phasesync.bootstrap import migrate_database, schema_status
     from phasesync.cli.documents import schema_document
-    from phasesync.store.migrate import status as schema_status
 
-    before = schema_status(url)
+    before = schema_status(settings)
     migrate_database(settings)
-    after = schema_status(url)
+    after = schema_status(settings)
     moved = "is at" if before.current == after.current else "was brought to"
     out.done(f"the database {moved} schema {after.current}", schema_document(after))
 
@@ -53,10 +51,10 @@ def status(out: Output) -> int:
     Example:
       phasesync db status
     """
+    from phasesync.bootstrap import schema_status
     from phasesync.cli.documents import schema_document
-    from phasesync.store.migrate import status as schema_status
 
-    schema = schema_status(invocation().settings().settings.database_url)
+    schema = schema_status(invocation().settings().settings)
     out.item(schema_document(schema))
     if not schema.is_current:
         out.warn(f"the schema is not the one of this release; next: {schema.fix}")

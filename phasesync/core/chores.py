@@ -31,6 +31,8 @@ class Chore(StrEnum):
     """Checks the database and its schema."""
     REAP = "reap"
     """Frees syncs after their holder died."""
+    QUEUE = "queue"
+    """Removes entries of dead daemons from the queue of due syncs."""
     SWEEP = "sweep"
     """Checks remote objects by lists, every `daemon.sweep_interval_s`."""
     LEASES = "leases"
@@ -59,6 +61,8 @@ CHECK_SCHEMA_EVERY: Final = timedelta(seconds=2)
 """While the daemon waits for the database, and while it works."""
 REAP_EVERY: Final = timedelta(seconds=1)
 """A sync waits at most so long after its claim expired."""
+CLEAR_QUEUE_EVERY: Final = timedelta(seconds=5)
+"""Such entries block nothing; they only add up."""
 EXPIRE_LEASES_EVERY: Final = timedelta(seconds=1)
 """A lease is over at most so long, and a few calls, after its end."""
 HOURLY: Final = timedelta(hours=1)

@@ -103,6 +103,13 @@ class RunsPruned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QueueCleared:
+    """Entries of daemons that died or froze were removed from the queue of due syncs."""
+
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepFinished:
     """
     The objects of an account and Region were checked by listing them.
@@ -243,6 +250,7 @@ Event = (
     | ClockJumped
     | SchemaWaiting
     | RunsPruned
+    | QueueCleared
     | SweepFinished
     | SweepDenied
     | IncrementalSweepUnavailable

@@ -31,6 +31,21 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DueSync:
+    """
+    A sync that a daemon may claim now.
+
+    Attributes:
+        urgency: 0 = a run was requested, 1 = edited, 2 = due by time.
+        large: whether it is a large one (`core.schedule.LARGE_ABOVE`).
+    """
+
+    sync_id: str
+    urgency: int
+    large: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class WriteConditions:
     """
     What forbids a write to AWS, apart from the claim.

@@ -2,18 +2,19 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from phasesync.adapters.dispatch import SyncThreadDispatcher, ThreadDispatcher
 from phasesync.bootstrap import Application, open_application
 from phasesync.core.chores import Chore
 from phasesync.core.lease_claim import ClaimedLease
-from phasesync.engine.claims import ClaimKeeper
+from phasesync.core.sync_claim import Claim
+from phasesync.engine.claims import ClaimKeeper, release_claim
 from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.scheduler import LeaseWork, Scheduler
@@ -21,6 +22,9 @@ from phasesync.engine.sweep import Sweeper
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 from phasesync.store.change_watch import ChangeWatch
+
+if TYPE_CHECKING:
+    from phasesync.adapters.dispatch.procrastinate import ProcrastinateDispatcher
 
 LEASE_THREADS = 8
 """More than IAM's request rates keep busy: revoking a lease takes about five calls."""
@@ -38,6 +42,7 @@ class Components:
         dispatcher: threads that reconcile claimed syncs.
         lease_dispatcher: threads that revoke claimed leases.
         watch: notices that something may be due.
+        queue: `dispatcher` if it takes its syncs out of a queue: then it has to be started. Otherwise None.
     """
 
     application: Application
@@ -46,6 +51,7 @@ class Components:
     dispatcher: SyncThreadDispatcher
     lease_dispatcher: ThreadDispatcher[ClaimedLease]
     watch: ChangeWatch
+    queue: "ProcrastinateDispatcher | None" = None
 
     @property
     def dispatchers(self) -> tuple[ThreadDispatcher[Any], ...]:
@@ -69,12 +75,9 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
     watch = ChangeWatch(application.store.database)
     reconciler = Reconciler(context)
-    dispatcher = SyncThreadDispatcher(
-        partial(reconciler.work, keeper=keeper),
-        threads=application.settings.daemon.workers,
-        events=events,
-        ended=watch.wake,
-    )
+    work, daemon = partial(reconciler.work, keeper=keeper), application.settings.daemon
+    queue = _queue_dispatcher(application, reconciler, keeper, events, watch) if daemon.queued else None
+    dispatcher = queue or SyncThreadDispatcher(work, threads=daemon.workers, events=events, ended=watch.wake)
     # Leases have threads of their own: large syncs must not keep a user alive.
     expiry = LeaseExpiry(context)
     lease_dispatcher = ThreadDispatcher(expiry.work, threads=LEASE_THREADS, events=events, chore=Chore.LEASE)
@@ -100,6 +103,7 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         ),
         wake=watch.wake,
         lease_work=LeaseWork(expiry=expiry, dispatcher=lease_dispatcher),
+        queue=queue,
     )
     # Beside the start: the first edit after it should not wait for the SDK to load.
     Thread(target=clients.prepare, name="prepare-aws", daemon=True).start()
@@ -110,4 +114,37 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         dispatcher=dispatcher,
         lease_dispatcher=lease_dispatcher,
         watch=watch,
+        queue=queue,
+    )
+
+
+def _queue_dispatcher(
+    application: Application, reconciler: Reconciler, keeper: ClaimKeeper, events: EventSink, watch: ChangeWatch
+) -> "ProcrastinateDispatcher":
+    # Imported here: it takes long, and is not installed everywhere.
+    from phasesync.adapters.dispatch.procrastinate import ProcrastinateDispatcher
+    from phasesync.store.postgresql import configure_async, driver_parameters
+
+    context, engine = application.context, application.store.database.engine
+
+    def claim(sync_ids: Sequence[str]) -> list[Claim]:
+        claims = context.store.claims.claim_if_due(sync_ids, context.owner, ttl=keeper.ttl)
+        if len(claims) > 1:
+            reconciler.read_ahead(claims)
+        return claims
+
+    def release(claim: Claim) -> None:
+        reconciler.forget(claim)
+        release_claim(context, claim)
+
+    return ProcrastinateDispatcher(
+        partial(reconciler.work, keeper=keeper),
+        threads=application.settings.daemon.workers,
+        events=events,
+        claim=claim,
+        release=release,
+        parameters=driver_parameters(engine),
+        set_up=partial(configure_async, url=engine.url),
+        ttl=keeper.ttl,
+        ended=watch.wake,
     )

@@ -143,7 +143,7 @@ class HealthState:
         detail: dict[str, object] = {"reason": obstacle or "starting"}
         if not self.stopping and self.database_reachable and self.schema is not None and not self.schema.is_current:
             detail |= {
-                "found": self.schema.current,
+                "found": _found(self.schema),
                 "expected": self.schema.expected,
                 "command": schema_command(self.schema),
             }
@@ -211,10 +211,17 @@ def _obstacles_at_work(heartbeat: Heartbeat) -> Iterator[str]:
         yield f"no result of a run could be recorded for {_whole_seconds(failing_for)} s"
 
 
+def _found(schema: "SchemaStatus") -> str | None:
+    """Return what the database has: its revision, and that the queue cannot be used if the settings ask for one."""
+    return schema.current if schema.queue_fix is None else f"{schema.current}, without a queue of this release"
+
+
 def schema_command(schema: "SchemaStatus") -> str:
     """Return the command that brings schema and release together."""
     if schema.current is None:
         return "phasesync init"
+    if schema.current == schema.expected and schema.queue_fix is not None:
+        return schema.queue_fix
     # Revisions are numbered with leading zeros.
     return "phasesync db migrate" if schema.current < schema.expected else "upgrade phasesync"
 
@@ -287,4 +294,5 @@ class SchemaWatch:
         command = schema_command(schema)
         if self._reported != (mismatch := f"{schema.current} {command}"):
             self._reported = mismatch
-            self._events.emit(SchemaWaiting(found=schema.current, expected=schema.expected, command=command))
+            found = _found(schema)
+            self._events.emit(SchemaWaiting(found=found, expected=schema.expected, command=command))

@@ -38,7 +38,7 @@ class _PeriodicChore:
 class PeriodicChores:
     """The periodic chores of a daemon. A chore never runs twice at once, and goes on after a failure."""
 
-    def __init__(self, *, threads: int = 9) -> None:
+    def __init__(self, *, threads: int = 10) -> None:
         """
         Args:
             threads: one for each chore that may take long; otherwise they wait for each other.

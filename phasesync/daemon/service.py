@@ -17,6 +17,7 @@ from phasesync import __version__
 from phasesync.adapters.telemetry.logging import flush_log, get_logger, lines_lost, set_level
 from phasesync.core.chores import (
     CHECK_SCHEMA_EVERY,
+    CLEAR_QUEUE_EVERY,
     EXPIRE_LEASES_EVERY,
     HOURLY,
     REAP_EVERY,
@@ -184,6 +185,9 @@ class Service:
     def _work(self, components: "Components") -> None:
         chores = PeriodicChores()
         self._add_chores(chores, components)
+        if components.queue is not None:
+            scheduler = components.scheduler
+            components.queue.start(lambda: self._state.schema_is_current and scheduler.may_claim)
         self._state.heartbeat = lambda: self._heartbeat(chores, components)
         chores.start()
         scheduler = components.scheduler
@@ -219,6 +223,8 @@ class Service:
         chores.add(Chore.POLL, with_schema(scheduler.poll), every=self._poll_every())
         chores.add(Chore.SCHEMA, self._schema_watch.check, every=CHECK_SCHEMA_EVERY, first_in=CHECK_SCHEMA_EVERY)
         chores.add(Chore.REAP, with_schema(scheduler.free_expired_claims), every=REAP_EVERY)
+        if components.queue is not None:
+            chores.add(Chore.QUEUE, with_schema(scheduler.clear_queue), every=CLEAR_QUEUE_EVERY)
         chores.add(Chore.SWEEP, with_schema(scheduler.sweep), every=self._sweep_every(), first_in=second)
         chores.add(Chore.LEASES, with_schema(scheduler.expire_leases), every=EXPIRE_LEASES_EVERY)
         chores.add(Chore.REAP_USERS, with_schema(scheduler.remove_orphan_users), every=HOURLY, first_in=2 * minute)

@@ -13,7 +13,15 @@ from functools import partial
 from typing import Final
 
 from phasesync.core.chores import HOURLY, Chore, DaemonRole
-from phasesync.core.events import ChoreFailed, ClaimExpired, ClaimLost, ClockJumped, RoleChanged, RunsPruned
+from phasesync.core.events import (
+    ChoreFailed,
+    ClaimExpired,
+    ClaimLost,
+    ClockJumped,
+    QueueCleared,
+    RoleChanged,
+    RunsPruned,
+)
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import ClaimKeeper
@@ -24,11 +32,14 @@ from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.retention import prune
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
-from phasesync.ports.runtime import Dispatcher, SyncDispatcher
+from phasesync.ports.runtime import Dispatcher, SyncDispatcher, SyncQueue
 from phasesync.store.daemons import DaemonRegistry
 
 _CLAIMED_BY_OTHERS: Final = timedelta(milliseconds=50)
 """Until the next poll, if what is due could not be claimed."""
+
+_BACKLOG: Final = timedelta(milliseconds=200)
+"""Until the next poll, if a queue just got many syncs: it holds enough for so long."""
 
 _HEARTBEAT: Final = (Chore.CLOCK, Chore.RENEWAL, Chore.HEARTBEAT)
 """The steps of a heartbeat in order: what the clock left ahead is moved before anything new is written by the clock."""
@@ -59,6 +70,7 @@ class Scheduler:
         wake: Callable[[], None] = lambda: None,
         sweeper: Sweeper | None = None,
         lease_work: LeaseWork | None = None,
+        queue: SyncQueue | None = None,
     ) -> None:
         """
         Args:
@@ -74,6 +86,7 @@ class Scheduler:
             wake: called when a poll may find something that no commit announces: this daemon has become active.
             sweeper: checks many objects at once; without it, a run checks each sync.
             lease_work: revokes leases; without it, no leases are revoked.
+            queue: gets what is due and has some daemon claim it; without it, this daemon claims what is due.
         """
         self._context = context
         self._host = host
@@ -86,8 +99,10 @@ class Scheduler:
         self._wake = wake
         self._sweeper = sweeper
         self._lease_work = lease_work
+        self._queue = queue
         self._polling = threading.Lock()
         self._due_in: timedelta | None = None
+        self._enqueue_at = float("-inf")
         self._stopping = threading.Event()
         self._orphans_collected = True
         self._role: DaemonRole | None = None
@@ -103,6 +118,11 @@ class Scheduler:
         of a role: other daemons count this one as dead then, and one of them may do its work.
         """
         return self._role if self._context.clock.monotonic() < self._role_until else None
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether this daemon may claim syncs now: it is active, and does not stop."""
+        return self._active()
 
     @property
     def heartbeat_failure(self) -> PhasesyncError | None:
@@ -135,9 +155,11 @@ class Scheduler:
         return bool(self._dispatcher.running())
 
     def poll(self) -> bool:
-        """Claim syncs that are due and submit them to the dispatcher."""
+        """Claim syncs that are due and submit them to the dispatcher, or put them into the queue."""
         with self._polling:
             self._due_in = None
+            if self._queue is not None:
+                return not self.may_claim or self._round(Chore.POLL, partial(self._enqueue, self._queue))
             if not self._active() or (free := self._dispatcher.free) <= 0:
                 return True
             return self._round(Chore.POLL, partial(self._claim, free))
@@ -148,6 +170,11 @@ class Scheduler:
             return True
         clock_checked = self._round(Chore.CLOCK, self._check_clock)
         return self._round(Chore.REAP, self._free_expired_claims) and clock_checked
+
+    def clear_queue(self) -> bool:
+        """Remove what daemons left in the queue that died or froze."""
+        queue = self._queue
+        return queue is None or not self.may_claim or self._round(Chore.QUEUE, partial(self._clear, queue))
 
     def sweep(self) -> bool:
         """Check by lists what is due soon. Takes long if there is much of it."""
@@ -210,7 +237,10 @@ class Scheduler:
             self._context.events.emit(RoleChanged(role=role))
             self._wake()
         if role is DaemonRole.ACTIVE:
-            self._share_among(count_active(self._context.store.daemons))
+            active = active_daemons(self._context.store.daemons)
+            self._share_among(len(active))
+            if self._queue is not None and self._context.owner in active:
+                self._queue.share(active.index(self._context.owner), len(active))
             if not self._refused_woken:
                 # Keys, proxies and endpoints belong to the process: this one may reach what a former one did not.
                 self._context.store.syncs.retry_refused()
@@ -235,6 +265,24 @@ class Scheduler:
                 self._round(Chore.RELEASE, partial(self._release, claim))
         # If runs can start, the next poll finds out what is due then. What others are claiming is theirs in a moment.
         self._due_in = None if len(claims) == free else timedelta(0) if claims else _CLAIMED_BY_OTHERS
+
+    def _enqueue(self, queue: SyncQueue) -> None:
+        now = self._context.clock.monotonic()
+        if now < self._enqueue_at:
+            self._due_in = timedelta(seconds=self._enqueue_at - now)
+            return
+        due = self._context.store.claims.next_due()
+        waiting = self._context.store.claims.due_for_queue(most=queue.most, urgencies=due.urgencies)
+        queue.put(waiting)
+        self._due_in = due.due_in
+        if due.urgencies:
+            # Of a long backlog the queue holds a part. Runs end all the time meanwhile, and each of them has us poll.
+            self._due_in = _BACKLOG if len(waiting) >= queue.most // 8 else _CLAIMED_BY_OTHERS
+            self._enqueue_at = now + self._due_in.total_seconds()
+
+    def _clear(self, queue: SyncQueue) -> None:
+        if count := queue.clear():
+            self._context.events.emit(QueueCleared(count=count))
 
     def _free_expired_claims(self) -> None:
         for name in self._context.store.claims.release_expired():
@@ -281,6 +329,11 @@ class Scheduler:
         return True
 
 
+def active_daemons(registry: DaemonRegistry) -> list[str]:
+    """Return the daemons that call AWS now, in the same order for all. Those that stand by do not."""
+    return [str(daemon["owner"]) for daemon in registry.alive() if daemon["role"] == DaemonRole.ACTIVE]
+
+
 def count_active(registry: DaemonRegistry) -> int:
-    """Return how many daemons call AWS now. Those that stand by do not."""
-    return sum(daemon["role"] == DaemonRole.ACTIVE for daemon in registry.alive())
+    """Return how many daemons call AWS now."""
+    return len(active_daemons(registry))

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from phasesync.core.credential import Credential, CredentialReport, Principal
 from phasesync.core.events import Event
-from phasesync.core.sync_claim import Claim
+from phasesync.core.sync_claim import Claim, DueSync
 
 
 class Clock(Protocol):
@@ -55,6 +55,36 @@ class SyncDispatcher(Dispatcher[Claim], Protocol):
     @property
     def free_for_large(self) -> int:
         """How many of the free threads large syncs may use; 0 or less means none, so that small syncs need not wait."""
+        ...
+
+
+class SyncQueue(Protocol):
+    """
+    Distributes due syncs among the daemons. A daemon that gets one claims it before it runs it.
+
+    The queue excludes nobody: an entry of a daemon that died or froze keeps no other daemon from its sync.
+    """
+
+    @property
+    def most(self) -> int:
+        """How many entries of small syncs may wait in the queue, and how many of large ones."""
+        ...
+
+    def share(self, position: int, daemons: int) -> None:
+        """Set which of how many daemons this one is, from 0: so that each of them puts other syncs into the queue."""
+        ...
+
+    def put(self, due: Sequence[DueSync]) -> None:
+        """
+        Put due syncs into the queue; one that is there already stays as it is.
+
+        Raises:
+            StoreUnavailableError, SchemaMismatchError: the queue cannot be used now, even if nothing is due.
+        """
+        ...
+
+    def clear(self) -> int:
+        """Remove the entries that daemons left which died or froze; return how many. Raises as `put` does."""
         ...
 
 

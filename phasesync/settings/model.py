@@ -102,6 +102,8 @@ class DaemonSettings(_Group):
 
     workers: int = Field(8, ge=1, le=64)
     """Threads that reconcile. They wait for AWS most of the time; beyond 32 AWS's quotas are the limit."""
+    dispatch: Literal["threads", "procrastinate"] = "threads"
+    """How due syncs reach the threads of the daemons: claimed by each daemon, or by a queue that all of them share."""
     poll_interval_ms: int = Field(1_000, ge=10, le=60_000)
     """Milliseconds between two checks for what is due, if nothing wakes the daemon. A commit does, within 10 ms."""
     sweep_interval_s: int = Field(30, ge=5, le=3_600)
@@ -114,6 +116,11 @@ class DaemonSettings(_Group):
     """Seconds until another daemon may take over the syncs of a dead daemon; renewed at a third of it."""
     drain_s: int = Field(8, ge=0, le=300)
     """Seconds that a call in hand gets after SIGTERM; Kubernetes kills after 30."""
+
+    @property
+    def queued(self) -> bool:
+        """Whether a queue that all daemons share distributes what is due."""
+        return self.dispatch == "procrastinate"
 
 
 class RetentionSettings(_Group):

@@ -12,6 +12,7 @@ pooler that swallows notifications, costs a poll interval.
 import os
 import select
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.errors import PhasesyncError
+from phasesync.errors import PhasesyncError, StoreUnavailableError
 from phasesync.store.database import Database
 from phasesync.store.db_errors import translate_errors
 from phasesync.store.file_watch import FileWatch
@@ -42,6 +43,8 @@ class ChangeWatch:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._pipe = threading.Lock()
+        self._closed = False
         self._numbered: tuple[SqliteConnection, int] | None = None
         """The connection to SQLite, and the number that it read last."""
         self._file_watch: FileWatch | None = None
@@ -50,8 +53,10 @@ class ChangeWatch:
 
     def wake(self) -> None:
         """End the wait, or the next one if there is none."""
-        with suppress(BlockingIOError):  # A full pipe wakes as well.
-            os.write(self._wake_in, b"x")
+        # Runs may end after the last wait: by then the descriptor may be another file's.
+        with self._pipe, suppress(BlockingIOError):  # A full pipe wakes as well.
+            if not self._closed:
+                os.write(self._wake_in, b"x")
 
     def wait(self, timeout: timedelta) -> None:
         """Return when something may be due, at the latest after `timeout`. Without a database it is just a wait."""
@@ -69,8 +74,10 @@ class ChangeWatch:
     def close(self) -> None:
         """Close the connection. For the thread that waits, once it waits no more."""
         self._disconnect()
-        os.close(self._wake_in)
-        os.close(self._wake_out)
+        with self._pipe:
+            self._closed = True
+            os.close(self._wake_in)
+            os.close(self._wake_out)
 
     def _wait_for_sqlite(self, deadline: float) -> None:
         with translate_errors(self._database.url):
@@ -145,7 +152,12 @@ def _read_number(connection: sqlite3.Connection) -> int:
 
 
 def _drain(driver: Any) -> None:
-    """Take all notifications off a connection of psycopg; it raises if the connection was lost."""
-    driver.pgconn.consume_input()
+    """Take all notifications off a connection of psycopg. StoreUnavailableError: the connection was lost."""
+    from psycopg import Error  # not installed where there is only SQLite
+
+    try:
+        driver.pgconn.consume_input()
+    except Error:
+        raise StoreUnavailableError("the connection that listens was lost") from None
     while driver.pgconn.notifies() is not None:
         pass

@@ -19,13 +19,14 @@ from phasesync.core.credential import CredentialStatus
 from phasesync.core.run import Outcome, Run, RunError
 from phasesync.core.schedule import LARGE_ABOVE
 from phasesync.core.sync import SyncStatus, Trigger
-from phasesync.core.sync_claim import Claim, WriteConditions
+from phasesync.core.sync_claim import Claim, DueSync, WriteConditions
 from phasesync.core.times import JUMP
 from phasesync.errors import ClaimHeldError, InterruptedRunError, NotFoundError
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.database import in_id_order, lock_rows
 from phasesync.store.db_time import LONGEST_WAIT, after, from_microseconds, next_fence, now, to_microseconds
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.queue_schema import LARGE, SMALL, entries, entry_events
 from phasesync.store.restore_mark import is_restored, select_mark
 from phasesync.store.run_requests import REQUESTER
 from phasesync.store.runs import insert_runs
@@ -185,6 +186,41 @@ class ClaimStore(BaseStore):
                 rows += connection.execute(_claim_due(sizes), values).all()
             self._log_taken_over(connection, rows)
         return [_to_claim(row, owner) for row in rows]
+
+    def claim_if_due(self, sync_ids: Sequence[str], owner: str, *, ttl: timedelta) -> list[Claim]:
+        """Claim those of some syncs that are due and free now, as `claim_due` does. Waits for no lock."""
+        values = {"these": list(sync_ids), "by_owner": owner, "ttl": ttl // _MICROSECOND}
+        with self._database.write() as connection:
+            rows = connection.execute(_claim_these(), values).all()
+            self._log_taken_over(connection, rows)
+        return [_to_claim(row, owner) for row in rows]
+
+    def due_for_queue(self, *, most: int, urgencies: Sequence[int] = URGENCIES) -> list[DueSync]:
+        """
+        Return syncs that are due and free and not in the queue yet, the most urgent first. Locks nothing.
+
+        Only if the database has the tables of `store.queue_schema`. An entry that a daemon has taken out and not
+        finished counts for a moment only: the daemon may have died.
+
+        Args:
+            most: how many entries of small syncs the queue may hold, and how many of large ones.
+            urgencies: of the syncs, from `next_due`.
+        """
+        found: list[DueSync] = []
+        if not urgencies:
+            return found
+        with self._database.read() as connection:
+            waiting = {row.queue_name: row.waiting for row in connection.execute(_COUNT_WAITING, {"most": 2 * most})}
+            for queue in (SMALL, LARGE):
+                room = most - waiting.get(queue, 0)
+                for urgency in urgencies:
+                    if room <= 0:
+                        break
+                    values = {"of_urgency": urgency, "most": room}
+                    ids = connection.scalars(_due_and_not_queued(queue), values).all()
+                    found += [DueSync(sync_id=one, urgency=urgency, large=queue == LARGE) for one in ids]
+                    room -= len(ids)
+        return sorted(found, key=lambda sync: sync.urgency)
 
     def claim(self, sync_id: str, owner: str, *, trigger: Trigger, actor: str, ttl: timedelta) -> Claim:
         """Claim one sync, due or not. ClaimHeldError; NotFoundError if it was removed."""
@@ -368,6 +404,64 @@ def _next_due(name: str, limit: str, *which: sa.ColumnElement[bool]) -> sa.CTE:
         .limit(sa.bindparam(limit, type_=sa.Integer))
         .with_for_update(skip_locked=True, of=syncs, key_share=True)
         .cte(name)
+    )
+
+
+@cache
+def _claim_these() -> Any:
+    """Return the statement that claims those of some syncs that are due."""
+    these = syncs.c.id.in_(sa.bindparam("these", expanding=True))
+    due = (
+        sa.select(syncs.c.id)
+        .where(these, syncs.c.due_at <= now(), _CREDENTIAL_COMPLETE)
+        .with_for_update(skip_locked=True, of=syncs, key_share=True)
+        .cte("due")
+    )
+    update = _claim_update(_trigger_of_due(), sa.func.coalesce(syncs.c.requested_by, REQUESTER))
+    return update.where(syncs.c.id.in_(sa.select(due.c.id))).returning(*_returned)
+
+
+# --- the queue of `store.queue_schema`
+
+_CLOCK: Final = sa.func.clock_timestamp(type_=sa.DateTime(timezone=True))
+_TAKEN_LATELY: Final = timedelta(seconds=5)
+"""From an entry's way out of the queue to the claim of its sync it takes milliseconds."""
+
+# An enumeration of PostgreSQL is compared with literals only.
+_WAITS: Final = entries.c.status == sa.literal_column("'todo'")
+_most: Final = sa.bindparam("most", type_=sa.Integer)
+_some_waiting: Final = sa.select(entries.c.queue_name).where(_WAITS).limit(_most).subquery()
+_COUNT_WAITING: Final = sa.select(_some_waiting.c.queue_name, sa.func.count().label("waiting")).group_by(
+    _some_waiting.c.queue_name
+)
+"""Queues and how many entries wait in each; counts no further than `most` altogether."""
+
+
+@cache
+def _due_and_not_queued(queue: str) -> Any:
+    """Return the select of syncs of one urgency that are due and belong into a queue, and have no entry yet."""
+    of_sync = entries.c.queueing_lock == syncs.c.id
+    taken = sa.exists().where(
+        of_sync,
+        entries.c.worker_id.is_not(None),
+        entries.c.status == sa.literal_column("'doing'"),
+        entry_events.c.job_id == entries.c.id,
+        entry_events.c.type == sa.literal_column("'started'"),
+        # On both sides, for a clock that was set back.
+        entry_events.c.at.between(_CLOCK - _TAKEN_LATELY, _CLOCK + _TAKEN_LATELY),
+    )
+    return (
+        sa.select(syncs.c.id)
+        .where(
+            syncs.c.urgency == _urgency,
+            syncs.c.due_at <= now(),
+            _CREDENTIAL_COMPLETE,
+            _SMALL if queue == SMALL else ~_SMALL,
+            ~sa.exists().where(of_sync, _WAITS),
+            ~taken,
+        )
+        .order_by(syncs.c.due_at)
+        .limit(_most)
     )
 
 

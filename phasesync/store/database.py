@@ -392,6 +392,18 @@ def not_locked(table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ColumnEleme
     return key.in_(sa.select(key).where(which).order_by(key).with_for_update(skip_locked=True, of=table))
 
 
+def lock_migrations(connection: sa.Connection) -> None:
+    """Wait until no other process migrates the PostgreSQL database; others wait until this transaction ends."""
+    # Waiting for another process's migration may take long; its own locks on tables must not.
+    connection.exec_driver_sql("SET LOCAL lock_timeout = 600000")
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_MIGRATIONS, sa.BigInteger()))))
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}")
+
+
+_MIGRATIONS: Final = 0x70_68_61_73_65_6D_69_67
+"""Advisory lock of PostgreSQL ("phasemig")."""
+
+
 def lock_rows(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bool]) -> None:
     """Lock rows in the order of their ids, before a write that may find them in another order."""
     connection.execute(_locked(table, which)).all()

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError
-from phasesync.store.database import Database, open_database, retry_on_conflict
+from phasesync.store.database import Database, lock_migrations, open_database, retry_on_conflict
 from phasesync.store.database_url import parse_database_url
 from phasesync.store.db_errors import no_schema
 from phasesync.store.key_ring import KeyRing
-from phasesync.store.sqlite import BUSY_TIMEOUT_MS, missing_database, sqlite_file_exists
+from phasesync.store.sqlite import missing_database, sqlite_file_exists
 from phasesync.store.tables import data_keys
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ REVISIONS: Final = ("0001", "0002", "0003", "0004")
 """Every revision, oldest first; a test compares it with the migrations."""
 
 EXPECTED: Final = REVISIONS[-1]
-
-_LOCK: Final = 0x70_68_61_73_65_6D_69_67
-"""Advisory lock of PostgreSQL ("phasemig")."""
 
 _VERSION_TABLE: Final = "alembic_version"
 _MOST_NAMED: Final = 5
@@ -45,21 +42,26 @@ class SchemaStatus:
     Attributes:
         current: the revision; None if the database was never migrated, or does not exist yet.
         expected: the revision that this release works with.
+        queue_fix: what the operator has to do so that the queue of due syncs can be used; None if nothing, or if the
+            settings ask for none.
     """
 
     current: str | None
     expected: str
+    queue_fix: str | None = None
 
     @property
     def is_current(self) -> bool:
         """Whether this release can work with the schema."""
-        return self.current == self.expected
+        return self.current == self.expected and self.queue_fix is None
 
     @property
     def fix(self) -> str:
         """What the operator has to do so that schema and release fit."""
         if self.current is None:
             return "phasesync init"
+        if self.current == self.expected and self.queue_fix is not None:
+            return self.queue_fix
         if self.current in REVISIONS:
             return "phasesync db migrate"
         return "upgrade phasesync to the release that migrated the database"
@@ -100,22 +102,32 @@ def downgrade(database_url: str, revision: str) -> None:
     _migrate(open_database(database_url), lambda config: command.downgrade(config, revision))
 
 
-def status(database_url: str) -> SchemaStatus:
-    """Return the revision of a database's schema; creates nothing. SettingsError, StoreUnavailableError."""
+def status(database_url: str, *, queued: bool = False) -> SchemaStatus:
+    """
+    Return the revision of a database's schema; creates nothing. SettingsError, StoreUnavailableError.
+
+    `queued`: look at the tables of the queue, too; on PostgreSQL only.
+    """
     url = parse_database_url(database_url)
     if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
         return SchemaStatus(current=None, expected=EXPECTED)
     database = open_database(database_url)
     try:
-        return status_of(database)
+        return status_of(database, queued=queued)
     finally:
         database.close()
 
 
-def status_of(database: Database) -> SchemaStatus:
-    """Return the revision of an open database's schema. StoreUnavailableError."""
+def status_of(database: Database, *, queued: bool = False) -> SchemaStatus:
+    """Return the revision of an open database's schema; see `status`. StoreUnavailableError."""
     with database.read() as connection:
-        return SchemaStatus(current=_current(connection), expected=EXPECTED)
+        fix = None
+        if queued:
+            # Imported here, so that a command that needs no queue does not pay for it.
+            from phasesync.store.queue_schema import queue_fix
+
+            fix = queue_fix(connection)
+        return SchemaStatus(current=_current(connection), expected=EXPECTED, queue_fix=fix)
 
 
 def open_migrated(database_url: str) -> Database:
@@ -168,10 +180,7 @@ def _migrate(
             sa.event.listen(database.engine, "connect", _without_foreign_keys)
         with database.write() as connection:
             if not database.is_sqlite:
-                # Waiting for another process's migration may take long; its own locks on tables must not.
-                connection.exec_driver_sql("SET LOCAL lock_timeout = 600000")
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_LOCK, sa.BigInteger()))))
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}")
+                lock_migrations(connection)
             current = _current(connection)
             if current is not None and current not in REVISIONS:
                 raise _mismatch(current)

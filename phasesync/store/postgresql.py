@@ -49,21 +49,54 @@ def configure(connection: Any, url: sa.URL) -> None:
         SettingsError: the database's encoding is not UTF8.
         StoreUnavailableError: the server does not accept writes now.
     """
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding not in (None, "UTF8"):
-        raise wrong_encoding(url, encoding)
+    _check_encoding(connection, url)
     connection.autocommit = True
-    # A process that was stopped during a transaction must not block the others for ever.
-    cursor = connection.execute(
-        f"SET lock_timeout = {BUSY_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = 60000; SET timezone = 'UTC'; "
-        "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
-    )
+    cursor = connection.execute(_SET_UP)
     while cursor.nextset():
         pass
     is_standby, is_read_only = cursor.fetchone()
     connection.autocommit = False
+    _check_writable(url, is_standby=is_standby, is_read_only=is_read_only)
+
+
+async def configure_async(connection: Any, url: sa.URL) -> None:
+    """
+    Set up a new asyncio connection of the driver, as `configure` does. Each of its statements commits by itself.
+
+    So a process that freezes between two statements holds no lock.
+    """
+    _check_encoding(connection, url)
+    await connection.set_autocommit(True)
+    cursor = await connection.execute(_SET_UP)
+    while cursor.nextset():
+        pass
+    is_standby, is_read_only = await cursor.fetchone()
+    _check_writable(url, is_standby=is_standby, is_read_only=is_read_only)
+
+
+_SET_UP: Final = (
+    # A process that was stopped during a transaction must not block the others for ever.
+    f"SET lock_timeout = {BUSY_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = 60000; SET timezone = 'UTC'; "
+    "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
+)
+
+
+def _check_encoding(connection: Any, url: sa.URL) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in (None, "UTF8"):
+        raise wrong_encoding(url, encoding)
+
+
+def _check_writable(url: sa.URL, *, is_standby: bool, is_read_only: bool) -> None:
     if is_standby or is_read_only:
         raise not_writable(url, "it is a standby" if is_standby else "it is in read-only mode")
+
+
+def driver_parameters(engine: sa.Engine) -> dict[str, Any]:
+    """Return all parameters with which psycopg itself connects as the engine does."""
+    _, parameters = engine.dialect.create_connect_args(engine.url)
+    arguments = {**parameters, **connect_arguments(engine.url)}
+    return {name: value for name, value in arguments.items() if name != "context"}
 
 
 def refusal_of(error: exc.DBAPIError, engine: sa.Engine) -> Refusal:
@@ -71,13 +104,8 @@ def refusal_of(error: exc.DBAPIError, engine: sa.Engine) -> Refusal:
     cause = error.orig
     if getattr(cause, "sqlstate", None) is not None or isinstance(cause, errors.ConnectionTimeout):
         return Refusal()
-    _, parameters = engine.dialect.create_connect_args(engine.url)
-    arguments = {**parameters, **connect_arguments(engine.url)}
-    return diagnose({name: value for name, value in arguments.items() if name not in _OF_PSYCOPG})
-
-
-_OF_PSYCOPG: Final = ("context", "prepare_threshold")
-"""Arguments of psycopg that libpq does not know."""
+    # libpq does not know this one.
+    return diagnose({name: value for name, value in driver_parameters(engine).items() if name != "prepare_threshold"})
 
 
 # --- Why a server refused a connection

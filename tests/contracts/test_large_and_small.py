@@ -11,16 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasesync.adapters.clock import SystemClock
-from phasesync.adapters.dispatch import SyncThreadDispatcher
-from phasesync.core.events import Event
 from phasesync.core.schedule import LARGE_ABOVE, threads_for_large
 from phasesync.core.sync import Layout, SyncConfig, Trigger
 from phasesync.core.sync_claim import Claim
-from phasesync.engine.claims import ClaimKeeper
-from phasesync.engine.reconcile import Reconciler
-from phasesync.engine.scheduler import Scheduler
 from phasesync.store import Store
-from tests.support.context import context_of
+from tests.support.dispatch import WITH_EACH_DISPATCH, Member
 from tests.support.sql import counted
 from tests.support.stores import TTL, add_sync, claim_due, claim_one, put, settle, write
 from tests.support.waiting import wait_until
@@ -133,28 +128,13 @@ def test_large_ones_get_three_quarters_of_the_threads(threads: int) -> None:
     assert allowed < threads or threads == 1
 
 
-class Fleet:
+class Fleet(Member):
     """A daemon with runs that wait until they are released."""
 
-    def __init__(self, store: Store, threads: int) -> None:
+    def __init__(self, store: Store, dispatch: str) -> None:
         self.gate = threading.Event()
-        self.shares: list[int] = []
-        self.dispatcher = SyncThreadDispatcher(self._work, threads=threads, events=self)
-        context = context_of(store, events=self, owner="daemon-1")
-        self.scheduler = Scheduler(
-            context,
-            host="localhost",
-            pid=1,
-            keeper=ClaimKeeper(context),
-            dispatcher=self.dispatcher,
-            reconciler=Reconciler(context),
-            runs_kept=lambda: timedelta(days=1),
-            share_among=self.shares.append,
-        )
         self._store = store
-
-    def emit(self, event: Event) -> None:
-        pass
+        super().__init__(store, dispatch, self._work)
 
     def _work(self, claim: Claim) -> None:
         if claim.objects > LARGE_ABOVE:
@@ -163,21 +143,21 @@ class Fleet:
 
     def end(self) -> None:
         self.gate.set()
-        self.dispatcher.drain(timedelta(seconds=30))
+        self.leave()
 
 
 @pytest.fixture
-def fleet(store: Store) -> Iterator[Fleet]:
-    fleet = Fleet(store, threads=4)
+def fleet(store: Store, dispatch: str) -> Iterator[Fleet]:
+    fleet = Fleet(store, dispatch)
     yield fleet
     fleet.end()
 
 
+@WITH_EACH_DISPATCH
 def test_small_ones_are_done_while_large_ones_go_on(store: Store, fleet: Fleet) -> None:
     """Eight large ones want the four threads; ten small ones need not wait for any of them."""
     large, small = [f"large-{number}" for number in range(8)], [f"small-{number}" for number in range(10)]
     settle_with(store, dict.fromkeys(large, 300) | dict.fromkeys(small, 1))
-    fleet.scheduler.beat()
 
     def small_are_done() -> bool:
         fleet.scheduler.poll()
@@ -201,10 +181,10 @@ def any_owed(store: Store, names: list[str]) -> bool:
     )
 
 
+@pytest.mark.parametrize("dispatch", ["threads"])
 def test_what_is_claimed_when_the_end_has_begun_is_given_back_at_once(store: Store, fleet: Fleet) -> None:
     """A poll that waited for a locked database comes to its claims after the threads take no more work."""
     settle_with(store, {"small": 1})
-    fleet.scheduler.beat()
     assert fleet.dispatcher.drain(timedelta(0))
 
     assert fleet.scheduler.poll()
@@ -212,9 +192,9 @@ def test_what_is_claimed_when_the_end_has_begun_is_given_back_at_once(store: Sto
     assert names_of(store, claim_due(store, "the next daemon")) == ["small"]
 
 
+@WITH_EACH_DISPATCH
 def test_a_heartbeat_tells_how_many_daemons_share_the_quotas(store: Store, fleet: Fleet) -> None:
     """Those that stand by call no one: on SQLite there is always one that works."""
-    fleet.scheduler.beat()
     role = store.daemons.beat("daemon-2", host="localhost", pid=2, ttl=TTL)
     fleet.scheduler.beat()
     store.daemons.deregister("daemon-2")

@@ -28,6 +28,7 @@ class FakeSchema:
 
     current: str | None = "0002"
     expected: str = "0002"
+    queue_fix: str | None = None
 
     @property
     def is_current(self) -> bool:
@@ -151,6 +152,7 @@ class FakeComponents:
         self.keeper = FakeKeeper(world)
         self.dispatcher = FakeDispatcher(world)
         self.dispatchers: tuple[Any, ...] = (self.dispatcher,)
+        self.queue = None
         self.watch = FakeWatch()
 
 

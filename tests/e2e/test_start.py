@@ -84,3 +84,56 @@ def test_sighup_reads_the_settings_again_and_keeps_them_where_they_are_wrong(ins
     installation.add_syncs("web")
     daemon.wait_for_line("run finished", outcome="applied")
     assert daemon.stop() == 0
+
+
+# --- a queue that distributes the work
+
+
+@pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
+def test_it_waits_for_the_tables_of_the_queue_that_the_settings_ask_for(installation: Installation, aws: Aws) -> None:
+    installation.add_syncs("web")
+    installation.configure(daemon__dispatch="procrastinate")
+    status = installation.run("db", "status")
+    assert (status.exit_code, "phasesync db migrate" in status.stderr) == (6, True)
+    daemon = installation.start_daemon(ready=False)
+    waiting = daemon.wait_for_line("waiting for the database schema")
+    assert (waiting["command"], "without a queue" in waiting["found"]) == ("phasesync db migrate", True)
+    assert daemon.get("/readyz")[0] == 503
+    assert aws.server.names() == []
+
+    installation.done("db", "migrate")
+
+    daemon.wait_until_ready()
+    installation.wait_for("web")
+    assert installation.json("db", "status")["is_current"]
+    assert daemon.stop() == 0
+    assert installation.database_url.partition("?")[2] not in daemon.log.read_text()
+
+
+@on_sqlite
+def test_a_queue_needs_postgresql_and_whoever_would_use_it_says_so(installation: Installation) -> None:
+    installation.configure(daemon__dispatch="procrastinate")
+
+    daemon = installation.start_daemon(ready=False, installed=True)
+
+    assert daemon.ends(within_s=HANG_GUARD_S) == 6
+    error, hint = daemon.log.read_text().splitlines()[-2:]
+    assert error == 'error: daemon.dispatch = "procrastinate" needs PostgreSQL, and the database is SQLite'
+    assert hint.startswith('hint: daemon.dispatch = "threads"')
+    for command in (("init",), ("db", "migrate"), ("db", "status")):
+        refused = installation.run(*command)
+        assert (refused.exit_code, "needs PostgreSQL" in refused.stderr) == (6, True)
+    installation.done("apps", "list")
+
+
+@pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
+def test_a_queue_needs_its_package_and_the_error_names_the_extra(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation.configure(daemon__dispatch="procrastinate")
+    installation.in_process = True
+    monkeypatch.setattr("phasesync.store.queue_schema.find_spec", lambda name: None)
+
+    for command in (("db", "migrate"), ("db", "status")):
+        refused = installation.run(*command)
+        assert (refused.exit_code, "pip install 'phasesync[distributed]'" in refused.stderr) == (6, True)

@@ -249,13 +249,13 @@ class Installation:
                 )
             for name in names:
                 application.store.apps.add_environment("shop", name)
-                _edit(application, name, values or {"URL": "postgres://db", "USER": "shop"})
+                edit(application, name, values or {"URL": "postgres://db", "USER": "shop"})
                 application.configuration.add(_draft(name, **config), verify=False)
 
     def edit(self, name: str, **values: str | None) -> None:
         """Commit one revision of a sync's environment; None unsets a key."""
         with self.application() as application:
-            _edit(application, name, values)
+            edit(application, name, values)
 
     def configure_sync(self, name: str, **changes: Any) -> None:
         """Change what is set on a sync."""
@@ -285,7 +285,8 @@ class Installation:
             wait_until(reached, within_s=within_s, what=f"{names} {status}")
 
 
-def _edit(application: Application, name: str, values: dict[str, str | None] | dict[str, str]) -> None:
+def edit(application: Application, name: str, values: dict[str, str | None] | dict[str, str]) -> None:
+    """Commit one revision of an environment of `shop`; None unsets a key."""
     application.store.secrets.edit(
         "shop",
         name,

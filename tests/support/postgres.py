@@ -67,11 +67,20 @@ class PostgresServer:
         with self.connect() as connection:
             drop_database(connection, name)
 
+    def restart(self) -> None:
+        """Restart the server, which ends every connection; return when it accepts connections. Needs the guard."""
+        assert self.guard is not None and self.guard.stdin and self.guard.stdout
+        self.guard.stdin.write("restart\n")
+        self.guard.stdin.flush()
+        answer = json.loads(self.guard.stdout.readline() or '{"error": "its guard process died"}')
+        if "error" in answer:
+            raise PostgresUnavailable(f"PostgreSQL for tests did not start again: {answer['error']}")
+
     def stop(self) -> None:
         """Stop the server and remove its files. Safe to repeat; does nothing without the guard."""
         if self.guard is None:
             return
-        # The guard never writes after its first line, so there is nothing to read here.
+        # The guard writes nothing unasked after its first line, so there is nothing to read here.
         if self.guard.stdin:
             self.guard.stdin.close()
         if self.guard.stdout:

@@ -1,7 +1,8 @@
 """The process between a test run and its PostgreSQL server; started by `postgres.py`, never imported.
 
 It creates the cluster, starts the server, answers with one line of JSON on stdout, and waits until its
-stdin closes. Then it stops the server and removes every file. It needs the standard library only.
+stdin closes. Then it stops the server and removes every file. Each line on stdin has it restart the
+server, which it answers with a line as well. It needs the standard library only.
 
 PostgreSQL refuses to run as root, and an unprivileged user may be unable to read an environment below
 root's home. So, as root, the guard copies the binaries to a folder that everybody can read and runs them
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 UNPRIVILEGED = "nobody"
 START_TIMEOUT_S = 60.0
@@ -63,9 +64,14 @@ def main() -> int:
             user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
             os.chown(run, entry.pw_uid, entry.pw_gid)
             installation = _readable_copy(installation, _new_folder(folders, executable=True))
+        _create_cluster(installation, run, user)
         server = _start(installation, run, user)
         print(json.dumps({"socket_directory": str(run)}), flush=True)
-        _wait_for_the_end(server)
+        while _restart_is_asked_for(server):
+            server.send_signal(signal.SIGINT)  # a fast shutdown: connections end, and what is committed stays
+            server.wait()
+            server = _start(installation, run, user)
+            print(json.dumps({}), flush=True)
     except Exception as error:
         # Whatever it is, the test run has to hear of it, in one line.
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
@@ -109,20 +115,28 @@ def _readable_copy(installation: Path, target: Path) -> Path:
     return copy
 
 
-def _start(installation: Path, run: Path, user: dict[str, Any]) -> subprocess.Popen[bytes]:
-    """Create a cluster in `run` and start a server on it; return when it accepts connections."""
-    data, log = run / "data", run / "log"
-    common: dict[str, Any] = {**user, "cwd": run, "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}}
-    with open(log, "wb") as output:
-        common |= {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-        initdb = [str(installation / "bin" / "initdb"), "--pgdata", str(data)]
-        initdb += ["--username", "postgres", "--auth", "trust", "--no-sync", "--no-instructions"]
-        initdb += ["--encoding", "UTF8", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"]
-        if subprocess.run(initdb, **common).returncode != 0:
-            raise RuntimeError(f"initdb failed: {_last_lines(log)}")
-        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
-        server = subprocess.Popen([installation / "bin" / "postgres", "-D", data, "-k", run, *options], **common)
+def _create_cluster(installation: Path, run: Path, user: dict[str, Any]) -> None:
+    """Create a cluster in `run`."""
+    initdb = [str(installation / "bin" / "initdb"), "--pgdata", str(run / "data")]
+    initdb += ["--username", "postgres", "--auth", "trust", "--no-sync", "--no-instructions"]
+    initdb += ["--encoding", "UTF8", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"]
+    with open(run / "log", "ab") as output:
+        if subprocess.run(initdb, **_surroundings(run, user, output)).returncode != 0:
+            raise RuntimeError(f"initdb failed: {_last_lines(run / 'log')}")
 
+
+def _surroundings(run: Path, user: dict[str, Any], output: IO[bytes]) -> dict[str, Any]:
+    streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+    return {**user, "cwd": run, "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}, **streams}
+
+
+def _start(installation: Path, run: Path, user: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """Start a server on the cluster in `run`; return when it accepts connections."""
+    data, log = run / "data", run / "log"
+    options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+    command = [str(installation / "bin" / "postgres"), "-D", str(data), "-k", str(run), *options]
+    with open(log, "ab") as output:
+        server: subprocess.Popen[bytes] = subprocess.Popen(command, **_surroundings(run, user, output))
     deadline = time.monotonic() + START_TIMEOUT_S
     while not _is_ready(data / "postmaster.pid"):
         if server.poll() is not None or time.monotonic() > deadline:
@@ -141,12 +155,13 @@ def _is_ready(pid_file: Path) -> bool:
     return len(lines) >= 8 and lines[7].strip() == "ready"
 
 
-def _wait_for_the_end(server: subprocess.Popen[bytes]) -> None:
-    """Return when stdin closes or the server has died."""
+def _restart_is_asked_for(server: subprocess.Popen[bytes]) -> bool:
+    """Return True when a line arrives, and False when stdin closes or the server has died."""
     while server.poll() is None:
         readable, _, _ = select.select([sys.stdin], [], [], 1.0)
         if readable:
-            return
+            return os.read(sys.stdin.fileno(), 1024) != b""
+    return False
 
 
 def _last_lines(log: Path) -> str:

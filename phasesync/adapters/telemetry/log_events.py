@@ -24,6 +24,7 @@ from phasesync.core.events import (
     LeaseRevoked,
     LeaseUnreadable,
     OrphanUsersRemoved,
+    QueueCleared,
     RoleChanged,
     RunFinished,
     RunsPruned,
@@ -102,6 +103,8 @@ class LogEvents:
                 )
             case RunsPruned():
                 self._log.info("old runs deleted", count=event.count, leases=event.leases)
+            case QueueCleared():
+                self._log.info("entries of dead daemons removed from the queue", count=event.count)
             case SweepFinished() | SweepDenied() | IncrementalSweepUnavailable() | DriftMissedByIncrementalSweep():
                 self._of_sweeps(event)
             case LeaseRevoked() | LeaseEndMoved() | LeaseUnreadable() | OrphanUsersRemoved():

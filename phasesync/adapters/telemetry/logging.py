@@ -96,6 +96,9 @@ _MINIMUM_LEVELS: Final = {
     **dict.fromkeys(_LIBRARIES, logging.WARNING),
     # It warns if a chore is still under way when the next one is due, which is not unusual here.
     "apscheduler": logging.ERROR,
+    # What fails there is an event of ours; its own lines repeat texts of the database driver.
+    "procrastinate": logging.CRITICAL,
+    "psycopg.pool": logging.ERROR,
 }
 
 FLUSH_WITHIN_S: Final = 0.5

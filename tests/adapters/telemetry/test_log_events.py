@@ -23,6 +23,7 @@ from phasesync.core.events import (
     LeaseRevoked,
     LeaseUnreadable,
     OrphanUsersRemoved,
+    QueueCleared,
     RoleChanged,
     RunFinished,
     RunsPruned,
@@ -83,6 +84,7 @@ EVENTS: list[Event] = [
     ClockJumped(back_s=1800.0, leases=2),
     SchemaWaiting(found="0001", expected="0002", command="phasesync db migrate"),
     RunsPruned(count=3),
+    QueueCleared(count=2),
     SweepFinished(
         account="111122223333", region="eu-west-1", full=True, objects=900, suspects=0, syncs=9, calls=9, duration_ms=80
     ),

@@ -64,13 +64,17 @@ class ThreadDispatcher(Generic[Work]):
 
     def submit(self, work: Work) -> bool:
         """Do work as soon as a thread is free; return False, and do nothing, once the dispatcher drains."""
+        return self.begin(work) is not None
+
+    def begin(self, work: Work) -> Future[None] | None:
+        """Do as `submit` does; return the end of the work instead of True, and None instead of False."""
         with self._lock:
             if self._draining:
-                return False
+                return None
             future = self._pool.submit(self._do, work)
             self._running[future] = work
         future.add_done_callback(self._done)
-        return True
+        return future
 
     def running(self) -> Sequence[Work]:
         """Return the work under way."""
