@@ -58,9 +58,9 @@ hooks: $(VENV)/.dev ## Install the pre-commit hooks into this clone
 	$(BIN)/prek install
 
 .PHONY: bench
-bench: $(VENV)/.dev ## The benchmarks, as a table
+bench: $(VENV)/.dev ## The benchmarks, as a table (ARGS="table --quick", ARGS=latency, ...)
 	@test -d bench || { echo "There are no benchmarks in this clone." >&2; exit 1; }
-	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m bench $(or $(ARGS),table)
 
 ##@ Parts of it
 

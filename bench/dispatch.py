@@ -18,7 +18,7 @@ from contextlib import closing
 
 from bench.changed import SECRETS, SLOW_S
 from bench.fast_aws import FastAws
-from bench.ground import add_fan_out, edit_all, installed, table, unfinished
+from bench.ground import ANY_RATE, add_fan_out, edit_all, installed, table, unfinished
 from bench.machine import processes_cpu_s
 from phasesync.store import open_database
 from phasesync.store.queue_schema import upgrade_queue
@@ -59,7 +59,7 @@ def main(args: list[str]) -> int:
 
 
 def _prepare(installation: Installation, dispatch: str, workers: int, syncs: int) -> None:
-    installation.configure(daemon__dispatch=dispatch, daemon__workers=workers)
+    installation.configure(daemon__dispatch=dispatch, daemon__workers=workers, aws__rate_percent=ANY_RATE)
     if dispatch == "procrastinate":
         with closing(open_database(installation.database_url)) as database:
             upgrade_queue(database)

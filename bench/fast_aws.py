@@ -85,7 +85,12 @@ class FastAws:
         return {name: tuple(each) for name, each in self._ask("GET", None, "/written").items()}
 
     def plant(
-        self, objects: Iterable[tuple[str, str, int]], tags: Sequence[Mapping[str, str]], *, age_s: float = 86_400
+        self,
+        objects: Iterable[tuple[str, str, int]],
+        tags: Sequence[Mapping[str, str]],
+        *,
+        age_s: float = 86_400,
+        every_s: float = 0.0,
     ) -> None:
         """
         Add secrets without a request for each; some 150,000 a second. A name that is there gets the version now.
@@ -93,15 +98,18 @@ class FastAws:
         Args:
             objects: (name, current version, index in `tags`).
             tags: each set of tags once.
-            age_s: how long ago they were created.
+            age_s: how long ago the first of them was created.
+            every_s: how long after it the next one was, and so on.
         """
         batch: list[tuple[str, str, int]] = []
+        at = time.time() - age_s
         for each in objects:
             batch.append(each)
             if len(batch) == _BATCH:
-                self._plant(batch, tags, age_s)
+                self._plant(batch, tags, at, every_s)
+                at += len(batch) * every_s
                 batch = []
-        self._plant(batch, tags, age_s)
+        self._plant(batch, tags, at, every_s)
 
     def remove(self, names: Iterable[str]) -> None:
         """Take secrets away, as another client would."""
@@ -111,11 +119,14 @@ class FastAws:
         """Return the CPU time that the process has used: 1 s a second is its limit."""
         return float(self._ask("GET", None, "/cpu"))
 
-    def _plant(self, batch: Sequence[tuple[str, str, int]], tags: Sequence[Mapping[str, str]], age_s: float) -> None:
+    def _plant(
+        self, batch: Sequence[tuple[str, str, int]], tags: Sequence[Mapping[str, str]], at: float, every_s: float
+    ) -> None:
         used = sorted({index for _, _, index in batch})
         new = {index: position for position, index in enumerate(used)}
         objects = [(name, version, new[index]) for name, version, index in batch]
-        self._ask("POST", {"objects": objects, "tags": [tags[index] for index in used], "at": time.time() - age_s})
+        body = {"objects": objects, "tags": [tags[index] for index in used], "at": at, "every_s": every_s}
+        self._ask("POST", body)
 
     def _ask(self, method: str, body: object, path: str = "/") -> Any:
         at = urlsplit(self._control)
@@ -251,7 +262,7 @@ class _Server:
                 self.regions.clear()
                 log.clear()
             case "POST", _ if "objects" in asked:
-                self.secrets(REGION).plant(asked["objects"], asked["tags"], asked["at"])
+                self.secrets(REGION).plant(asked["objects"], asked["tags"], asked["at"], asked["every_s"])
             case "POST", _ if "remove" in asked:
                 self.secrets(REGION).remove(asked["remove"])
             case "POST", _:

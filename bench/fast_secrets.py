@@ -183,14 +183,17 @@ class FastSecrets:
 
     # --- without a request for each
 
-    def plant(self, objects: Iterable[Sequence[Any]], tags: Sequence[Mapping[str, str]], at: float) -> None:
+    def plant(
+        self, objects: Iterable[Sequence[Any]], tags: Sequence[Mapping[str, str]], at: float, every_s: float
+    ) -> None:
         """
         Add secrets.
 
         Args:
             objects: [name, current version, index in `tags`] of each; one that is there gets this version.
             tags: each set of tags once.
-            at: when they were created; those that are there change now.
+            at: when the first one was created; those that are there change now.
+            every_s: the pause until the next one.
         """
         pairs: list[Tags] = [tuple(each.items()) for each in tags]
         for name, version, index in objects:
@@ -199,6 +202,7 @@ class FastSecrets:
                 self._touch(secret)
                 continue
             secret = Secret(name, pairs[index], at)
+            at += every_s
             secret.current = version
             self._insert(secret)
             self._names.append(name)

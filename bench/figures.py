@@ -49,7 +49,7 @@ class Figure:
     def ratios(self) -> dict[str, float]:
         """Peer -> how many times better we are."""
         return {
-            name: round(self.value / other if self.at_least else other / self.value, 1)
+            name: float(f"{self.value / other if self.at_least else other / self.value:.3g}")
             for name, other in self.peers.items()
             if other and self.value
         }

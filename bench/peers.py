@@ -27,10 +27,6 @@ from bench.figures import MODEL
 EXTERNAL_SECRETS: Final = "External Secrets"
 INFISICAL: Final = "Infisical"
 
-_KEYS: Final = {
-    "aws_access_key_id": "AKIABENCHBENCHBENCH1",
-    "aws_secret_access_key": "not-a-real-secret-access-key",
-}
 _ROLE: Final = "arn:aws:iam::123456789012:role/peer"
 
 
@@ -39,7 +35,7 @@ class Peers:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._kept = self._client(boto3.Session(**_KEYS, region_name=REGION), "secretsmanager")
+        self._kept = self._client(_session(), "secretsmanager")
         self.push: dict[str, Callable[[str, str], None]] = {
             MODEL: self._phase,
             EXTERNAL_SECRETS: self._external_secrets,
@@ -56,7 +52,7 @@ class Peers:
         return session.client(service, region_name=REGION, endpoint_url=self._url)  # type: ignore[call-overload]
 
     def _phase(self, name: str, value: str) -> None:
-        base = boto3.Session(**_KEYS, region_name=REGION)
+        base = _session()
         sts = self._client(base, "sts")
         assumed = sts.assume_role(RoleArn=_ROLE, RoleSessionName="peer")["Credentials"]
         session = boto3.Session(
@@ -101,6 +97,14 @@ class Peers:
             self._kept.batch_get_secret_value(SecretIdList=list(some))
         for name in names:
             self._kept.describe_secret(SecretId=name)
+
+
+def _session() -> boto3.Session:
+    return boto3.Session(
+        aws_access_key_id="AKIABENCHBENCHBENCH1",
+        aws_secret_access_key="not-a-real-secret-access-key",
+        region_name=REGION,
+    )
 
 
 def pushes_per_second(peers: Peers, peer: str, names: Sequence[str]) -> float:

@@ -24,7 +24,7 @@ from unittest.mock import patch
 
 import phasesync
 from bench.fast_aws import FastAws
-from bench.ground import add_fan_out, databases_option, edit_all, installed, table, unfinished
+from bench.ground import ANY_RATE, add_fan_out, databases_option, edit_all, installed, table, unfinished
 from phasesync.core.events import Event
 from phasesync.daemon import build
 from phasesync.settings import load_settings
@@ -106,7 +106,7 @@ def main(args: list[str]) -> int:
     with FastAws() as aws:
         for database in options.databases:
             with installed(database, aws.empty().url) as installation:
-                installation.configure(daemon__workers=options.together)
+                installation.configure(daemon__workers=options.together, aws__rate_percent=ANY_RATE)
                 add_fan_out(installation, options.runs, secrets=SECRETS)
                 with inline_daemon(installation) as (components, dispatcher):
                     run_all(installation, components, dispatcher)

@@ -7,9 +7,10 @@ How long the command line takes to start, against what a person at a prompt acce
 
 Each command runs several times in a fresh process with bytecode on disk, as after an installation by pip; the median
 counts. CPU is user and system time of the process, which other processes on the machine change far less than the time
-on the clock, so the bounds are for CPU. Exits 1 where a bound is broken.
+on the clock, so the bounds are for CPU. Exits 1 where a bound is broken. `--runs` says how many runs.
 """
 
+import argparse
 import os
 import re
 import statistics
@@ -22,6 +23,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench.figures import Figure
+from bench.ground import print_figures
 
 Command = tuple[str, ...]
 
@@ -55,25 +59,28 @@ class Times:
     wall_ms: float
 
 
-def main(arguments: list[str]) -> int:
+def main(args: list[str]) -> int:
     """Measure every command and print a table; or print the import profile of one command."""
-    if arguments[:1] == ["--imports"]:
-        return _print_imports(arguments[1:] or ["apps", "list"])
-    slow = False
-    print("| command                              | CPU ms | bound ms | wall ms |")
-    print("| ------------------------------------ | -----: | -------: | ------: |")
-    for command, times in measure():
-        bound = BOUNDS_MS[command]
-        slow |= times.cpu_ms > bound
-        print(f"| {' '.join(command):<36} | {times.cpu_ms:>6.0f} | {bound:>8} | {times.wall_ms:>7.0f} |", flush=True)
-    return int(slow)
+    if args[:1] == ["--imports"]:
+        return _print_imports(args[1:] or ["apps", "list"])
+    parser = argparse.ArgumentParser(prog="python -m bench.startup")
+    parser.add_argument("--runs", type=int, default=RUNS)
+    return print_figures(measure(runs=parser.parse_args(args).runs))
 
 
-def measure() -> Iterator[tuple[Command, Times]]:
-    """Yield every command of `BOUNDS_MS` with its times, on a SQLite database with one app."""
+def measure(*, runs: int = RUNS) -> list[Figure]:
+    """Return the figures of row 8: the times of every command of `BOUNDS_MS`, on a SQLite database with one app."""
+    figures = []
     with _installation() as environ:
-        for command in BOUNDS_MS:
-            yield command, _times(_process(*command), environ)
+        for command, bound in BOUNDS_MS.items():
+            text = " ".join(command)
+            key = text.strip("-").replace(" ", "_")
+            times = _times(_process(*command), environ, runs)
+            figures += [
+                Figure(key=f"start_{key}_cpu_ms", what=f"`{text}`, CPU", value=times.cpu_ms, unit="ms", goal=bound),
+                Figure(key=f"start_{key}_ms", what=f"`{text}`, until its end", value=times.wall_ms, unit="ms"),
+            ]
+    return figures
 
 
 @contextmanager
@@ -91,8 +98,8 @@ def _process(*command: str) -> list[str]:
     return [sys.executable, "-c", _RUN, *command]
 
 
-def _times(process: list[str], environ: dict[str, str]) -> Times:
-    measured = [_measure(process, environ) for _ in range(RUNS + 1)]
+def _times(process: list[str], environ: dict[str, str], runs: int) -> Times:
+    measured = [_measure(process, environ) for _ in range(runs + 1)]
     # The first one writes the bytecode.
     cpu, wall = zip(*measured[1:], strict=True)
     return Times(cpu_ms=statistics.median(cpu) * 1000, wall_ms=statistics.median(wall) * 1000)

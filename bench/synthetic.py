@@ -41,6 +41,7 @@ from phasesync.store.tables import (
     instance,
     journal,
     metadata,
+    runs,
     secret_versions,
     secrets,
     sync_reads,
@@ -50,6 +51,7 @@ from tests.support.installation import Installation
 
 _ROWS = 5_000
 """Rows of one table that are written together."""
+_EVERY_S = 60.0
 _LONG_AGO = timedelta(days=1)
 
 
@@ -145,7 +147,6 @@ class Planter:
         with self._installation.application() as application, self._installation.database() as connection:
             state = application.store.syncs.state_of(name)
             owner, entry = state.sync.environment_id, state.journal[0]
-            application.operations.pause(name, actor="bench", reason="", until=None)
             version = (
                 sa.select(secret_versions)
                 .join(secrets, secrets.c.id == secret_versions.c.secret_id)
@@ -154,13 +155,17 @@ class Planter:
             )
             select_sync = sa.select(syncs).where(syncs.c.id == state.sync.id)
             sync_row = _one(connection, select_sync)
-            sync_row |= {"paused_at": None, "paused_by": None, "paused_reason": None, "paused_until": None}
             environment = _one(connection, sa.select(environments).where(environments.c.id == owner))
+            reads = _one(connection, sa.select(sync_reads).where(sync_reads.c.sync_id == state.sync.id))
+            # It has served: what is planted is what there is.
+            for children in (journal, sync_reads, runs):  # SQLite cascades only where it is told to
+                connection.execute(children.delete().where(children.c.sync_id == state.sync.id))
+            connection.execute(syncs.delete().where(syncs.c.id == state.sync.id))
             return _Pattern(
                 environment=environment,
                 version=_one(connection, version),
                 sync_row=sync_row,
-                reads=_one(connection, sa.select(sync_reads).where(sync_reads.c.sync_id == state.sync.id)),
+                reads=reads,
                 sync=state.sync,
                 entry=entry,
                 data_key_id=environment["data_key_id"],
@@ -268,7 +273,12 @@ def _journal_rows(
 
 
 def plant_objects(installation: Installation, aws: FastAws) -> int:
-    """Plant at the endpoint what the journal expects there, and nothing else; return how many objects that is."""
+    """
+    Plant at the endpoint what the journal expects there, and nothing else; return how many objects that is.
+
+    One object was changed a minute after the other, 500,000 within a year. Had all changed at once, a check would read
+    all of them again as long as nothing newer comes.
+    """
     aws.empty()
     with installation.database() as connection:
         instance_id = connection.scalar(sa.select(instance.c.instance_id)) or ""
@@ -276,21 +286,16 @@ def plant_objects(installation: Installation, aws: FastAws) -> int:
         number = {sync_id: index for index, sync_id in enumerate(sync_ids)}
         selected = sa.select(journal.c.remote_name, journal.c.version_id, journal.c.sync_id)
         found = connection.execute(selected, execution_options={"yield_per": 10_000})
-        count = 0
-
-        def objects() -> Iterator[tuple[str, str, int]]:
-            nonlocal count
-            for name, version, sync_id in found:
-                count += 1
-                yield name, version, number[sync_id]
-
-        aws.plant(objects(), [owner_tags(instance_id, sync_id) for sync_id in sync_ids])
+        count = connection.scalar(sa.select(sa.func.count()).select_from(journal)) or 0
+        objects = ((name, version, number[sync_id]) for name, version, sync_id in found)
+        tags = [owner_tags(instance_id, sync_id) for sync_id in sync_ids]
+        aws.plant(objects, tags, age_s=count * _EVERY_S + _LONG_AGO.total_seconds(), every_s=_EVERY_S)
         return count
 
 
 def copy_database(source: Installation, target: Installation) -> None:
     """Copy what was planted on SQLite to an empty, migrated PostgreSQL: the same keys, the same rows."""
-    skipped = {"runs", "daemons", "chores"}
+    skipped = {"runs", "daemons", "chores", "sweeps"}
     engine = sa.create_engine(source.database_url, poolclass=sa.NullPool)
     raw_url = sa.make_url(target.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with engine.connect() as reading, psycopg.connect(raw_url) as writing, writing.cursor() as cursor:

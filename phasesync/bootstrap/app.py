@@ -127,7 +127,11 @@ class Application:
         from phasesync.adapters.aws.session import AwsClients
         from phasesync.engine.scheduler import count_active
 
-        rate_limiter = RateLimiter(self._clock.monotonic, max_wait=min(MAX_WAIT, self._claim_ttl * 2 / 3))
+        rate_limiter = RateLimiter(
+            self._clock.monotonic,
+            max_wait=min(MAX_WAIT, self._claim_ttl * 2 / 3),
+            used=self.settings.aws.rate_percent / 100,
+        )
         # A command is one more caller beside the active daemons. A daemon learns their number with each heartbeat.
         rate_limiter.share_among(count_active(self.store.daemons) + 1)
         return AwsClients(

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 USED: Final = 0.8
-"""Share of a quota that phasesync uses; the rest is for other clients of the account."""
+"""Share of a quota that phasesync uses unless it is set; the rest is for other clients of the account."""
+_BURST: Final = 0.2
+"""Seconds of the pace that may go out at once where a quota may be used up or exceeded."""
 SLOWEST: Final = 0.1
 """Throttling slows a bucket down to this share of its pace at most."""
 RECOVERY_S: Final = 60.0
@@ -26,15 +28,17 @@ class Rate:
     Attributes:
         quota: calls per second that the service allows an account.
         processes: how many of our processes share them, from 1.
+        used: the share of the quota that they may use together. More than 1 is for endpoints with other limits.
     """
 
     quota: float
     processes: int = 1
+    used: float = USED
 
     @property
     def pace(self) -> float:
         """Calls per second in the long run."""
-        return self.quota * USED / self.processes
+        return self.quota * self.used / self.processes
 
     @property
     def burst(self) -> float:
@@ -42,7 +46,8 @@ class Rate:
         How many calls may go out at once, at least one: the part of the quota that `pace` does not use, so that no
         second has more calls than the quota.
         """
-        return max(1.0, self.quota * (1 - USED) / self.processes)
+        unused = self.quota * (1 - self.used) if self.used <= 1 else self.quota * self.used * _BURST
+        return max(1.0, unused / self.processes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,6 +139,8 @@ class AwsSettings(_Group):
     """Seconds that a call waits for an answer; then its outcome counts as unknown. Below drain_s, for a clean stop."""
     max_attempts: int = Field(3, ge=1, le=10)
     """Attempts of one call within the AWS SDK, the first included. Longer pauses are the daemon's."""
+    rate_percent: int = Field(80, ge=1, le=10_000)
+    """Percent of AWS's request rates that all daemons together use. More than 100 is for endpoints without them."""
 
 
 class Settings(BaseSettings):

@@ -39,9 +39,10 @@ _REFUSALS: Final = tuple(
 """Errors of runs that may succeed with another identity, policy, endpoint or proxy."""
 
 
-_CLAIMED: Final = sa.select(syncs.c.id).where(syncs.c.claim_until.is_not(None))
+_CLAIMED: Final = sa.select(syncs.c.id).where(sa.type_coerce(syncs.c.claim_until, sa.BigInteger) > 0)
 """
-The ids of the syncs with a run that may be in progress: a claim without an end has expired, and its end has an index.
+The ids of the syncs with a run that may be in progress: a claim without an end has expired, and its end has an index,
+in which SQLite looks for no IS NOT NULL.
 
 In unions with this, since SQLite goes through all rows for two conditions of which one has to hold.
 """

@@ -78,7 +78,9 @@ class SweepStore(BaseStore):
         """
         with self._database.read() as connection:
             used: dict[Place, list[str]] = {}
-            for row in connection.execute(_select_places()):
+            # In two steps: joined, SQLite would read all syncs.
+            first = list(connection.scalars(_select_places()))
+            for row in connection.execute(_select_used(), {"first": first}):
                 place = Place(destination_kind=row.destination_kind, account=row.account, region=row.region)
                 used.setdefault(place, []).append(row.credential_id)
             if not used:
@@ -191,17 +193,9 @@ class SweepStore(BaseStore):
         ordered = sorted(checks, key=lambda check: check.sync.id)
         count = 0
         for start in range(0, len(ordered), _SYNCS_PER_TRANSACTION):
-            values = [
-                {
-                    "which": check.sync.id,
-                    "former_fence": check.sync.fence,
-                    "former_version": check.sync.version,
-                    "pause": check.due_in // _MICROSECOND,
-                }
-                for check in ordered[start : start + _SYNCS_PER_TRANSACTION]
-            ]
+            part = ordered[start : start + _SYNCS_PER_TRANSACTION]
             with self._database.write() as connection:
-                count += connection.execute(_SET_NEXT_CHECK, values).rowcount
+                count += len(connection.execute(_set_next_check(part)).all())
         return count
 
     def suspect(self, sync_ids: Collection[str]) -> int:
@@ -379,25 +373,22 @@ def _is_settled() -> sa.ColumnElement[bool]:
 @cache
 def _select_places() -> sa.Select[Any]:
     """
-    Return the select of the places and credentials of syncs that are in step, each once.
+    Return the select of the ids of one sync for each place and credential.
 
     Each step of the recursion finds the first sync behind the last place and credential: an index range of one row.
     """
-    first, current, following = syncs.alias("first"), syncs.alias("current"), syncs.alias("following")
-
-    def key(table: Any) -> list[Any]:
-        return [table.c[name] for name in _USED_BY]
-
-    start = sa.select(first.c.id).where(first.c.account.is_not(None)).order_by(*key(first)).limit(1)
+    first, current = syncs.alias("first"), syncs.alias("current")
+    start = sa.select(first.c.id).where(first.c.account.is_not(None)).order_by(*_used_by(first)).limit(1)
     found = sa.select(start.scalar_subquery().label("id")).cte("found", recursive=True)
-    behind = (
-        sa.select(following.c.id)
-        .where(sa.tuple_(*key(following)) > sa.tuple_(*key(current)), following.c.account.is_not(None))
-        .order_by(*key(following))
-        .limit(1)
-        .correlate(current)
-    )
-    found = found.union_all(sa.select(behind.scalar_subquery()).where(current.c.id == found.c.id))
+    # SQLite searches an index by one inequality only: the next credential of the place, else the next Region, ...
+    following = [_behind_prefix(current, length) for length in reversed(range(len(_USED_BY)))]
+    found = found.union_all(sa.select(sa.func.coalesce(*following)).where(current.c.id == found.c.id))
+    return sa.select(found.c.id).where(found.c.id.is_not(None))
+
+
+@cache
+def _select_used() -> sa.Select[Any]:
+    """Return the select of the places and credentials of `first` syncs where any sync is in step."""
     of_place = syncs.alias("of_place")
     in_step = sa.exists().where(
         *(of_place.c[name] == syncs.c[name] for name in _USED_BY),
@@ -406,10 +397,28 @@ def _select_places() -> sa.Select[Any]:
         of_place.c.next_due_at.is_not(None),
     )
     return (
-        sa.select(*(syncs.c[name] for name in _USED_BY))
-        .join_from(found, syncs, syncs.c.id == found.c.id)
-        .where(in_step)
+        sa.select(*_used_by(syncs))
+        .where(syncs.c.id.in_(sa.bindparam("first", expanding=True)), in_step)
+        .order_by(*_used_by(syncs))
     )
+
+
+def _behind_prefix(current: sa.FromClause, length: int) -> sa.ScalarSelect[Any]:
+    """Return the first sync behind another one with the same first columns of `_USED_BY`, as many as `length`."""
+    other = syncs.alias(f"other{length}")
+    same = [other.c[name] == current.c[name] for name in _USED_BY[:length]]
+    return (
+        sa.select(other.c.id)
+        .where(*same, other.c[_USED_BY[length]] > current.c[_USED_BY[length]], other.c.account.is_not(None))
+        .order_by(*_used_by(other))
+        .limit(1)
+        .correlate(current)
+        .scalar_subquery()
+    )
+
+
+def _used_by(table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+    return [table.c[name] for name in _USED_BY]
 
 
 @cache
@@ -454,24 +463,34 @@ _SELECT_READ: Final = sa.select(
     (now() - sa.type_coerce(sweeps.c.full_at, sa.BigInteger())).label("full_ago"),
 )
 
-_which: Final = sa.bindparam("which", type_=sa.String)
-_SET_NEXT_CHECK: Final = (
-    syncs.update()
-    .where(
-        # A row that another transaction has locked need not be set; waiting for one row after the other could
-        # deadlock.
-        syncs.c.id.in_(
-            sa.select(syncs.c.id)
-            .where(
-                syncs.c.id == _which,
-                syncs.c.fence == sa.bindparam("former_fence", type_=sa.BigInteger),
-                syncs.c.version == sa.bindparam("former_version", type_=sa.BigInteger),
-                syncs.c.settled_status == SyncStatus.IN_SYNC,
-                syncs.c.requested.is_(None),
-                syncs.c.claim_owner.is_(None),
-            )
-            .with_for_update(skip_locked=True, key_share=True)
+
+def _set_next_check(checks: Sequence[Check]) -> sa.UpdateBase:
+    """Return the update that sets the next checks of syncs that are as they were read, in one statement."""
+    read = sa.values(
+        sa.column("id", sa.String),
+        sa.column("fence", sa.BigInteger),
+        sa.column("version", sa.BigInteger),
+        sa.column("pause", sa.BigInteger),
+        name="read",
+    ).data([(check.sync.id, check.sync.fence, check.sync.version, check.due_in // _MICROSECOND) for check in checks])
+    as_read = read.cte()
+    # A row that another transaction has locked need not be set; waiting for one row after the other could deadlock.
+    free = (
+        sa.select(syncs.c.id, as_read.c.pause)
+        .join(as_read, syncs.c.id == as_read.c.id)
+        .where(
+            syncs.c.fence == as_read.c.fence,
+            syncs.c.version == as_read.c.version,
+            syncs.c.settled_status == SyncStatus.IN_SYNC,
+            syncs.c.requested.is_(None),
+            syncs.c.claim_owner.is_(None),
         )
+        .with_for_update(skip_locked=True, key_share=True, of=syncs)
+        .cte("free")
     )
-    .values(next_due_at=now() + sa.bindparam("pause", type_=sa.BigInteger))
-)
+    return (
+        syncs.update()
+        .where(syncs.c.id == free.c.id)
+        .values(next_due_at=now() + free.c.pause)
+        .returning(syncs.c.id)  # Python's sqlite3 counts no rows of a statement that begins with WITH.
+    )

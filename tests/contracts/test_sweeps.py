@@ -107,9 +107,8 @@ def test_a_place_is_told_with_its_credentials(store: Store) -> None:
 
     place = the_place(store)
 
-    assert place == SweptPlace(
-        place=PLACE, credentials=(replace(store.credentials.get("aws"), used_by=()),), changed_since=None, full_ago=None
-    )
+    without_users = replace(store.credentials.get("aws"), used_by=(), used_by_count=0)
+    assert place == SweptPlace(place=PLACE, credentials=(without_users,), changed_since=None, full_ago=None)
     assert store.sweeps.due_count(PLACE, within=WITHIN) == (2, 3)
     assert sorted(due_soon(store)) == sorted(store.syncs.get_sync(name).id for name in ("a", "b"))
 

@@ -40,12 +40,18 @@ def granted(rate: Rate, gaps: list[float], slowed: frozenset[int] = frozenset())
     return times
 
 
-@given(quota=quotas, processes=st.integers(1, 10), gaps=gaps, idle=st.floats(0, 100))
+@given(
+    quota=quotas,
+    processes=st.integers(1, 10),
+    used=st.sampled_from([0.1, 0.5, USED]),
+    gaps=gaps,
+    idle=st.floats(0, 100),
+)
 def test_in_no_second_do_all_processes_call_more_often_than_the_quota(
-    quota: int, processes: int, gaps: list[float], idle: float
+    quota: int, processes: int, used: float, gaps: list[float], idle: float
 ) -> None:
     """However calls are spread, however long no one called before, and in any other span in proportion."""
-    rate = Rate(quota=quota, processes=processes)
+    rate = Rate(quota=quota, processes=processes, used=used)
 
     times = granted(rate, [idle, *(gap / rate.pace for gap in gaps)])
 
@@ -64,6 +70,14 @@ def test_who_never_pauses_gets_eighty_percent_of_the_share(quota: int, processes
 
     assert rate.pace == pytest.approx(quota * USED / processes)
     assert times[-1] == pytest.approx(max(0.0, (calls - rate.burst) / rate.pace), abs=1 / rate.pace)
+
+
+@pytest.mark.parametrize("used", [0.97, 1.0, 10.0])
+def test_the_whole_quota_and_more_may_be_used(used: float) -> None:
+    """More is for endpoints that are not AWS's."""
+    rate = Rate(quota=50, processes=1, used=used)
+    times = granted(rate, [0.0] * 1000)
+    assert 1000 / times[-1] == pytest.approx(50 * used, rel=0.02 if used <= 1 else 0.15)
 
 
 @given(quota=quotas, gaps=gaps, slowed=st.frozensets(st.integers(0, 80)))

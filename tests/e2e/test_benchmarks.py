@@ -1,11 +1,12 @@
 """
 The benchmarks still run, and say what must hold however slow the machine is. Their figures are for people.
 
-One runs as people run it; the others run in this process, which saves the start of Python and of an endpoint for each.
+One runs as people run it; the others run in this process, which saves the start of Python.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,11 +14,15 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
 from bench.endpoint import Endpoint
+from bench.fast_aws import FastAws
+from bench.fast_secrets import REGION
+from bench.figures import MODEL, Figure, Section, document, markdown, missed, picture
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -26,15 +31,8 @@ ROOT = Path(__file__).parents[2]
 Bench = Callable[..., tuple[int, str]]
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[Endpoint]:
-    """One for all: each benchmark empties it."""
-    with Endpoint() as started:
-        yield started
-
-
 @pytest.fixture
-def bench(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
+def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Bench]:
     """Run one benchmark in this process; return its exit code and what it printed."""
     kept = dict(os.environ)
     for name in kept:
@@ -42,8 +40,8 @@ def bench(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
             del os.environ[name]
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
-    def run(name: str, *options: str, at: Endpoint = endpoint) -> tuple[int, str]:
-        code = import_module(f"bench.{name}").main(list(options), at)
+    def run(name: str, *options: str, at: Endpoint | None = None) -> tuple[int, str]:
+        code = import_module(f"bench.{name}").main(list(options), *([] if at is None else [at]))
         captured = capsys.readouterr()
         assert not captured.err, captured.err
         return code, captured.out
@@ -53,17 +51,18 @@ def bench(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     os.environ.update(kept)
 
 
-def cells(printed: str, row: str) -> list[str]:
-    """Return the cells of one row of a table."""
-    found = re.search(rf"^\| {re.escape(row)} +\|(.*)\|$", printed, re.MULTILINE)
+def cells(printed: str, row: str, *first: str) -> list[str]:
+    """Return the cells of one row of a table; `first`: those that follow its name."""
+    start = " +\\| +".join(map(re.escape, (row, *first)))
+    found = re.search(rf"^\| {start} +\|(.*)\|$", printed, re.MULTILINE)
     assert found, printed
     return [cell.strip() for cell in found[1].split("|")]
 
 
-def test_latency_finds_every_edit_at_the_endpoint() -> None:
+def test_latency_finds_every_edit_at_the_endpoint_and_the_peers_calls_beside_it() -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PHASESYNC_"))}
     done = subprocess.run(
-        [sys.executable, "-m", "bench.latency", "--databases", "sqlite", "--edits", "3", "--quiet-ms", "20"],
+        [sys.executable, "-m", "bench.latency", "--databases", "sqlite", "--edits", "6", "--quiet-ms", "20"],
         cwd=ROOT,
         env=environ,
         capture_output=True,
@@ -74,8 +73,18 @@ def test_latency_finds_every_edit_at_the_endpoint() -> None:
     assert not done.stderr, done.stderr
     printed = done.stdout
 
-    p50, p95, most = map(float, cells(printed, "sqlite, from the commit"))
-    assert 0 < p50 <= p95 <= most
+    p50, _, peers, _ = cells(printed, "edit committed → value at the endpoint, p50 (ms)", "sqlite")
+    p95 = cells(printed, "the same, p95 (ms)", "sqlite")[0]
+    assert 0 < float(p50) <= float(p95)
+    assert MODEL in peers
+    assert "External Secrets" in peers
+
+
+def test_each_change_is_one_write_in_a_bounded_number_of_transactions(bench: Bench) -> None:
+    _, printed = bench("changed", "--databases", "sqlite", "--syncs", "20", "--rounds", "1", "--peers", "5")
+
+    assert float(cells(printed, "write transactions of one changed run", "sqlite")[0]) <= 4
+    assert "Phase" in cells(printed, "changed syncs, 20 of one environment, 8 workers (a second)", "sqlite")[2]
 
 
 def test_an_unchanged_run_costs_one_call_and_the_same_statements_for_any_number_of_secrets(bench: Bench) -> None:
@@ -88,24 +97,36 @@ def test_an_unchanged_run_costs_one_call_and_the_same_statements_for_any_number_
     assert cells(printed, "read and update")[1:4] == ["2.0", "3", "3"], "the peers' way is counted alike"
 
 
-def test_a_sweep_of_unchanged_objects_is_lists_alone_and_finds_the_one_that_changed(bench: Bench) -> None:
-    options = ("--databases", "sqlite", "--objects", "200", "--asked", "5", "--runs", "2")
-    code, printed = bench("sweep", *options)
+def test_a_sweep_of_unchanged_objects_is_lists_alone_and_another_writer_is_found(bench: Bench) -> None:
+    options = ("--databases", "sqlite", "--objects", "200", "--asked", "20", "--steady-s", "1", "--every-s", "5")
+    _, printed = bench("sweep", *options)
 
-    assert code == 0
-    for shape in ("sqlite, 200 syncs of 1", "sqlite, 2 syncs of 100"):
-        calls, _, _, statements, _, unchanged, changed = cells(printed, shape)
-        assert (calls, statements, unchanged, changed) == ("2 ListSecrets", "8", "0", "1")
-    assert cells(printed, "GetSecretValue for each")[:2] == ["5", "5"], "the peers' way is counted alike"
+    calls, _, peers, verdict = cells(printed, "full sweep of 200 objects, calls", "sqlite")
+    assert (calls, verdict) == ("2", "met")
+    assert "External Secrets 600" in peers, "three calls for each object"
+    assert float(cells(printed, "another writer's change is found and brought back after (s)", "sqlite")[0]) > 0
 
 
 def test_nothing_is_due_among_idle_syncs(bench: Bench) -> None:
-    options = ("--databases", "postgresql", "--syncs", "7", "--asks", "3", "--idle-syncs", "3", "--seconds", "0.3")
-    code, printed = bench("pending", *options)
+    options = ("--databases", "postgresql", "--syncs", "40", "--asks", "3", "--idle-syncs", "20", "--seconds", "0.3")
+    _, printed = bench("idle", *options)
 
-    assert code == 0
-    assert float(cells(printed, "postgresql, 7 syncs")[0]) > 0
-    assert float(cells(printed, "postgresql, 3 syncs")[0]) < 100
+    assert float(cells(printed, "is anything due among 40 syncs? (ms)", "postgresql")[0]) > 0
+    assert float(cells(printed, "idle daemon, 40 syncs, share of a core (%)", "postgresql")[0]) < 100
+
+
+def test_of_many_changes_none_is_lost_and_none_is_written_twice(bench: Bench) -> None:
+    options = ("--databases", "sqlite", "--objects", "5000", "--changes", "60", "--edits", "3", "--steady-s", "0.1")
+    _, printed = bench("account", *options)
+
+    for row in (
+        "values lost",
+        "objects with more than one new version",
+        "calls that AWS throttled",
+        "runs that failed",
+    ):
+        assert cells(printed, row, "sqlite")[0] == "0", row
+    assert cells(printed, "objects changed at once by 3 edits", "sqlite")[0] == "60"
 
 
 def test_small_syncs_are_done_long_before_large_ones(bench: Bench) -> None:
@@ -119,9 +140,76 @@ def test_small_syncs_are_done_long_before_large_ones(bench: Bench) -> None:
     assert int(meanwhile) < 80
 
 
+def test_the_table_writes_what_it_printed_and_its_exit_code_follows_the_goals(bench: Bench, tmp_path: Path) -> None:
+    code, printed = bench("table", "--quick", "--only", "startup", "--into", str(tmp_path))
+
+    written = json.loads((tmp_path / "performance.json").read_text())
+    figures = [figure for section in written["sections"] for figure in section["figures"]]
+    assert code == int(any(figure["verdict"] == "missed" for figure in figures)) == int(bool(written["missed"]))
+    assert {"cores", "python", "load_at_the_begin"} <= set(written["machine"])
+    text = (tmp_path / "performance.md").read_text()
+    assert "python -m bench.startup" in text
+    assert all(line in text for line in printed.splitlines() if line.startswith("| `apps list`"))
+    assert (tmp_path / "performance.svg").read_text().startswith("<svg")
+
+
+def test_a_figure_below_its_goal_or_its_ratio_is_named() -> None:
+    def figure(value: float, **changes: object) -> Figure:
+        return Figure(key="x", what="things", value=value, goal=10, at_least=True, peers={MODEL: 2.0}, **changes)  # type: ignore[arg-type]
+
+    def lines(*figures: Figure) -> list[str]:
+        return missed([section(*figures)])
+
+    def section(*figures: Figure) -> Section:
+        return Section(name="s", title="S", command="c", figures=figures, load_before=0.0, load_during=0.0, seconds=1.0)
+
+    assert lines(figure(12.0), figure(12.0, ratio_goal=6)) == []
+    assert lines(figure(9.0)) == ["s: things: 9, the goal is ≥ 10"]
+    assert lines(figure(12.0, ratio_goal=7)) == ["s: things: 6 times the way of Phase, the goal is 7 times"]
+    assert "missed" in markdown([section(figure(9.0))])
+    assert json.loads(document({}, [section(figure(9.0))]))["missed"] == ["s: things: 9, the goal is ≥ 10"]
+    assert "Phase&#x27;s way" in picture([section(figure(9.0))])
+
+
+def test_the_fast_endpoint_lists_in_every_order_page_by_page_and_keeps_a_token_for_one_value() -> None:
+    names = [f"o/{number:03}" for number in range(250)]
+    with FastAws() as aws:
+        aws.plant([(name, f"{number:032}", 0) for number, name in enumerate(names)], [{"ours": "yes"}], every_s=1.0)
+        client: Any = boto3.client(
+            "secretsmanager",
+            region_name=REGION,
+            endpoint_url=aws.url,
+            aws_access_key_id="AKIABENCHBENCHBENCH1",
+            aws_secret_access_key="not-a-real-secret-access-key",
+        )
+        client.put_secret_value(SecretId="o/007", SecretString="new", ClientRequestToken="t" * 32)
+        client.put_secret_value(SecretId="o/007", SecretString="new", ClientRequestToken="t" * 32)
+        with pytest.raises(client.exceptions.ResourceExistsException):
+            client.put_secret_value(SecretId="o/007", SecretString="newer", ClientRequestToken="t" * 32)
+        assert aws.written() == {"o/007": ("t" * 32, 1, "new")}
+
+        def listed(**order: str) -> list[str]:
+            found: list[str] = []
+            more: dict[str, str] = {}
+            while True:
+                page = client.list_secrets(Filters=[{"Key": "tag-key", "Values": ["ours"]}], **order, **more)
+                found += [entry["Name"] for entry in page["SecretList"]]
+                if "NextToken" not in page:
+                    return found
+                more = {"NextToken": page["NextToken"]}
+
+        assert listed() == listed(SortBy="name") == names
+        assert listed(SortBy="name", SortOrder="desc") == names[::-1]
+        others = [name for name in names if name != "o/007"]
+        assert listed(SortBy="last-changed-date", SortOrder="desc") == ["o/007", *others[::-1]]
+        assert listed(SortBy="last-changed-date", SortOrder="asc") == [*others, "o/007"]
+
+
 def test_the_list_names_what_there_is() -> None:
     done = subprocess.run([sys.executable, "-m", "bench"], cwd=ROOT, capture_output=True, text=True, check=True)
 
     listed = set(re.findall(r"python -m bench\.(\w+)", done.stdout))
-    helpers = {"__init__", "__main__", "endpoint", "ground"}
+    helpers = {
+        "__init__", "__main__", "endpoint", "fast_secrets", "figures", "ground", "machine", "peers", "synthetic"
+    }  # fmt: skip
     assert listed == {path.stem for path in (ROOT / "bench").glob("*.py")} - helpers

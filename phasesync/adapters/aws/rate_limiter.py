@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Final
 
 from phasesync.adapters.aws.rate_limits import RATE_GROUPS, RateGroup
-from phasesync.core.token_bucket import Bucket, Rate, due_in, full_bucket, refill, slow, spend
+from phasesync.core.token_bucket import USED, Bucket, Rate, due_in, full_bucket, refill, slow, spend
 from phasesync.errors import InterruptedRunError, ThrottledError
 
 MAX_WAIT: Final = timedelta(seconds=10)
@@ -28,8 +28,9 @@ BucketKey = tuple[str, str, str]
 class _WaitingBucket:
     """A token bucket and the calls that wait for it. Used under the lock of `RateLimiter` only."""
 
-    def __init__(self, quota: float, bucket: Bucket) -> None:
+    def __init__(self, quota: float, used: float, bucket: Bucket) -> None:
         self.quota = quota
+        self.used = used
         self.bucket = bucket
         self.queues: OrderedDict[str, deque[threading.Condition]] = OrderedDict()
         """Tenant -> its waiting calls. The first call of the first tenant is next."""
@@ -41,7 +42,7 @@ class _WaitingBucket:
 
     def due_in(self, processes: int, now: float) -> float:
         """Return the seconds until there is a token, 0 = now."""
-        rate = Rate(quota=self.quota, processes=processes)
+        rate = Rate(quota=self.quota, processes=processes, used=self.used)
         self.bucket = refill(self.bucket, rate, now)
         return due_in(self.bucket, rate)
 
@@ -86,6 +87,7 @@ class RateLimiter:
         *,
         max_wait: timedelta = MAX_WAIT,
         groups: Sequence[RateGroup] = RATE_GROUPS,
+        used: float = USED,
         max_buckets: int = MAX_BUCKETS,
     ) -> None:
         """
@@ -94,10 +96,12 @@ class RateLimiter:
             max_wait: how long a call waits at most. Below the life of a claim without renewal, so that no call goes out
                 long after it was permitted.
             groups: the quotas.
+            used: share of every quota that all processes together use.
             max_buckets: buckets kept; the least recently used goes first, unless a call waits for it.
         """
         self._monotonic = monotonic
         self._max_wait = max_wait
+        self._used = used
         self._groups = {action: group for group in groups for action in group.actions}
         self._max_buckets = max_buckets
         self._lock = threading.Lock()
@@ -182,8 +186,8 @@ class RateLimiter:
     def _bucket(self, key: BucketKey, group: RateGroup) -> _WaitingBucket:
         bucket = self._buckets.get(key)
         if bucket is None:
-            rate = Rate(quota=group.per_second, processes=self._processes)
-            bucket = _WaitingBucket(group.per_second, full_bucket(rate, self._monotonic()))
+            rate = Rate(quota=group.per_second, processes=self._processes, used=self._used)
+            bucket = _WaitingBucket(group.per_second, self._used, full_bucket(rate, self._monotonic()))
             self._buckets[key] = bucket
         self._buckets.move_to_end(key)
         if (surplus := len(self._buckets) - self._max_buckets) > 0:

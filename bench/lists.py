@@ -1,7 +1,7 @@
 """
 How long lists, `status` and the retention take with as many rows as a whole AWS account has.
 
-    python -m bench.whole_account --databases sqlite --syncs 100000 --runs 10000000
+    python -m bench.lists --databases sqlite --syncs 100000 --runs 10000000
 
 Each command runs in this process after its modules are loaded: the figures are what it takes beyond the start of
 Python. `--explain` prints the plans of the statements that take longest.
