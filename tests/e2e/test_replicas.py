@@ -76,9 +76,14 @@ class Replicas:
         open_transactions = "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND xact_start IS NOT NULL"
         while True:
             daemon.freeze()
-            if not self.at_the_server(open_transactions, daemon):
+            if not any(self._look_later(open_transactions, daemon) for _ in range(5)):
                 return
             daemon.thaw()
+
+    def _look_later(self, statement: str, daemon: Daemon) -> list[Any]:
+        """Ask the server after a moment: what a daemon sent just before it froze may not have begun yet."""
+        time.sleep(0.02)
+        return self.at_the_server(statement, daemon)
 
     def cut_off(self, daemon: Daemon) -> None:
         """End every connection of a daemon, once it has some."""
