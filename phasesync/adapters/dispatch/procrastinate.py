@@ -53,6 +53,8 @@ _CONNECTIONS: Final = 4
 _LEAVE_WITHIN_S: Final = 1.0
 """How long a worker waits for its entries to be removed from the queue before it ends."""
 _LAST_URGENCY: Final = 2
+_NOT_FOUND: Final = "P0001"
+"""SQLSTATE of RAISE, with which Procrastinate says that there is no such entry."""
 _UNDEFINED: Final = ("42P01", "42704", "42883")
 """SQLSTATEs: undefined table, type, function."""
 
@@ -264,6 +266,7 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
                     await self._entries.defer_job_async(entry)
 
     async def _remove_stalled(self) -> int:
+        await self._entries.finish_rest()
         count, ttl_s = 0, self._ttl.total_seconds()
         for queue in (SMALL, LARGE):
             for entry in await self._entries.get_stalled_jobs(queue=queue, seconds_since_heartbeat=ttl_s):
@@ -373,6 +376,26 @@ class _Entries(JobManager):
         super().__init__(connector)
         self._wanted = wanted
         self._fetched = fetched
+        self._unfinished: set[int] = set()
+        """Entries with an end that could not be stored; their daemon is alive, so that nobody else removes them."""
+
+    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
+        """Remove an entry from the queue; if that fails, `finish_rest` does it."""
+        try:
+            await super().finish_job(job, status, delete_job)
+        except ConnectorException:
+            if job.id is not None:
+                self._unfinished.add(job.id)
+
+    async def finish_rest(self) -> None:
+        """Remove the entries that could not be removed when they ended."""
+        for entry_id in list(self._unfinished):
+            try:
+                await self.finish_job_by_id_async(entry_id, Status.FAILED, delete_job=True)
+            except ConnectorException as error:
+                if getattr(error.__cause__, "sqlstate", None) != _NOT_FOUND:
+                    raise
+            self._unfinished.discard(entry_id)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """Take the most urgent entry out of the queues; None if there is none, or if none is wanted."""
