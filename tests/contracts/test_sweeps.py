@@ -440,7 +440,7 @@ def test_a_sweep_takes_the_same_statements_for_any_number_of_syncs(store: Store,
             return count
 
         the_place(store)
-        assert taken() == 4
+        assert taken() == 5
         assert len(store.sweeps.journalled(PLACE, names)) == size
         assert taken() == 1
         part = store.sweeps.entries(PLACE)

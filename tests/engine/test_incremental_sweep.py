@@ -388,7 +388,7 @@ def test_the_first_full_sweep_misses_nothing(world: World) -> None:
 )
 def test_where_lists_are_not_sorted_full_sweeps_alone_are_told_once(world: World, sorting: Any, reason: str) -> None:
     fleet = Fleet(world, sorting=sorting)
-    fleet.remote.outside_describe("shop/s0", description="theirs")
+    fleet.remote.outside_describe("shop/s2", description="theirs")  # behind older ones by its name
     before = len(world.destinations.log)
 
     for _ in range(3):
