@@ -15,8 +15,9 @@ from phasesync.store.change_watch import ChangeWatch
 
 _LONGEST: Final = timedelta(seconds=1)
 """Between two polls of this thread: the clock of the database may be set."""
-_GATHER_S: Final = 0.02
-"""Between two polls while runs are under way: what several runs need is then read together."""
+_GATHER_S: Final = 0.05
+"""Between two polls while most threads are at work, so that several runs begin together: they read what they need with
+one set of statements."""
 
 
 class Poller:
@@ -34,7 +35,7 @@ class Poller:
         Args:
             poll: claims what is due and starts its runs.
             due_in: returns the time from the newest poll until something is due; None if there is none.
-            busy: returns whether runs are under way.
+            busy: returns whether most threads are at work.
             watch: ends a wait.
         """
         self._poll = poll
@@ -59,8 +60,8 @@ class Poller:
         while not self._stopping:
             began = time.monotonic()
             self._watch.wait(self._poll_once())
-            if self._busy() and (left := began + _GATHER_S - time.monotonic()) > 0:
-                time.sleep(left)
+            while self._busy() and not self._stopping and (left := began + _GATHER_S - time.monotonic()) > 0:
+                self._watch.wait(timedelta(seconds=left))  # The end of each run ends it.
         self._watch.close()
 
     def _poll_once(self) -> timedelta:

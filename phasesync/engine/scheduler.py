@@ -151,8 +151,8 @@ class Scheduler:
 
     @property
     def busy(self) -> bool:
-        """Whether runs are under way."""
-        return bool(self._dispatcher.running())
+        """Whether most threads are at work, so that more runs need not be started at once."""
+        return len(self._dispatcher.running()) > self._dispatcher.free
 
     def poll(self) -> bool:
         """Claim syncs that are due and submit them to the dispatcher, or put them into the queue."""

@@ -8,6 +8,7 @@ session. boto3 is imported when the first client is made. Must not keep credenti
 
 import logging
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -341,6 +342,7 @@ class Sdk:
             service: of the calls; None means any service that the chain of the SDK may call.
             once: no call is repeated.
         """
+        from botocore import __version__ as botocore_version
         from botocore.config import Config
 
         return Config(
@@ -349,7 +351,8 @@ class Sdk:
             retries={"mode": "standard", "total_max_attempts": 1 if once else self.limits.attempts},
             tcp_keepalive=True,
             max_pool_connections=self.limits.connections,
-            user_agent_extra=f"phasesync/{__version__}",
+            # Ours as a whole: botocore makes its own anew for each request, which is a tenth of the time of a call.
+            user_agent=f"phasesync/{__version__} Botocore/{botocore_version} Python/{platform.python_version()}",
             # The usual host of Secrets Manager is dual-stack already (User Guide, AWS Secrets Manager endpoints). The
             # host that botocore uses for dual-stack is not in that guide. None means as the SDK is configured.
             use_dualstack_endpoint=False if service == "secretsmanager" else None,

@@ -243,7 +243,7 @@ def test_clients_fail_fast_and_say_who_we_are(aws: Aws, clients: AwsClients):
     assert (config.connect_timeout, config.read_timeout, config.tcp_keepalive) == (3, 5, True)
     assert config.retries == {"mode": "standard", "total_max_attempts": 3}
     assert config.max_pool_connections == 10
-    assert f"phasesync/{__version__}" in config.user_agent_extra
+    assert config.user_agent.startswith(f"phasesync/{__version__} Botocore/")
 
 
 def test_as_many_threads_as_a_daemon_has_discard_no_connection_and_log_no_warning(
