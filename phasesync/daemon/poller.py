@@ -60,7 +60,7 @@ class Poller:
         while not self._stopping:
             began = time.monotonic()
             self._watch.wait(self._poll_once())
-            while self._busy() and not self._stopping and (left := began + _GATHER_S - time.monotonic()) > 0:
+            while self._busy() and (left := began + _GATHER_S - time.monotonic()) > 0:
                 self._watch.wait(timedelta(seconds=left))  # The end of each run ends it.
         self._watch.close()
 

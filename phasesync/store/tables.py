@@ -173,7 +173,7 @@ syncs = sa.Table(
     sa.Column("applied_revision", sa.BigInteger),
     sa.Column("settled_status", _Word, nullable=False),
     sa.Column("status_reason", sa.LargeBinary),
-    sa.Column("error_class", sa.String(64), index=True),
+    sa.Column("error_class", sa.String(64)),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("last_run_id", _Id),
     sa.Column("objects", sa.Integer, nullable=False),  # number of remote objects of the newest run
@@ -190,7 +190,7 @@ syncs = sa.Table(
     # the claim
     sa.Column("fence", sa.BigInteger, nullable=False),  # grows with every claim
     sa.Column("claim_owner", sa.Text),
-    sa.Column("claim_until", Instant, index=True),
+    sa.Column("claim_until", Instant),
     sa.Column("claim_trigger", _Word),
     sa.Column("claim_actor", sa.Text),
     sa.Column("claim_request", sa.BigInteger),  # the newest request that this claim answers
@@ -198,6 +198,8 @@ syncs = sa.Table(
     sa.Column("interrupted_at", Instant),  # start of the former claim, if it expired without a result
     sa.Column("created_at", Instant, nullable=False),
     sa.Index("ix_syncs_urgency_due_at", "urgency", "due_at"),
+    _partial_index("ix_syncs_error_class", "error_class", where="error_class IS NOT NULL"),
+    _partial_index("ix_syncs_claim_until", "claim_until", where="claim_until IS NOT NULL"),
     # for lists and counts by status: see `sync_statuses.py`
     sa.Index("ix_syncs_credential_id_name_key", "credential_id", "name_key"),
     sa.Index("ix_syncs_settled_status_name_key", "settled_status", "name_key"),

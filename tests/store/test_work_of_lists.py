@@ -20,7 +20,9 @@ from sqlalchemy import event
 from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncFilter, SyncStatus
 from phasesync.store import Store
+from phasesync.store.db_time import now
 from phasesync.store.run_requests import retry_unresolved
+from phasesync.store.tables import syncs
 from tests.support.stores import TTL, open_test_store
 from tests.support.values import HOUR
 from tests.support.whole_account import Size, fill, name_of
@@ -51,6 +53,10 @@ HOT: dict[str, Callable[[Store], object]] = {
     "a new name": lambda store: with_write(store, retry_unresolved),
     "what edits of a former release left": lambda store: store.syncs.wake_where_behind(),
     "the check of the clock": lambda store: store.clock_watch.check("me"),
+    "when something is due": lambda store: store.claims.next_due(),
+    "claims that expired": lambda store: store.claims.release_expired(),
+    "a claim of what is due": lambda store: store.claims.claim_due("me", limit=1, ttl=TTL),
+    "what forbids a write": lambda store: store.claims.write_conditions("none"),
 }
 
 
@@ -63,8 +69,8 @@ def by_status(store: Store, status: SyncStatus) -> object:
     return store.syncs.page_syncs(SyncFilter(statuses=frozenset({status})), limit=LIMIT)
 
 
-def size_of(syncs: int) -> Size:
-    return Size(syncs=syncs, environments=10, credentials=4, entries_per_sync=0, runs=5 * syncs, real_runs=100)
+def size_of(count: int) -> Size:
+    return Size(syncs=count, environments=10, credentials=4, entries_per_sync=0, runs=5 * count, real_runs=100)
 
 
 # --- SQLite
@@ -74,12 +80,12 @@ def size_of(syncs: int) -> Size:
 def stores(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite_template: Path) -> Iterator[tuple[Store, Store]]:
     """A small store and a large one."""
     opened = []
-    for syncs in (SMALL, LARGE):
+    for size in (SMALL, LARGE):
         file = tmp_path_factory.mktemp("account") / "phasesync.db"
         copyfile(migrated_sqlite_template, file)
         file.chmod(0o600)
         opened.append(open_test_store(f"sqlite:///{file}"))
-        fill(opened[-1], size_of(syncs))
+        fill(opened[-1], size_of(size))
     yield opened[0], opened[1]
     for store in opened:
         store.close()
@@ -115,6 +121,31 @@ def test_a_page_costs_the_same_in_a_table_four_times_as_large(stores: tuple[Stor
     small, large = (steps_of(store, HOT[what]) for store in stores)
 
     assert large <= 1.3 * small + 200, f"{small} steps of {SMALL} syncs, {large} of {LARGE}"
+
+
+def test_statistics_of_a_healthy_installation_do_not_talk_sqlite_out_of_an_index(
+    migrated_sqlite_template: Path, tmp_path: Path
+) -> None:
+    """Where a column is NULL in all rows, ANALYZE says that its index excludes nothing."""
+    file = tmp_path / "phasesync.db"
+    copyfile(migrated_sqlite_template, file)
+    file.chmod(0o600)
+    store = open_test_store(f"sqlite:///{file}")
+    fill(store, size_of(LARGE))
+    with store.database.write() as connection:
+        free = {"claim_owner": None, "claim_until": None, "error_class": None, "requested": None, "woken_at": None}
+        connection.execute(syncs.update().values(**free, next_due_at=now() + HOUR // timedelta(microseconds=1)))
+    with store.database.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("ANALYZE")
+        connection.exec_driver_sql("BEGIN")
+    store.database.close()  # Statistics are read by a new connection.
+
+    asked_often = ("when something is due", "claims that expired", "a claim of what is due", "what forbids a write")
+    taken = {what: steps_of(store, HOT[what]) for what in asked_often}
+    store.close()
+
+    assert {what: count for what, count in taken.items() if count > LARGE} == {}
 
 
 def test_counting_by_status_reads_an_index_and_no_rows(stores: tuple[Store, Store]) -> None:
