@@ -13,8 +13,9 @@ from typing import Final
 from phasesync.adapters.telemetry.logging import get_logger
 from phasesync.store.change_watch import ChangeWatch
 
-_LONGEST: Final = timedelta(seconds=1)
-"""Between two polls of this thread: the clock of the database may be set."""
+_LONGEST: Final = timedelta(seconds=10)
+"""Between two polls of this thread; the periodic poll comes in between."""
+_AFTER_DEFECT: Final = timedelta(seconds=1)
 _GATHER_S: Final = 0.05
 """Between two polls while most threads are at work, so that several runs begin together: they read what they need with
 one set of statements."""
@@ -73,7 +74,7 @@ class Poller:
             if defect != self._reported:
                 self._log.error("a poll failed", exc_info=error)
             self._reported = defect
-            return _LONGEST
+            return _AFTER_DEFECT
         self._reported = None
         due_in = self._due_in()
         return _LONGEST if due_in is None else min(due_in, _LONGEST)
