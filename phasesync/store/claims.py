@@ -26,7 +26,7 @@ from phasesync.store.base import BaseStore, new_id
 from phasesync.store.database import in_id_order, lock_rows
 from phasesync.store.db_time import LONGEST_WAIT, after, from_microseconds, next_fence, now, to_microseconds
 from phasesync.store.key_ring import KeyRing
-from phasesync.store.queue_schema import LARGE, SMALL, entries, entry_events
+from phasesync.store.queue_schema import HIGHEST_PRIORITY, LARGE, SMALL, entries, entry_events
 from phasesync.store.restore_mark import is_restored, select_mark
 from phasesync.store.run_requests import REQUESTER
 from phasesync.store.runs import insert_runs
@@ -198,7 +198,9 @@ class ClaimStore(BaseStore):
 
     def due_for_queue(self, *, most: int, urgencies: Sequence[int] = URGENCIES) -> list[DueSync]:
         """
-        Return syncs that are due and free and not in the queue yet, the most urgent first. Locks nothing.
+        Return syncs that are due and free and not in the queue yet, the most urgent first.
+
+        An entry of a sync that has become more urgent since it was put into the queue gets the priority of that.
 
         Only if the database has the tables of `store.queue_schema`. An entry that a daemon has taken out and not
         finished counts for a moment only: the daemon may have died.
@@ -210,6 +212,9 @@ class ClaimStore(BaseStore):
         found: list[DueSync] = []
         if not urgencies:
             return found
+        if urgencies != (URGENCIES[-1],):  # What is due by time is put in with the lowest priority.
+            with self._database.write_once() as connection:
+                connection.execute(_RAISE_PRIORITIES)
         with self._database.read() as connection:
             waiting = {row.queue_name: row.waiting for row in connection.execute(_COUNT_WAITING, {"most": 2 * most})}
             for queue in (SMALL, LARGE):
@@ -442,6 +447,20 @@ _TAKEN_LATELY: Final = timedelta(seconds=5)
 
 # An enumeration of PostgreSQL is compared with literals only.
 _WAITS: Final = entries.c.status == sa.literal_column("'todo'")
+_RAISE_PRIORITIES: Final = (
+    sa.update(entries)
+    .values(priority=HIGHEST_PRIORITY - syncs.c.urgency)
+    .where(
+        entries.c.id.in_(
+            # An entry that a daemon is taking out at this moment needs no priority.
+            sa.select(entries.c.id)
+            .join(syncs, syncs.c.id == entries.c.queueing_lock)
+            .where(_WAITS, entries.c.priority < HIGHEST_PRIORITY - syncs.c.urgency, syncs.c.due_at <= now())
+            .with_for_update(skip_locked=True, of=entries)
+        ),
+        syncs.c.id == entries.c.queueing_lock,
+    )
+)
 _most: Final = sa.bindparam("most", type_=sa.Integer)
 _some_waiting: Final = sa.select(entries.c.queue_name).where(_WAITS).limit(_most).subquery()
 _COUNT_WAITING: Final = sa.select(_some_waiting.c.queue_name, sa.func.count().label("waiting")).group_by(

@@ -30,6 +30,7 @@ entries: Final = sa.table(
     sa.column("queue_name", sa.Text),
     sa.column("queueing_lock", sa.Text),
     sa.column("worker_id", sa.BigInteger),
+    sa.column("priority", sa.Integer),
     # An enumeration: compared with literals only.
     sa.column("status"),
 )
@@ -40,6 +41,9 @@ entry_events: Final = sa.table(
     sa.column("type"),
     sa.column("at", sa.DateTime(timezone=True)),
 )
+
+HIGHEST_PRIORITY: Final = 2
+"""Of an entry for a sync that a person asked for; one less for an edit, two less for a check: less `syncs.urgency`."""
 
 SMALL: Final = "phasesync"
 LARGE: Final = "phasesync-large"

@@ -286,6 +286,27 @@ def test_an_entry_that_a_daemon_died_with_keeps_no_other_from_the_sync(
 
 
 @queued
+def test_an_entry_of_a_sync_that_has_become_more_urgent_goes_before_the_others(
+    store: Store, runs: Runs, member: Callable[..., Member]
+) -> None:
+    """They waited for a check; then two were edited, and a person asked for a run of one."""
+    upgrade_queue(store.database)
+    put(store, environment="staging")
+    for name in ("check", "edit", "ask"):
+        add_sync(store, name, environment="production" if name == "check" else "staging")
+    for claim in claim_due(store):
+        settle(store, claim, due_in=PAST)
+    enqueue(store)
+    put(store, write(), environment="staging")
+    store.syncs.request("ask", Trigger.MANUAL, actor="bob")
+
+    daemon = member(runs, threads=1)
+    daemon.poll_until(lambda: len(runs.names) == 3)
+
+    assert runs.names == ["ask", "edit", "check"]
+
+
+@queued
 def test_an_entry_that_was_just_taken_is_not_put_in_again(store: Store, dispatch: str) -> None:
     """From there to the claim it takes milliseconds, and other daemons poll meanwhile."""
     upgrade_queue(store.database)

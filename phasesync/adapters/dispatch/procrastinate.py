@@ -32,7 +32,7 @@ from phasesync.core.events import ChoreFailed
 from phasesync.core.sync_claim import Claim, DueSync
 from phasesync.errors import PhasesyncError, SchemaMismatchError, StoreUnavailableError
 from phasesync.ports.runtime import EventSink
-from phasesync.store.queue_schema import LARGE, SMALL
+from phasesync.store.queue_schema import HIGHEST_PRIORITY, LARGE, SMALL
 
 T = TypeVar("T")
 
@@ -52,7 +52,6 @@ _CONNECTIONS: Final = 4
 """Beside the one that listens: entries are fetched one at a time, and each statement takes about a millisecond."""
 _LEAVE_WITHIN_S: Final = 1.0
 """How long a worker waits for its entries to be removed from the queue before it ends."""
-_LAST_URGENCY: Final = 2
 _NOT_FOUND: Final = "P0001"
 """SQLSTATE of RAISE, with which Procrastinate says that there is no such entry."""
 _UNDEFINED: Final = ("42P01", "42704", "42883")
@@ -249,7 +248,7 @@ class ProcrastinateDispatcher(SyncThreadDispatcher):
         entries = [
             Job(
                 queue=LARGE if sync.large else SMALL,
-                priority=_LAST_URGENCY - sync.urgency,
+                priority=HIGHEST_PRIORITY - sync.urgency,
                 lock=None,
                 queueing_lock=sync.sync_id,
                 task_name=RECONCILE,
