@@ -38,7 +38,8 @@ def migrate(out: Output) -> None:
     migrate_database(settings)
     after = schema_status(settings)
     moved = "is at" if before.current == after.current else "was brought to"
-    out.done(f"the database {moved} schema {after.current}", schema_document(after))
+    with_queue = ", and has the queue of this release now" if before.queue_fix and not after.queue_fix else ""
+    out.done(f"the database {moved} schema {after.current}{with_queue}", schema_document(after))
 
 
 @db.command()
@@ -57,7 +58,8 @@ def status(out: Output) -> int:
     schema = schema_status(invocation().settings().settings)
     out.item(schema_document(schema))
     if not schema.is_current:
-        out.warn(f"the schema is not the one of this release; next: {schema.fix}")
+        missing = "there is no queue of this release" if schema.current == schema.expected else None
+        out.warn(f"{missing or 'the schema is not the one of this release'}; next: {schema.fix}")
     return 0 if schema.is_current else 6
 
 

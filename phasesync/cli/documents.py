@@ -333,7 +333,9 @@ def held_document(held: "HeldChange") -> dict[str, str]:
 
 def schema_document(schema: "SchemaStatus") -> Document:
     """Return which schema the database has, as `db status` and `db migrate` print it."""
-    return {"current": schema.current, "expected": schema.expected, "is_current": schema.is_current}
+    document: Document = {"current": schema.current, "expected": schema.expected, "is_current": schema.is_current}
+    # Only where the settings ask for a queue, and this release cannot use it.
+    return document if schema.queue_fix is None else document | {"queue": "missing, or of another release"}
 
 
 def explanation_document(explanation: "Explanation") -> dict[str, Any]:

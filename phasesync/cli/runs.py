@@ -84,15 +84,11 @@ def list_(
         return
     if paging.after is not None or paging.limit is None or paging.limit > PAGE_SIZE:
         raise InvalidInputError(
-            "--follow begins with the newest runs",
-            hint=f"leave --after out, and give --limit of up to {PAGE_SIZE}",
+            "--follow begins with some of the newest runs, and takes neither --after nor --limit 0",
+            hint=f"--limit says with how many: 1 to {PAGE_SIZE}",
         )
-    # First the newest run of any outcome, so that no run that ends meanwhile is missed.
-    newest = application.store.runs.list_runs(sync=sync, limit=1)
-    listed = application.store.runs.list_runs(sync=sync, outcomes=wanted, since=after, limit=paging.limit)
-    last = newest[0].id if newest else None
-    shown = [run for run in reversed(listed) if last is not None and run.id <= last]
-    _follow(application, out, shown, last, sync=sync, outcomes=wanted)
+    tail = application.store.runs.tail(sync=sync, outcomes=wanted, since=after, limit=paging.limit)
+    _follow(application, out, list(tail.runs), tail.last_id, sync=sync, outcomes=wanted)
 
 
 @runs.command()

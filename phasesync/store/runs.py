@@ -56,6 +56,14 @@ _LONGEST_NUMBER: Final = 18
 """Digits of a number of 64 bits."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunTail:
+    """The end of the log: runs, oldest first, and the id of the newest run of all; None if there is none."""
+
+    runs: tuple[Run, ...]
+    last_id: str | None
+
+
 class RunStore(BaseStore):
     """Runs of syncs."""
 
@@ -154,9 +162,7 @@ class RunStore(BaseStore):
         """
         with self._database.read() as connection:
             sync_id = None if sync is None else _sync_id(connection, sync)
-            page = _page_of_numbers(sync_id, outcomes, since, after, limit + 1)
-            statement = select_runs().join(page, page.c.number == runs.c.number).order_by(*_newest_first(page.c))
-            rows = connection.execute(statement).all()
+            rows = _newest(connection, sync_id, outcomes, since, after, limit + 1)
         return page_of(
             rows, limit, lambda row: to_run(row, self._keys), lambda row: to_pair_cursor(row.ended_at, row.number)
         )
@@ -186,6 +192,16 @@ class RunStore(BaseStore):
                 raise _no_run(after)
             rows = connection.execute(statement.where(runs.c.number > number)).all()
         return [to_run(row, self._keys) for row in rows]
+
+    def tail(self, *, sync: str | None, outcomes: Sequence[Outcome], since: datetime | None, limit: int) -> "RunTail":
+        """Return the newest runs, oldest first, and where the log ended then. Arguments as of `page_runs`."""
+        # One snapshot: a run that ends in between is neither missed nor there twice.
+        with self._database.read() as connection:
+            sync_id = None if sync is None else _sync_id(connection, sync)
+            rows = _newest(connection, sync_id, outcomes, since, None, limit)
+            last = sa.select(runs.c.id).order_by(runs.c.number.desc()).limit(1)
+            last_id = connection.scalar(last if sync_id is None else last.where(runs.c.sync_id == sync_id))
+        return RunTail(runs=tuple(to_run(row, self._keys) for row in reversed(rows)), last_id=last_id)
 
     def get_run(self, run_id: str) -> Run:
         """Return one run. NotFoundError."""
@@ -421,6 +437,19 @@ def _number(cursor: str) -> int:
     if not number.isdigit() or len(number) > _LONGEST_NUMBER:
         raise bad_cursor(cursor)
     return int(number)
+
+
+def _newest(
+    connection: sa.Connection,
+    sync_id: str | None,
+    outcomes: Sequence[Outcome],
+    since: datetime | None,
+    after: str | None,
+    limit: int,
+) -> Sequence[sa.Row[Any]]:
+    page = _page_of_numbers(sync_id, outcomes, since, after, limit)
+    statement = select_runs().join(page, page.c.number == runs.c.number).order_by(*_newest_first(page.c))
+    return connection.execute(statement).all()
 
 
 def _sync_id(connection: sa.Connection, name: str) -> str:

@@ -125,3 +125,25 @@ def test_old_runs_are_pruned_but_the_newest_of_each_sync_stays(store):
     assert store.runs.prune_runs(older_than=90 * DAY).count == 2
     assert store.runs.list_runs() == [young, kept_web]
     assert store.runs.prune_runs(older_than=90 * DAY).count == 0
+
+
+def test_the_end_of_the_log_has_runs_that_ended_together_whatever_their_ids(store):
+    """Ids begin with the time; the rest is random. Syncs that are claimed together end together."""
+    add_sync(store)
+    ended = [log(store, id=f"{0x19F:012x}{tail}") for tail in ("ffffffffffff", "888888888888", "000000000000")]
+
+    tail = store.runs.tail(sync=None, outcomes=(), since=None, limit=10)
+    assert list(tail.runs) == ended
+    assert tail.last_id == ended[-1].id
+    assert [run.id for run in store.runs.tail(sync="web", outcomes=(), since=None, limit=2).runs] == [
+        run.id for run in ended[1:]
+    ]
+    later = log(store, outcome=Outcome.FAILED)
+    assert store.runs.list_runs(after=tail.last_id) == [later]
+    # What is not shown is not followed again either.
+    assert store.runs.tail(sync=None, outcomes=(Outcome.HELD,), since=None, limit=10).last_id == later.id
+
+
+def test_a_log_without_runs_has_no_end(store):
+    tail = store.runs.tail(sync=None, outcomes=(), since=None, limit=10)
+    assert (tail.runs, tail.last_id) == ((), None)
