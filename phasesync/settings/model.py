@@ -106,9 +106,10 @@ class DaemonSettings(_Group):
     """How due syncs reach the threads of the daemons: claimed by each daemon, or by a queue that all of them share."""
     poll_interval_ms: int = Field(1_000, ge=10, le=60_000)
     """Milliseconds between two checks for what is due, if nothing wakes the daemon. A commit does, within 10 ms."""
-    sweep_interval_s: int = Field(30, ge=5, le=3_600)
-    """Seconds between two checks of what changed at AWS: one list call for each account and Region."""
-    full_sweep_interval_s: int = Field(3_600, ge=60, le=86_400)
+    sweep_interval_s: int = Field(30, ge=5, le=300)
+    """Seconds between two checks of what changed at AWS: one list call for each account and Region. No more than the
+    usual --interval of a sync: one with a shorter interval is checked by itself."""
+    full_sweep_interval_s: int = Field(3_600, ge=300, le=86_400)
     """Seconds between two lists of everything, 100 objects a call: they find objects that lost our tag."""
     coalesce_ms: int = Field(500, ge=0, le=60_000)
     """Milliseconds in which edits that follow a first one become one more write: AWS keeps 100 versions."""
