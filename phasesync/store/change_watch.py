@@ -142,7 +142,10 @@ class ChangeWatch:
             self._file_watch.close()
             self._file_watch = None
         if self._listening is not None:
-            self._listening.close()
+            driver: Any = self._listening.dbapi_connection
+            # The pool would roll it back first, and log an error if it was lost.
+            self._listening.invalidate()
+            driver.close()
             self._listening = None
 
 
