@@ -31,7 +31,7 @@ BENCHMARKS = {
 
 def main(args: list[str]) -> int:
     """Run a benchmark with its options, or all; the exit code is the worst of theirs."""
-    if not args:
+    if not args or args[0] in ("-h", "--help"):
         for name, summary in BENCHMARKS.items():
             print(f"python -m bench.{name:<10} {summary}")
         return 0

@@ -24,7 +24,8 @@ def migrate(out: Output) -> None:
     """
     Bring the database to the schema of this release. Any number of processes may do it at once.
 
-    Stop the daemons of the former release first. A migration may need the root key.
+    Daemons of the former release stand still afterwards. A migration may need the root key, or refuse to work beside
+    them: it says so, and changes nothing.
 
     \b
     Example:
