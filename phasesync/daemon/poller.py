@@ -15,7 +15,7 @@ from phasesync.store.change_watch import ChangeWatch
 
 _LONGEST: Final = timedelta(seconds=10)
 """Between two polls of this thread; the periodic poll comes in between."""
-_AFTER_DEFECT: Final = timedelta(seconds=1)
+_AFTER_DEFECT_S: Final = 1.0
 _GATHER_S: Final = 0.05
 """Between two polls while most threads are at work, so that several runs begin together: they read what they need with
 one set of statements."""
@@ -46,6 +46,7 @@ class Poller:
         self._stopping = False
         self._log = get_logger("phasesync.daemon")
         self._reported: str | None = None
+        """The defect of the newest poll, which is logged once until it changes."""
         self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
 
     def start(self) -> None:
@@ -59,22 +60,23 @@ class Poller:
 
     def _run(self) -> None:
         while not self._stopping:
-            began = time.monotonic()
-            self._watch.wait(self._poll_once())
-            while self._busy() and (left := began + _GATHER_S - time.monotonic()) > 0:
-                self._watch.wait(timedelta(seconds=left))  # The end of each run ends it.
+            try:
+                self._poll_and_wait()
+            except Exception as error:  # noqa: BLE001 -- the next poll must come, and the log says what it was
+                defect = type(error).__name__
+                if defect != self._reported:
+                    self._log.error("a poll failed", exc_info=error)
+                self._reported = defect
+                time.sleep(_AFTER_DEFECT_S)
+            else:
+                self._reported = None
         self._watch.close()
 
-    def _poll_once(self) -> timedelta:
-        """Poll; return how long to wait. A defect is logged once until it changes."""
-        try:
-            self._poll()
-        except Exception as error:  # noqa: BLE001 -- the next poll must come, and the log says what it was
-            defect = type(error).__name__
-            if defect != self._reported:
-                self._log.error("a poll failed", exc_info=error)
-            self._reported = defect
-            return _AFTER_DEFECT
-        self._reported = None
+    def _poll_and_wait(self) -> None:
+        """Poll, and return when the next poll may find something."""
+        began = time.monotonic()
+        self._poll()
         due_in = self._due_in()
-        return _LONGEST if due_in is None else min(due_in, _LONGEST)
+        self._watch.wait(_LONGEST if due_in is None else min(due_in, _LONGEST))
+        while self._busy() and (left := began + _GATHER_S - time.monotonic()) > 0:
+            self._watch.wait(timedelta(seconds=left))  # The end of each run ends it.

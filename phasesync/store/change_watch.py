@@ -9,6 +9,7 @@ PostgreSQL sends notifications (LISTEN). All this only makes a daemon look earli
 pooler that swallows notifications, costs a poll interval.
 """
 
+import math
 import os
 import select
 import sqlite3
@@ -129,7 +130,11 @@ class ChangeWatch:
 
     def _select(self, timeout_s: float, *descriptors: int) -> list[int]:
         """Return the descriptors that can be read, in time; a wake is taken off the pipe."""
-        readable = select.select([self._wake_out, *descriptors], [], [], max(0.0, timeout_s))[0]
+        # Not `select.select`, which takes no descriptor above 1,023: a daemon may have more open.
+        poll = select.poll()
+        for descriptor in (self._wake_out, *descriptors):
+            poll.register(descriptor, select.POLLIN)
+        readable = [descriptor for descriptor, _ in poll.poll(math.ceil(max(0.0, timeout_s) * 1000))]
         if self._wake_out in readable:
             os.read(self._wake_out, 4096)
         return readable

@@ -121,6 +121,12 @@ def _upgrade_once(database: Database) -> bool:
                     "the schema has tables of procrastinate that belong to another program",
                     hint="give phasesync a schema of its own: options=-csearch_path%3DNAME in the database URL",
                 )
+            if connection.scalar(sa.select(sa.func.to_regtype("procrastinate_job_status"))) is not None:
+                raise SchemaMismatchError(
+                    "the schema has types of procrastinate and not its tables: they were removed outside phasesync",
+                    hint="drop all types and functions of this schema that begin with procrastinate_, and repeat it; "
+                    'daemon.dispatch = "threads" works meanwhile',
+                )
             _own.create_all(connection)
             _run(connection, _sql_folder() / "schema.sql")
             done = _known()

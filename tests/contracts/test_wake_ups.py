@@ -291,3 +291,25 @@ def test_without_a_database_it_is_a_wait(store, watch, database_backend):
     began = time.monotonic()
     watch.wait(timedelta(seconds=0.2))
     assert time.monotonic() - began >= 0.19
+
+
+def test_descriptors_above_a_thousand_are_watched_too(store):
+    """A daemon with many connections has them; select(2) does not take them."""
+    import os
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2000:
+        pytest.skip("this machine allows no more than a thousand descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        watch = ChangeWatch(store.database)
+        watch.wait(timedelta(0))
+        with ends_early(watch):
+            watch.wake()
+        watch.close()
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -109,4 +109,4 @@ def test_a_defect_ends_no_poller(make: Make, watch: Watch) -> None:
     make(poll)
     wait_until(lambda: len(polls) == 1, what="the first poll")
     watch.wake()
-    wait_until(lambda: len(polls) == 2, what="the next poll")
+    wait_until(lambda: len(polls) >= 2, what="the next poll")

@@ -160,6 +160,20 @@ def test_the_queue_of_another_program_is_left_alone(database: Database) -> None:
     assert "queue_migrations" not in tables_of(database)
 
 
+def test_types_that_are_left_of_a_queue_are_reported_with_the_fix(database: Database) -> None:
+    upgrade_queue(database)
+    with database.write() as connection:
+        connection.exec_driver_sql(
+            "DROP TABLE procrastinate_jobs, procrastinate_periodic_defers, procrastinate_events, "
+            "procrastinate_workers, queue_migrations CASCADE"
+        )
+
+    with pytest.raises(SchemaMismatchError, match="removed outside phasesync") as caught:
+        upgrade_queue(database)
+
+    assert "begin with procrastinate_" in str(caught.value.hint)
+
+
 @pytest.mark.slow
 def test_three_processes_make_it_at_once(database: Database, migrated_database_url: str) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", UPGRADE, migrated_database_url]) for _ in range(3)]
