@@ -85,6 +85,7 @@ class Section:
         command: prints them again.
         load_before: load average when it began.
         load_during: the highest while it ran.
+        measured_at: when; "" where it does not matter.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Section:
     load_before: float
     load_during: float
     seconds: float
+    measured_at: str = ""
 
 
 def shown(value: float) -> str:
@@ -148,7 +150,8 @@ def _section(section: Section) -> str:
     if notes:
         lines += [*notes, ""]
     load = f"{section.load_before:.1f} before, up to {section.load_during:.1f} during"
-    lines += [f"Load average {load}; {section.seconds:.0f} s.", ""]
+    at = f"; measured {section.measured_at}" if section.measured_at else ""
+    lines += [f"Load average {load}; {section.seconds:.0f} s{at}.", ""]
     return "\n".join(lines)
 
 
@@ -195,6 +198,8 @@ def document(machine: Mapping[str, object], sections: Sequence[Section]) -> str:
             "sections": [
                 {
                     "name": section.name,
+                    "title": section.title,
+                    "measured_at": section.measured_at,
                     "command": section.command,
                     "load_before": round(section.load_before, 2),
                     "load_during": round(section.load_during, 2),
@@ -221,8 +226,29 @@ def _plain(figure: Figure) -> dict[str, Any]:
         "peers": {name: float(f"{value:.4g}") for name, value in figure.peers.items()},
         "ratios": figure.ratios,
         "ratio_goal": figure.ratio_goal,
+        "note": figure.note,
         "verdict": figure.verdict,
     }
+
+
+def sections_of(text: str) -> list[Section]:
+    """Return the sections of a `document`."""
+    return [
+        Section(
+            **{name: section[name] for name in ("name", "title", "command", "load_before", "load_during", "seconds")},
+            measured_at=section["measured_at"],
+            figures=[
+                Figure(
+                    **{name: plain[name] for name in ("key", "what", "value", "unit", "goal", "peers", "ratio_goal")},
+                    database=plain["database"] or "",
+                    at_least=plain["goal_is"] == "least",
+                    note=plain["note"],
+                )
+                for plain in section["figures"]
+            ],
+        )
+        for section in json.loads(text)["sections"]
+    ]
 
 
 # --- a picture

@@ -3,21 +3,22 @@ The whole table: every figure that has a goal, on both databases, beside the pee
 
     python -m bench.table [--quick] [--only changed latency …] [--databases sqlite postgresql] [--cache FILE]
 
-A full run writes docs/performance.md, docs/performance.json and docs/performance.svg; `--quick` measures less of
-everything, prints, and writes nothing unless `--into FOLDER` says where. The exit code is 1 where a figure, or a ratio
-to the peers' way, falls below its goal.
+It writes docs/performance.md, docs/performance.json and docs/performance.svg; with `--only` the other sections stay as
+they were measured. `--quick` measures less of everything, and writes nothing unless `--into FOLDER` says where. The exit
+code is 1 where a figure, or a ratio to the peers' way, falls below its goal.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench import account, changed, idle, latency, startup, sweep
 from bench.fast_aws import FastAws
-from bench.figures import Figure, Section, document, markdown, missed, picture
+from bench.figures import Figure, Section, document, markdown, missed, picture, sections_of
 from bench.ground import databases_option
 from bench.machine import machine, watched
 
@@ -77,14 +78,22 @@ def main(args: list[str]) -> int:
             section = _measured(name, title, measure, arguments)
             sections.append(section)
             print(markdown([section]), flush=True)
-    complete = not options.quick and options.only == list(_FULL) and len(options.databases) > 1
+    complete = not options.quick and len(options.databases) > 1
     folder = options.into or (ROOT / "docs" if complete else None)
     if folder is not None:
-        _write(folder, about, sections)
+        _write(folder, about, _with_former(folder, sections))
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     for line in missed(sections):
         print(f"missed: {line}")
     return int(bool(missed(sections)))
+
+
+def _with_former(folder: Path, sections: Sequence[Section]) -> list[Section]:
+    """Return sections, and those that were written before and not measured now, in the order of the table."""
+    file = folder / "performance.json"
+    former = sections_of(file.read_text()) if file.exists() and len(sections) < len(_FULL) else []
+    by_name = {section.name: section for section in (*former, *sections)}
+    return [by_name[name] for name in _FULL if name in by_name]
 
 
 def _measured(name: str, title: str, measure: Measure, arguments: dict[str, Any]) -> Section:
@@ -99,6 +108,7 @@ def _measured(name: str, title: str, measure: Measure, arguments: dict[str, Any]
         load_before=load.before,
         load_during=load.during,
         seconds=time.monotonic() - began,
+        measured_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
 
 

@@ -22,7 +22,7 @@ import pytest
 from bench.endpoint import Endpoint
 from bench.fast_aws import FastAws
 from bench.fast_secrets import REGION
-from bench.figures import MODEL, Figure, Section, document, markdown, missed, picture
+from bench.figures import MODEL, Figure, Section, document, markdown, missed, picture, sections_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -169,6 +169,7 @@ def test_a_figure_below_its_goal_or_its_ratio_is_named() -> None:
     assert "missed" in markdown([section(figure(9.0))])
     assert json.loads(document({}, [section(figure(9.0))]))["missed"] == ["s: things: 9, the goal is ≥ 10"]
     assert "Phase&#x27;s way" in picture([section(figure(9.0))])
+    assert sections_of(document({}, [section(figure(9.0, ratio_goal=7))])) == [section(figure(9.0, ratio_goal=7))]
 
 
 def test_the_fast_endpoint_lists_in_every_order_page_by_page_and_keeps_a_token_for_one_value() -> None:
