@@ -4,8 +4,8 @@ The whole table: every figure that has a goal, on both databases, beside the pee
     python -m bench.table [--quick] [--only changed latency …] [--databases sqlite postgresql] [--cache FILE]
 
 It writes docs/performance.md, docs/performance.json and docs/performance.svg; with `--only` the other sections stay as
-they were measured. `--quick` measures less of everything, and writes nothing unless `--into FOLDER` says where. The exit
-code is 1 where a figure, or a ratio to the peers' way, falls below its goal.
+they were measured. `--quick` measures less of everything, and writes nothing unless `--into FOLDER` says where. The
+exit code is 1 where a figure, or a ratio to the peers' way, falls below its goal.
 """
 
 import argparse
