@@ -32,12 +32,12 @@ class Paging:
     chosen: bool
 
 
-def paging_options(what: str, *, limit: int = PAGE_SIZE) -> Callable[[F], F]:
+def paging_options(items: str, *, limit: int = PAGE_SIZE) -> Callable[[F], F]:
     """
     Add `--after` and `--limit` to a command; it gets a `Paging` as `paging`.
 
     Args:
-        what: what it lists, for the help.
+        items: names what it lists, for the help.
         limit: how many where the caller does not say.
     """
 
@@ -59,7 +59,7 @@ def paging_options(what: str, *, limit: int = PAGE_SIZE) -> Callable[[F], F]:
                 type=click.IntRange(0),
                 default=limit,
                 show_default=True,
-                help=f"At most this many {what}; 0 means all.",
+                help=f"At most this many {items}; 0 means all.",
             ),
         ):
             wrapped = option(wrapped)

@@ -209,9 +209,9 @@ class ClaimStore(BaseStore):
             most: how many entries of small syncs the queue may hold, and how many of large ones.
             urgencies: of the syncs, from `next_due`.
         """
-        found: list[DueSync] = []
+        due: list[DueSync] = []
         if not urgencies:
-            return found
+            return due
         if urgencies != (URGENCIES[-1],):  # What is due by time is put in with the lowest priority.
             with self._database.write_once() as connection:
                 connection.execute(_RAISE_PRIORITIES)
@@ -224,9 +224,9 @@ class ClaimStore(BaseStore):
                         break
                     values = {"of_urgency": urgency, "most": room}
                     ids = connection.scalars(_due_and_not_queued(queue), values).all()
-                    found += [DueSync(sync_id=one, urgency=urgency, large=queue == LARGE) for one in ids]
+                    due += [DueSync(sync_id=sync_id, urgency=urgency, large=queue == LARGE) for sync_id in ids]
                     room -= len(ids)
-        return sorted(found, key=lambda sync: sync.urgency)
+        return sorted(due, key=lambda sync: sync.urgency)
 
     def claim(self, sync_id: str, owner: str, *, trigger: Trigger, actor: str, ttl: timedelta) -> Claim:
         """Claim one sync, due or not. ClaimHeldError; NotFoundError if it was removed."""

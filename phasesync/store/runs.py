@@ -393,8 +393,8 @@ def _page_of_numbers(
         if after is not None:
             places = places.where(*_upto(after), runs.c.number != _number(after))
         firsts.append(sa.select(places.order_by(*_newest_first(runs.c)).limit(limit).subquery()))
-    found = sa.union_all(*firsts).subquery("found")
-    return sa.select(found).order_by(*_newest_first(found.c)).limit(limit).subquery("page")
+    newest = sa.union_all(*firsts).subquery("newest")
+    return sa.select(newest).order_by(*_newest_first(newest.c)).limit(limit).subquery("page")
 
 
 def _newest_first(columns: Any) -> list[sa.ColumnElement[Any]]:

@@ -313,14 +313,14 @@ class SweepStore(BaseStore):
                 for key in entry.keys
             }
         )
-        found: set[bytes] = set()
+        lookups: set[bytes] = set()
         for start in range(0, len(sought), _SYNCS_PER_TRANSACTION):
             part = sought[start : start + _SYNCS_PER_TRANSACTION]
             statement = sa.select(secrets.c.lookup).where(
                 secrets.c.is_set, sa.tuple_(secrets.c.environment_id, secrets.c.lookup).in_(part)
             )
-            found |= {bytes(lookup) for lookup in connection.scalars(statement)}
-        return found
+            lookups |= {bytes(lookup) for lookup in connection.scalars(statement)}
+        return lookups
 
     def _wants(self, row: sa.Row[Any], config: SyncConfig, entry: JournalEntry, is_set: set[bytes]) -> bool:
         if config.layout is Layout.JSON:
@@ -379,11 +379,11 @@ def _select_places() -> sa.Select[Any]:
     """
     first, current = syncs.alias("first"), syncs.alias("current")
     start = sa.select(first.c.id).where(first.c.account.is_not(None)).order_by(*_used_by(first)).limit(1)
-    found = sa.select(start.scalar_subquery().label("id")).cte("found", recursive=True)
+    firsts = sa.select(start.scalar_subquery().label("id")).cte("firsts", recursive=True)
     # SQLite searches an index by one inequality only: the next credential of the place, else the next Region, ...
     following = [_behind_prefix(current, length) for length in reversed(range(len(_USED_BY)))]
-    found = found.union_all(sa.select(sa.func.coalesce(*following)).where(current.c.id == found.c.id))
-    return sa.select(found.c.id).where(found.c.id.is_not(None))
+    firsts = firsts.union_all(sa.select(sa.func.coalesce(*following)).where(current.c.id == firsts.c.id))
+    return sa.select(firsts.c.id).where(firsts.c.id.is_not(None))
 
 
 @cache

@@ -215,11 +215,11 @@ class SyncStore(BaseStore):
             )
             # Not authenticated yet: an altered row can at most be missed or read in vain.
             ids = [row.id for row in rows if may_meet(ours, _beginning_of_names(*row[1:]))]
-            found = []
+            similar = []
             for n in range(0, len(ids), PAGE_SIZE):
                 page = select_syncs().where(syncs.c.id.in_(ids[n : n + PAGE_SIZE]))
-                found += to_listed_syncs(connection.execute(page).all(), self._keys)
-        return found
+                similar += to_listed_syncs(connection.execute(page).all(), self._keys)
+        return similar
 
     def _filtered(self, connection: sa.Connection, which: SyncFilter) -> sa.Select[tuple[str]]:
         """Return the select of the ids of some syncs."""
