@@ -144,7 +144,7 @@ class Context:
     timing: Timing = field(default_factory=Timing)
     limits: Limits = field(default_factory=Limits)
     sorting: Literal["done", "refused", "ignored"] = "done"
-    """What becomes of SortBy in ListSecrets: an endpoint that is older may refuse it, or answer in its own order."""
+    """How ListSecrets treats SortBy: an older endpoint may refuse it, or answer in an order of its own."""
     lists: dict[str, list[Any]] = field(default_factory=dict, repr=False)
     """What the first page of a list found, for its later pages; see `secret_reads.py`."""
 

@@ -33,7 +33,7 @@ _LOOK_EVERY_S: Final = 0.01
 """Between two reads of SQLite's number without notifications; 1 to 2 % of a core."""
 _LOOK_RARELY_S: Final = 0.5
 """The same with them: a file system may notify of nothing, such as one that several machines share."""
-_LOOK_AFTER_WRITE_S: Final = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
+_LOOK_AFTER_WRITE_S: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
 """After a write to the log: a commit shows once the disk has it, which may be slow."""
 _RECONNECT_AFTER_S: Final = 1.0
 

@@ -82,7 +82,7 @@ class FakeRemote:
         self.lag = lag
         self.replicates_at_once = replicates_at_once
         self.sorting: Literal["done", "refused", "ignored"] = "done"
-        """What becomes of SortBy; ignored: the list comes by name."""
+        """How lists treat SortBy; ignored: they come by name."""
         self.lag_share: Callable[[str], float] = lambda name: 1
         """Name -> the share of `lag` by which lists lag for that object, 0 to 1."""
         self.undated = False
