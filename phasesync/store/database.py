@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
@@ -39,6 +39,16 @@ ATTEMPTS: Final = 6
 _FIRST_PAUSE_S: Final = 0.02
 
 
+class _Thread(threading.local):
+    """What a thread is doing: the transactions that its reads and writes join, by database."""
+
+    def __init__(self) -> None:
+        self.joined: dict[Database, sa.Connection] = {}
+
+
+_thread: Final = _Thread()
+
+
 def retry_on_conflict(work: Callable[P, T]) -> Callable[P, T]:
     """
     Return a function that repeats its work, after a short random pause, if the database rolled it back.
@@ -50,6 +60,8 @@ def retry_on_conflict(work: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(work)
     def repeating(*args: P.args, **kwargs: P.kwargs) -> T:
+        if _thread.joined:
+            return work(*args, **kwargs)  # The whole transaction is repeated, by whoever opened it.
         for attempt in range(1, ATTEMPTS):
             try:
                 return work(*args, **kwargs)
@@ -117,15 +129,45 @@ class Database:
 
     def read(self) -> AbstractContextManager[sa.Connection]:
         """Open a snapshot: every answer is of one moment, nothing is locked, nothing can be written."""
-        return self._transaction(self._readers)
+        return self._joined() or self._transaction(self._readers)
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def transaction(self, *, rehearsal: bool = False) -> Iterator[sa.Connection]:
+        """
+        Open a write that all reads and writes of this thread join until the end of the block: together they are one.
+
+        It is committed at the end and rolled back by any error. On SQLite nobody else writes meanwhile, and on
+        PostgreSQL nobody changes the rows that it changed: no call to AWS belongs in the block.
+
+        Args:
+            rehearsal: roll back at the end as well: the block finds out what would happen.
+        """
+        with self.write() as connection:
+            if self in _thread.joined:
+                raise AssertionError("a transaction is open already in this thread")
+            _thread.joined[self] = connection
+            try:
+                yield connection
+            finally:
+                del _thread.joined[self]
+            if rehearsal and (begun := connection.get_transaction()) is not None:
+                begun.rollback()
+
+    def _joined(self) -> AbstractContextManager[sa.Connection] | None:
+        """Return the transaction that this thread joins, which its opener ends; None if there is none."""
+        connection = _thread.joined.get(self)
+        return None if connection is None else nullcontext(connection)
+
+    def write(self) -> AbstractContextManager[sa.Connection]:
         """
         Open a write: committed at the end of the block, rolled back by any error. SQLite allows one at a time.
 
         On PostgreSQL a conflict with another write may need a repetition: see `retry_on_conflict`.
         """
+        return self._joined() or self._write()
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
         with self._turn_to_write(), self._transaction(self._writers) as connection:
             files = _files_of(connection)
             yield connection
@@ -138,11 +180,11 @@ class Database:
 
     def read_once(self) -> AbstractContextManager[sa.Connection]:
         """Open a read of one statement, which is a snapshot by itself: PostgreSQL needs no BEGIN and COMMIT around."""
-        return self._transaction(self._single)
+        return self._joined() or self._transaction(self._single)
 
     def write_once(self) -> AbstractContextManager[sa.Connection]:
         """Open a write of one statement, which is committed with it."""
-        return self.write() if self.is_sqlite else self._transaction(self._single)
+        return self.write() if self.is_sqlite else self._joined() or self._transaction(self._single)
 
     @contextmanager
     def _turn_to_write(self) -> Iterator[None]:

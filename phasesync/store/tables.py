@@ -7,6 +7,8 @@ All tables. `migrations/versions` creates the same ones step by step; a test com
                   ├─────< syncs ───┴─< journal, runs
              credentials ─<┤
                   └─────< dynamic_secrets ─< leases ─< lease_events
+    environments ─< change_requests
+    projects ─< owned_objects
     instance, daemons, chores, sweeps
 
 Columns of type LargeBinary are ciphertexts, digests or wrapped keys. Values, names of keys, comments, reasons and
@@ -57,7 +59,10 @@ instance = sa.Table(
     sa.Column("restored_at", Instant),  # since when it counts as older than AWS, until an operator accepts it
     # generations of objects that are not in the journal begin above this
     sa.Column("generation_floor", sa.BigInteger, nullable=False, server_default="0"),
-    # id and version of every credential and dynamic secret; bound to all of the above
+    # since when nobody may work with this database, since its copy is in use, and where that is (without a password)
+    sa.Column("retired_at", Instant),
+    sa.Column("retired_to", sa.Text),
+    # id and version of every credential and dynamic secret; bound to the instance, its restoration and the floor
     sa.Column("registry", sa.LargeBinary),
 )
 
@@ -81,6 +86,7 @@ apps = sa.Table(
     sa.Column("name_key", _Name, nullable=False, unique=True),  # lower case: names are unique regardless of case
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("windows", sa.LargeBinary),  # maintenance windows of its syncs; NULL = none
 )
 
 environments = sa.Table(
@@ -93,6 +99,7 @@ environments = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("data_key_id", sa.ForeignKey("data_keys.id"), nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("approvers", sa.Integer),  # how many others have to approve a change; NULL = it is not protected
     # covers this row, the names of its app, and which secrets it has in which version; see `apps.py`
     sa.Column("mac", sa.LargeBinary),
     sa.UniqueConstraint("app_id", "name_key"),
@@ -121,6 +128,7 @@ secret_versions = sa.Table(
     sa.Column("changed_at", Instant, nullable=False),
     sa.Column("changed_by", sa.Text, nullable=False),
     sa.Column("origin", _Word, nullable=False),
+    sa.Column("approved_by", sa.Text),  # who approved it, if the environment was protected
 )
 
 # --- credentials for AWS
@@ -319,6 +327,50 @@ lease_events = sa.Table(
     sa.Column("actor", sa.Text, nullable=False),
     sa.Column("detail", sa.LargeBinary),
     sqlite_autoincrement=True,
+)
+
+# --- changes of protected environments
+
+change_requests = sa.Table(
+    "change_requests",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("environment_id", sa.ForeignKey("environments.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("digest", sa.String(64), nullable=False, index=True),
+    sa.Column("status", _Word, nullable=False),
+    sa.Column("requested_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False, index=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    # what is to be done, who asked, who approved and how many have to; bound to all of the above
+    sa.Column("details", sa.LargeBinary, nullable=False),
+)
+
+# --- as code
+
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("name", _Name, nullable=False),
+    sa.Column("name_key", _Name, nullable=False, unique=True),
+    sa.Column("manage", _Word, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),  # the files it was applied from, for messages
+    sa.Column("applied_at", Instant, nullable=False),
+    sa.Column("applied_by", sa.Text, nullable=False),
+)
+
+# which project document owns an object
+owned_objects = sa.Table(
+    "owned_objects",
+    metadata,
+    sa.Column("kind", _Word, primary_key=True),
+    sa.Column("object_id", _Id, primary_key=True),
+    sa.Column("project_id", sa.ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("spec", sa.LargeBinary, nullable=False),  # as it was applied
+    # the first change that somebody made by hand since it was applied
+    sa.Column("edited_at", Instant),
+    sa.Column("edited_by", sa.Text),
+    _partial_index("ix_owned_objects_edited_at", "edited_at", where="edited_at IS NOT NULL"),
 )
 
 # --- daemons

@@ -363,3 +363,50 @@ def without_tls() -> Iterator[int]:
         yield server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)
     thread.join()
+
+
+def test_writes_of_one_transaction_are_kept_together(database):
+    with database.transaction():
+        with database.write() as connection:
+            connection.execute(apps.insert().values(**app_row("a")))
+        with database.write_once() as connection:
+            connection.execute(apps.insert().values(**app_row("b")))
+        with database.read() as connection, database.read_once() as other:
+            assert set(connection.scalars(sa.select(apps.c.name))) == {"a", "b"}
+            assert set(other.scalars(sa.select(apps.c.name))) == {"a", "b"}
+    with database.read() as connection:
+        assert set(connection.scalars(sa.select(apps.c.name))) == {"a", "b"}
+
+
+def test_an_error_undoes_a_whole_transaction(database):
+    with pytest.raises(InvalidInputError), database.transaction():
+        with database.write() as connection:
+            connection.execute(apps.insert().values(**app_row("a")))
+        raise InvalidInputError("no")
+    with database.write() as connection:
+        assert connection.scalars(sa.select(apps.c.name)).all() == []
+
+
+def test_a_rehearsal_leaves_nothing(database):
+    with database.transaction(rehearsal=True):
+        with database.write() as connection:
+            connection.execute(apps.insert().values(**app_row("a")))
+        with database.read() as connection:
+            assert connection.scalars(sa.select(apps.c.name)).all() == ["a"]
+    with database.write() as connection:
+        assert connection.scalars(sa.select(apps.c.name)).all() == []
+
+
+def test_other_threads_see_nothing_of_an_open_transaction(database):
+    seen = []
+
+    def read() -> None:
+        with database.read() as connection:
+            seen.extend(connection.scalars(sa.select(apps.c.name)))
+
+    with database.transaction(), database.write() as connection:
+        connection.execute(apps.insert().values(**app_row("a")))
+        reader = threading.Thread(target=read)
+        reader.start()
+        reader.join()
+    assert seen == []
