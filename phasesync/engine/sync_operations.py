@@ -20,7 +20,8 @@ from phasesync.core.sync_status import blocker_of, reason_clause, status_of
 from phasesync.engine.claims import ClaimKeeper, release_claim, take_claim
 from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_of, hints_for
-from phasesync.engine.reconcile import Reconciler
+from phasesync.engine.reconcile import PlannedRun, Reconciler
+from phasesync.engine.rehearsal import AffectedSync
 from phasesync.engine.stale_database import not_accepted_error
 from phasesync.errors import (
     ClaimLostError,
@@ -69,6 +70,15 @@ class SyncOperations:
         state = self._context.store.syncs.state_of(name)
         with hints_for(state.sync):
             prepared = self._reconciler.prepare(state)
+        return self._report(prepared)
+
+    def plan_rehearsed(self, affected: AffectedSync) -> PlanReport:
+        """Return what a run would do after a change that was rehearsed. Writes nothing. Raises as `plan` does."""
+        with hints_for(affected.state.sync):
+            prepared = self._reconciler.prepare_rehearsed(affected.state, affected.source)
+        return self._report(prepared)
+
+    def _report(self, prepared: PlannedRun) -> PlanReport:
         state = prepared.desired.state
         now = self._context.clock.now()
         problems: dict[str, PhasesyncError] = {**prepared.desired.problems, **prepared.observation.failed}

@@ -408,6 +408,32 @@ class SyncStore(BaseStore):
                 raise self._unknown(connection, name)
             return self._states(connection, [rows])[0].read()
 
+    def states_by_id(self, sync_ids: Sequence[str]) -> list[SyncState]:
+        """Read the states of some syncs by name, for planning only. CiphertextError, KeyUnavailableError."""
+        with self._database.read() as connection:
+            rows = connection.execute(_select_states(), {"syncs": sync_ids}).all()
+            groups = [list(group) for _, group in groupby(rows, key=lambda row: row.id)]
+            stored = self._states(connection, groups)
+        return sorted((state.read() for state in stored), key=lambda state: state.sync.name.lower())
+
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Return sync id -> numbers that grow with every change of what the sync does: of itself and what it reads."""
+        numbers = (
+            sa.select(
+                syncs.c.id,
+                syncs.c.version,
+                syncs.c.request_number,
+                credentials.c.version,
+                sa.func.coalesce(sa.func.sum(environments.c.revision), 0),
+            )
+            .join_from(syncs, credentials, credentials.c.id == syncs.c.credential_id)
+            .outerjoin(sync_reads, sync_reads.c.sync_id == syncs.c.id)
+            .outerjoin(environments, environments.c.id == sync_reads.c.environment_id)
+            .group_by(syncs.c.id, syncs.c.version, syncs.c.request_number, credentials.c.version)
+        )
+        with self._database.read() as connection:
+            return {row[0]: tuple(int(number) for number in row[1:]) for row in connection.execute(numbers)}
+
     def _states(self, connection: sa.Connection, groups: Sequence[Sequence[sa.Row[Any]]]) -> list["_StoredState"]:
         """Return the rows of the states of syncs, each given as rows of `_select_state`; in three statements."""
         registry = read_registry(connection, self._keys)
