@@ -49,6 +49,7 @@ from phasesync.store.db_time import now
 from phasesync.store.instance import Registry, read_registry
 from phasesync.store.journal import journal_rows, load_journal, to_entry
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.projects import ObjectKind, note_edit
 from phasesync.store.restore_mark import is_marked
 from phasesync.store.run_requests import REQUESTER, retry_refused
 from phasesync.store.serialization import to_json
@@ -249,6 +250,7 @@ class SyncStore(BaseStore):
         """Replace the configuration; the sync becomes pending. NotFoundError, AlreadyExistsError."""
         with self._database.write() as connection:
             row = self._locked(connection, name)
+            note_edit(connection, ObjectKind.SYNC, row.id)
             new_credential = find_credential(connection, credential)
             moved = new_credential.id != row.credential_id
             changes = {
@@ -281,6 +283,7 @@ class SyncStore(BaseStore):
                 entries = load_journal(connection, row.id, self._keys)
             except CiphertextError:
                 entries = ()  # An altered journal must not keep the sync from being removed.
+            note_edit(connection, ObjectKind.SYNC, row.id, removed=True)
             connection.execute(syncs.delete().where(syncs.c.id == row.id))
             return entries
 
