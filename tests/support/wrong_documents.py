@@ -4,7 +4,7 @@ Documents that are wrong in one way each, with the place, what is said of it, an
 `§` in a text marks the place; it is not part of the text.
 """
 
-# ruff: noqa: E501 - a case stands on one line
+
 
 from __future__ import annotations
 
