@@ -71,7 +71,11 @@ def check_approved(plan: ProjectPlan, digest: str | None) -> None:
             hint="look at them again: phasesync diff",
         )
     if digest is None and plan.held:
-        raise PlanHeldError("; ".join(plan.held), hint=f"if that is meant: the same command with --plan {plan.digest}")
+        raise PlanHeldError(
+            "; ".join(plan.held),
+            digest=plan.digest,
+            hint=f"if that is meant: the same command with --plan {plan.digest}",
+        )
 
 
 def apply_projects(
