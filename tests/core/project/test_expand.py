@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from phasesync.core.project.desired import DesiredCredential, DesiredDynamic, DesiredEnvironment, DesiredSync, Manage
+from phasesync.core.project.desired import DesiredCredential, DesiredDynamic, DesiredEnvironment, DesiredSync
 from phasesync.core.project.expand import check_references
 from phasesync.core.project.kinds import KINDS
+from phasesync.core.project.ownership import Manage
 from phasesync.core.sync import Adopt, Layout, SyncConfig
 from phasesync.errors import DocumentError
 from tests.support.reading import read_text
