@@ -127,10 +127,7 @@ def projects(draw: st.DrawFn, *, keys: bool = True, protected: bool = True, adop
     if draw(st.booleans()):
         document["manage"] = draw(st.sampled_from(["track", "strict"]))
     if draw(st.booleans()):
-        document["defaults"] = {
-            "app": apps[0],
-            "syncs": draw(settings(region, adopt=adopt)) | {"credential": draw(st.sampled_from(names))},
-        }
+        document["defaults"] = {"app": apps[0], "syncs": draw(_defaults(names, region, adopt=adopt))}
     document["syncs"] = [
         draw(_sync(number, environments, names, region, document, adopt=adopt))
         for number in range(draw(st.integers(0, 5)))
@@ -201,27 +198,48 @@ def _sync(
 ) -> Document:
     sync: Document = draw(settings(region, adopt=adopt))
     defaults = document.get("defaults", {}).get("syncs", {})
-    for word in draw(st.lists(st.sampled_from(sorted(defaults)), unique=True, max_size=2)) if defaults else ():
-        if word != "credential":
-            sync[word] = None  # Back to what a new sync has.
+    # Only one sync may take its names from the defaults: two would have the same.
+    unnamed = number == 0 and draw(st.booleans())
+    kept = {"credential", *(("name", "secret_name") if unnamed else ())}
+    if undoable := sorted(set(defaults) - kept):
+        # Back to what a new sync has.
+        sync |= dict.fromkeys(draw(st.lists(st.sampled_from(undoable), unique=True, max_size=2)))
     if not defaults or draw(st.booleans()):
         sync["credential"] = draw(st.sampled_from(credentials))
     if draw(st.booleans()):
         sync["region"] = region
     if draw(st.booleans()):
-        sync["path"] = draw(st.sampled_from(["/", "/db", "/a/b"]))
+        sync["path"] = draw(st.sampled_from(["/", "/db", "/a/b", "/{app}/{env}"]))
     several = draw(st.lists(st.sampled_from(environments), unique=True, min_size=1, max_size=3))
-    if len(several) > 1 or draw(st.booleans()):
-        sync |= {"name": f"s{number}-{{app}}-{{env}}", "for": [f"{app}/{environment}" for app, environment in several]}
-    else:
-        sync |= {"name": f"s{number}{draw(letters)}", "env": "/".join(several[0])}
+    labels = [f"{app}/{environment}" for app, environment in several]
+    if len({app for app, _ in several}) == 1 and draw(st.booleans()):
+        sync["app"] = several[0][0]
+        labels = [environment for _, environment in several]
+    one = len(several) == 1 and draw(st.booleans())
+    sync |= {"env": labels[0]} if one else {"for": labels}
+    if not (unnamed and "name" in defaults):
+        sync["name"] = f"s{number}{draw(letters)}" if one else f"s{number}-{{app}}-{{env}}"
+    if unnamed and "secret_name" in defaults:
+        return sync
     if draw(st.booleans()):
-        sync["secret_name"] = f"n{number}/{{app}}/{{env}}"
+        sync |= {"secret_name": f"n{number}/{{app}}/{{env}}"} | ({"layout": "json"} if draw(st.booleans()) else {})
     else:
-        sync["name_template"] = draw(st.sampled_from([f"n{number}/{{app}}/{{env}}/{{path}}/{{key}}"]))
-    if draw(st.booleans()):
-        sync["layout"] = "json" if "secret_name" in sync else "per-key"
+        sync |= {"name_template": f"n{number}/{{app}}/{{env}}/{{path}}/{{key}}"}
+        sync |= {"layout": "per-key"} if draw(st.booleans()) else {}
     return sync
+
+
+@st.composite
+def _defaults(draw: st.DrawFn, credentials: list[str], region: str, *, adopt: bool) -> Document:
+    optional = {
+        "name": st.just("default-{app}-{env}"),
+        "secret_name": st.just("default/{app}/{env}"),
+        "layout": st.just("json"),
+        "region": st.just(region),
+        "path": st.sampled_from(["/", "/db", "/{env}"]),
+    }
+    defaults: Document = draw(settings(region, adopt=adopt)) | draw(st.fixed_dictionaries({}, optional=optional))
+    return defaults | {"credential": draw(st.sampled_from(credentials))}
 
 
 @st.composite
