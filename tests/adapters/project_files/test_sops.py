@@ -79,6 +79,14 @@ def test_a_relative_path_is_never_an_option(fake: FakeSops, monkeypatch: pytest.
     assert fake.arguments[-1] == "./--help"
 
 
+def test_yaml_with_two_documents_is_refused_since_sops_would_print_one(fake: FakeSops) -> None:
+    fake.prints('{"A": "x"}')
+    fake.file.write_text("A: ENC[...]\n---\nB: ENC[...]\n")
+
+    with pytest.raises(InvalidInputError, match="has 2 documents"):
+        decrypt(str(fake.file))
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [
