@@ -128,9 +128,10 @@ def _run(command: list[str], path: str, timeout_s: float) -> bytes:
     except subprocess.TimeoutExpired:
         raise _overdue(path, timeout_s) from None
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process.returncode is None:  # Once it was waited for, its number may belong to another process.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         for stream in streams:
             stream.close()
     if process.returncode != 0:
