@@ -45,7 +45,13 @@ class SyncAdmin:
         self._validator = SyncValidator(context)
 
     def add(
-        self, draft: SyncDraft, *, verify: bool, dry_run: bool = False, actor: str = UNKNOWN_ACTOR
+        self,
+        draft: SyncDraft,
+        *,
+        verify: bool,
+        dry_run: bool = False,
+        actor: str = UNKNOWN_ACTOR,
+        may_be_empty: bool = False,
     ) -> ConfiguredSync:
         """
         Add a sync. If the draft asks for it, the values at its remote names are imported first.
@@ -55,6 +61,7 @@ class SyncAdmin:
             verify: ask AWS first for the identity of the credential and for what exists at the remote names.
             dry_run: check only; add nothing.
             actor: who asked, for the history of imported values.
+            may_be_empty: do not warn of an environment without keys.
 
         Raises:
             InvalidInputError, NotFoundError, AlreadyExistsError: the draft.
@@ -69,7 +76,7 @@ class SyncAdmin:
         credential = self._context.store.credentials.get(draft.credential)
         draft = self._validator.normalise(draft, credential, former=None, ask=verify)
         importing = draft.adopt not in (None, Adopt.OVERWRITE)
-        warnings = [] if importing else self._source_warnings(draft)
+        warnings = [] if importing or may_be_empty else self._source_warnings(draft)
         if draft.adopt is Adopt.OVERWRITE:
             # For the present names only: a key that is added later may meet an object without a consent.
             named = dict.fromkeys(self._validator.remote_names(draft, limit=None), "")

@@ -42,7 +42,7 @@ def read_documents(sources: Iterable[str], *, stdin: BinaryIO | None = None) -> 
 
     Args:
         sources: paths of files and directories; `-` is stdin. Of a directory every *.yaml, *.yml and *.json below it
-            is read, sorted by path, without hidden ones and without those that a document of it names (`sops`, `file`).
+            is read, sorted by path, without hidden ones, those of sops, and those that a document of it names (`file`).
         stdin: to read `-` from; None means that of the process.
 
     Raises:
@@ -95,10 +95,22 @@ def _of_directory(folder: Path) -> list[Document]:
     problems = [line for path, error in failed.items() if path.resolve() not in named for line in error.problems]
     if problems:
         raise DocumentError(problems)
-    documents = [document for path in files if path.resolve() not in named for document in read.get(path, ())]
+    documents = [
+        document
+        for path in files
+        if path.resolve() not in named
+        for document in read.get(path, ())
+        if not _is_of_sops(document)
+    ]
     if not documents:
         raise InvalidInputError(f"{folder} has no document: every file of it is named by another one")
     return documents
+
+
+def _is_of_sops(document: Document) -> bool:
+    """Return whether sops encrypted a document: it adds a member with what decrypts it."""
+    members = document.root.data
+    return isinstance(members, dict) and "sops" in members and "apiVersion" not in members
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
