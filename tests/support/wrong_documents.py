@@ -103,6 +103,7 @@ WRONG: Final = (
         "byte order mark and an error", "\ufeff" + HEAD + "§app: [shop]\n", "unknown field 'app'", "did you mean apps?"
     ),
     _case("CRLF and an error", (HEAD + "§app: [shop]\n").replace("\n", "\r\n"), "unknown field", "did you mean apps?"),
+    _case("no items", '{"items": §[], "next": null}', "there is no document in items", "list one"),
     # --- YAML
     _case("open list", HEAD + "apps: [shop\nsyncs§: []\n", "the list in brackets is not closed", "write ]"),
     _case(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as run_with
 
-from phasesync.adapters.project_files.write import write_yaml
+from phasesync.adapters.project_files.write import write_json, write_yaml
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease_users import DEFAULT_TEMPLATE
 from phasesync.core.project import settings
@@ -104,3 +104,4 @@ def test_block_yaml_json_and_several_documents_are_the_same_project(document: Do
 
     assert read_text(json.dumps(document).encode()) == (project,)
     assert read_text(write_yaml(in_parts(document))) == (project,)
+    assert read_text(write_json(in_parts(document))) == (project,)
