@@ -38,7 +38,7 @@ def private_file(name: str, content: bytes) -> Iterator[Path]:
     """
     parent = memory_folder()
     with _ending_by_signals():
-        folder = Path(tempfile.mkdtemp(prefix="phasesync-", dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix="phasesync-edit-", dir=parent))
         try:
             file = folder / name
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -154,7 +154,7 @@ def set_(
             )
             for key in keys
         ]
-    values = [to_value(each, type_) for each in data]
+    values = [_value_of(key, each, type_, named=several) for key, each in zip(keys, data, strict=True)]
     for key, value in zip(keys, values, strict=True):
         _warn_of(key, value, out)
     write_secrets(application, environment, path, keys, values, comment=comment, origin="set", done="set", out=out)
@@ -169,6 +169,16 @@ def _refuse_typed_values(
     unlike = {word for word in words if not _VARIABLE.fullmatch(word)}
     if unlike and unlike - {each.key for each in application.store.secrets.list_secrets(*environment, path=path)}:
         raise value_as_argument()
+
+
+def _value_of(key: str, data: bytes, type_: ValueType, *, named: bool) -> SecretValue:
+    """Return the value of some bytes. InvalidInputError, which names the key if there are several."""
+    try:
+        return to_value(data, type_)
+    except InvalidInputError as error:
+        if not named:
+            raise
+        raise InvalidInputError(f"{key}: {error.message}", hint=error.hint) from None
 
 
 def _warn_of(key: str, value: SecretValue, out: Output) -> None:
