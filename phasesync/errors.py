@@ -444,19 +444,17 @@ class InvalidInputError(OperatorError):
 
 
 class DocumentError(InvalidInputError):
-    """The document is not valid."""
-
-    _SHOWN = 50
+    """A document is not valid."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         """
         Args:
-            problems: one line each, `file:line:column: what is wrong; how to correct it`; at least one.
+            problems: one line each, `file:line:column: what is wrong; how to correct it`; at least one. The message is
+                the first one; who shows the error to a person shows all of them.
         """
         self.problems = tuple(problems)
-        more = len(self.problems) - self._SHOWN
-        lines = [*self.problems[: self._SHOWN], *([f"and {more:,} more"] if more > 0 else [])]
-        super().__init__("\n".join(lines))
+        more = len(self.problems) - 1
+        super().__init__(f"{self.problems[0]} (and {more:,} more)" if more else self.problems[0])
 
 
 class UnhealthyError(OperatorError):

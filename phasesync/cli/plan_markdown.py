@@ -45,12 +45,12 @@ def plans_as_markdown(plans: Sequence[Plan], *, digest: str | None, approve: str
         end = ["", f"Some changes are held. To approve them: `phasesync syncs approve {approve} --plan {digest}`", ""]
     # What needs to be seen comes first, in case that not all of it fits.
     ordered = sorted(plans, key=lambda plan: not _is_notable(plan))
-    table = _fitting([[_row(plan)] for plan in ordered], _ROOM_FOR_TABLE, "| … and {left} more syncs | | | |")
+    table = fitting([[_row(plan)] for plan in ordered], _ROOM_FOR_TABLE, "| … and {left} more syncs | | | |")
     head = [f"### phasesync: {'; '.join(titles)}", "", "| sync | changes | held | state |", "|---|---|---|---|", *table]
     room = _ROOM - _length([*head, *end])
     blocks = [_details(plan, room) for plan in ordered if _is_notable(plan)]
     note = "_Left out, since a comment has no room for it: what changes of {left} more syncs. -o json has all._"
-    return "\n".join([*head, "", *_fitting(blocks, room, note), *end])
+    return "\n".join([*head, "", *fitting(blocks, room, note), *end])
 
 
 def code(text: str) -> str:
@@ -111,7 +111,7 @@ def _details(plan: Plan, room: int) -> list[str]:
     begin = ["<details>", f"<summary>{code(plan['sync'])}: {summary}</summary>", ""]
     end = ["", "</details>", ""]
     # A sync with very many secrets must not take the place of all others.
-    return [*begin, *_fitting(items, room // 2 - _length([*begin, *end]), "- … and {left} more"), *end]
+    return [*begin, *fitting(items, room // 2 - _length([*begin, *end]), "- … and {left} more"), *end]
 
 
 def _change(change: Mapping[str, Any]) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _change(change: Mapping[str, Any]) -> Iterator[str]:
         yield f"  - {word}: {', '.join(shown)}{more}"
 
 
-def _fitting(blocks: Sequence[Sequence[str]], room: int, note: str) -> list[str]:
+def fitting(blocks: Sequence[Sequence[str]], room: int, note: str) -> list[str]:
     """Return the lines of the first blocks that fit into so many characters, and a note on those left out."""
     lines: list[str] = []
     room -= len(note)

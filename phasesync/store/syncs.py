@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from phasesync.core.names import check_name, normalise_path
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import (
     ALL_SYNCS,
@@ -49,7 +50,7 @@ from phasesync.store.db_time import now
 from phasesync.store.instance import Registry, read_registry
 from phasesync.store.journal import journal_rows, load_journal, to_entry
 from phasesync.store.key_ring import KeyRing
-from phasesync.store.projects import ObjectKind, note_edit
+from phasesync.store.projects import note_edit
 from phasesync.store.restore_mark import is_marked
 from phasesync.store.run_requests import REQUESTER, retry_refused
 from phasesync.store.serialization import to_json

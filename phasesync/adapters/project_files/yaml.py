@@ -64,13 +64,6 @@ def read_yaml(data: bytes, file: str) -> list[Node]:
         raise _error(place, "a character that YAML does not take", "leave it out") from None
     if not documents:
         raise _error(Place(file, 1, 1), "there is no document in this file", "begin with apiVersion: phasesync/v1")
-    for document in documents:
-        if document.data is None:
-            raise _error(
-                Place(file, document.line, document.column),
-                "this document is empty",
-                "write one, or leave out the --- that begins it",
-            )
     return documents
 
 
@@ -138,6 +131,7 @@ class _Builder:
         stack: list[_Open] = []
         anchors: dict[str, Node | None] = {}
         root: Node | None = None
+        begun = Place(self._file, 1, 1)
         for event in yaml.parse(text, Loader=_LOADER):
             match event:
                 case yaml.ScalarEvent():
@@ -158,9 +152,11 @@ class _Builder:
                     if closed.anchor is not None:
                         anchors[closed.anchor] = node
                 case yaml.DocumentStartEvent():
-                    anchors, root = {}, None
+                    anchors, root, begun = {}, None, self._place(event)
                     continue
                 case yaml.DocumentEndEvent():
+                    if root is not None and root.data is None:
+                        raise _error(begun, "this document is empty", "write one, or leave out the --- that begins it")
                     if root is not None:
                         yield root
                     continue

@@ -4,22 +4,13 @@ What a project wants: its objects, one by one, with everything resolved that the
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import ClassVar
 
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.project.nodes import Document, Part, Place
+from phasesync.core.project.ownership import Manage
 from phasesync.core.sync import Adopt, SyncConfig
-
-
-class Manage(StrEnum):
-    """What happens to edits by hand of what a project owns."""
-
-    TRACK = "track"
-    """They are shown as drift from code."""
-    STRICT = "strict"
-    """They are refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

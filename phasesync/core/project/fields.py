@@ -256,31 +256,33 @@ Tags = dict[Text, AnyText]
 
 
 def _replicas(value: Any) -> Any:
-    if not isinstance(value, list):
+    if isinstance(value, dict):
+        for region in value:
+            _check_replica(region, at=(region,))
         return value
+    if not isinstance(value, list):
+        raise wrong("is not a list of Regions", "write [eu-west-1], or {eu-west-1: ARN}, or [] for no copies")
     regions: dict[str, str] = {}
     for number_, region in enumerate(value):
         if (refused := not_text(region)) is not None:
             raise wrong(*refused, at=(number_,))
+        _check_replica(region, at=(number_,))
         if region in regions:
             raise wrong(f"{region!r} is listed twice", "list it once", at=(number_,), whole=True)
         regions[region] = AWS_MANAGED_KEY
     return regions
 
 
-def _check_regions(replicas: dict[str, str]) -> dict[str, str]:
-    for number_, region in enumerate(replicas):
-        try:
-            check_region(region)
-        except InvalidInputError as error:
-            raise wrong(error.message, error.hint, at=(region, number_), whole=True) from None
-    return replicas
+def _check_replica(region: str, *, at: tuple[str | int, ...]) -> None:
+    try:
+        check_region(region)
+    except InvalidInputError as error:
+        raise wrong(error.message, error.hint, at=at, whole=True) from None
 
 
 Replicas = Annotated[
     dict[Text, Text],
     BeforeValidator(_replicas),
-    AfterValidator(_check_regions),
     WithJsonSchema(
         {
             "anyOf": [

@@ -18,7 +18,6 @@ from phasesync.core.project.desired import (
     DesiredDynamic,
     DesiredEnvironment,
     DesiredSync,
-    Manage,
 )
 from phasesync.core.project.fields import exactly, list_of, name_of, words_of
 from phasesync.core.project.models import (
@@ -31,6 +30,7 @@ from phasesync.core.project.models import (
     SyncItem,
 )
 from phasesync.core.project.nodes import Part
+from phasesync.core.project.ownership import Manage
 
 API_VERSION: Final = "phasesync/v1"
 PROJECT: Final = "Project"

@@ -43,6 +43,7 @@ from phasesync.core.project.fields import (
     wrong,
 )
 from phasesync.core.sync import Adopt, SyncConfig
+from phasesync.errors import InvalidInputError
 
 NO_EXTERNAL_ID: Final = "none"
 """Word for a role without an External ID."""
@@ -169,7 +170,11 @@ def _role(arn: str) -> str:
 
 
 def _external_id(text: str) -> str:
-    return text if text == NO_EXTERNAL_ID else check_external_id(text)
+    try:
+        return text if text == NO_EXTERNAL_ID else check_external_id(text)
+    except InvalidInputError as error:
+        fix = "give the one of the role's trust policy; leave it out for a new one, or write none"
+        raise wrong(error.message, fix, whole=True) from None
 
 
 def _account(text: str) -> str:
@@ -193,7 +198,7 @@ class CredentialItem(Strict):
         description="Role to assume, for assume-role. Default: none yet.",
         examples=["arn:aws:iam::111122223333:role/phasesync"],
     )
-    external_id: Annotated[str, checked(_external_id)] | None = Field(
+    external_id: Annotated[str, AfterValidator(_external_id)] | None = Field(
         default=None,
         description="External ID of assume-role; the word none: without one. Default: a new random one, which is kept.",
     )

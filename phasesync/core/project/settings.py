@@ -279,6 +279,11 @@ def written(config: Any, table: Mapping[str, Setting], default: Any) -> dict[str
     }
 
 
+def described(config: Any, table: Mapping[str, Setting]) -> dict[str, Any]:
+    """Return all of a configuration, in the words and forms of a document."""
+    return {word_of(field.name, table): _plain(field.name, getattr(config, field.name)) for field in fields(config)}
+
+
 _POLICIES: Final = ("resource_policy", "inline_policy", "session_policy")
 
 
