@@ -26,7 +26,7 @@ from phasesync.core.project.desired import (
 )
 from phasesync.core.project.models import NO_EXTERNAL_ID
 from phasesync.core.project.settings import DYNAMIC, SYNC, described
-from phasesync.core.sync import Sync, SyncDraft
+from phasesync.core.sync import Adopt, Sync, SyncDraft
 from phasesync.engine.context import Context
 from phasesync.engine.credential_admin import CredentialAdmin
 from phasesync.engine.dynamic_admin import DEFAULT_KEYS, DynamicAdmin
@@ -94,7 +94,7 @@ def want(work: Work, desired: Desired) -> Wanted:
         kind=desired.kind,
         name=desired.name,
         spec=spec,
-        place=f"{desired.place.file}:{desired.place.line}",
+        place=str(desired.place),
         hidden=hidden,
     )
 
@@ -340,6 +340,8 @@ def _region_of(work: Work, sync: DesiredSync) -> str | None:
 
 
 def _add_sync(work: Work, sync: DesiredSync) -> None:
+    # An import asks AWS, and waits until everything is applied: see `adopt_after`.
+    consent = sync.adopt if sync.adopt is Adopt.OVERWRITE else None
     draft = SyncDraft(
         name=sync.name,
         app=sync.app,
@@ -350,7 +352,7 @@ def _add_sync(work: Work, sync: DesiredSync) -> None:
         region=_region_of(work, sync) or "",
         config=sync.config,
         account=None,
-        adopt=sync.adopt,
+        adopt=consent,
     )
     # Values are set later: the keys that must exist say whether any are missing.
     added = SyncAdmin(work.context).add(draft, verify=False, actor=work.actor, may_be_empty=True)
