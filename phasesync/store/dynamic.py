@@ -191,7 +191,7 @@ class DynamicStore(BaseStore):
             return _dynamic_of(row, DynamicConfig(user_template="", default_ttl=none, max_ttl=none), error.message)
 
     def _to_dynamic(self, row: sa.Row[Any], registry: Registry | None = None) -> DynamicSecret:
-        dynamic = _dynamic_of(row, _open_config(row, self._keys))
+        dynamic = _dynamic_of(row, open_config(row, self._keys))
         if registry is not None:
             registry.check(dynamic_secrets, row)
         return dynamic
@@ -243,14 +243,15 @@ def issued_keys(
     issued: dict[tuple[str, str], str] = {}
     for row in rows:
         try:
-            config = _open_config(row, keys)
+            config = open_config(row, keys)
         except CiphertextError:
             continue  # An altered row is not trusted, and must not block others.
         issued |= {(row.path, key): row.name for key in config.keys.values()}
     return issued
 
 
-def _open_config(row: sa.Row[Any], keys: KeyRing) -> DynamicConfig:
+def open_config(row: sa.Row[Any], keys: KeyRing) -> DynamicConfig:
+    """Return the configuration in a row of `dynamic_secrets`. CiphertextError also if a plain column was altered."""
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
     try:
