@@ -185,8 +185,8 @@ def copy_to(target: str, verify: bool, out: Output) -> None:
         out.items(document["tables"], ["table", "rows", "digest"])
     if (apart_s := abs(copied.clocks_apart).total_seconds()) > _CLOCKS_APART_S:
         out.warn(
-            f"the clocks of the two databases are {apart_s:.0f} s apart: leases end, and syncs run, by the clock of the "
-            "copy"
+            f"the clocks of the two databases are {apart_s:.0f} s apart: from now on leases end, and syncs run, by the "
+            "clock of the copy"
         )
     out.say(f"copied to {copied.target}; {copied.source} is retired")
     out.say(f"next: set PHASESYNC_DATABASE_URL, or database_url in the settings, to {copied.target}; start the daemon")

@@ -121,9 +121,9 @@ def _decode(text: bytes) -> object:
 
 
 def _postgresql_rows(database: Database, statement: str) -> Iterator[list[Row]]:
-    options = {"yield_per": BATCH}
-    with database.read() as connection, connection.exec_driver_sql(statement, execution_options=options) as result:
-        for batch in result.partitions():
+    in_batches = sa.text(statement).execution_options(yield_per=BATCH)  # a cursor of the server
+    with database.read() as connection, connection.execute(in_batches) as result:
+        for batch in result.partitions(BATCH):
             yield [tuple(row) for row in batch]
 
 

@@ -29,9 +29,9 @@ from phasesync.store import Database, database_copy, initialise, open_database
 from phasesync.store.authenticity import authenticate_all
 from phasesync.store.database_copy import COPIED, CopiedDatabase, copy_database
 from phasesync.store.migrate import status, upgrade
-from phasesync.store.raw_rows import read_rows
+from phasesync.store.raw_rows import columns_of, read_rows
 from phasesync.store.retire import retire, unretire
-from phasesync.store.tables import leases, runs, syncs
+from phasesync.store.tables import leases, metadata, runs, syncs
 from tests.support.databases import fresh_postgres_database
 from tests.support.stores import (
     EXPIRED,
@@ -390,16 +390,28 @@ ALTERATIONS = [
 
 
 @SqliteOnly
-@pytest.mark.parametrize(("table", "column", "value", "message"), ALTERATIONS)
-def test_a_value_of_another_type_is_named(
-    filled: str, target_url: str, tmp_path: Path, table: str, column: str, value: str, message: str
-) -> None:
+def test_a_value_that_postgresql_would_not_take_is_named(filled: str, tmp_path: Path) -> None:
+    with closing(open_database(filled)) as source, closing(sqlite3.connect(tmp_path / "phasesync.db")) as connection:
+        for name, column, value, message in ALTERATIONS:
+            (row_id, before) = connection.execute(f"SELECT id, {column} FROM {name} ORDER BY id LIMIT 1").fetchone()
+            connection.execute(f"UPDATE {name} SET {column} = {value} WHERE id = ?", (row_id,))
+            connection.commit()
+            table = metadata.tables[name]
+
+            with pytest.raises(DatabaseCopyError, match=f"{name}.{column} of the row {row_id} holds {message}"):
+                list(read_rows(source, table, columns_of(table), for_postgresql=True))
+
+            connection.execute(f"UPDATE {name} SET {column} = ? WHERE id = ?", (before, row_id))
+            connection.commit()
+
+
+@SqliteOnly
+def test_a_row_with_a_value_of_another_type_is_not_copied(filled: str, target_url: str, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "phasesync.db")) as connection:
-        (row_id,) = connection.execute(f"SELECT id FROM {table} LIMIT 1").fetchone()
-        connection.execute(f"UPDATE {table} SET {column} = {value} WHERE id = ?", (row_id,))
+        connection.execute("UPDATE syncs SET created_at = 'yesterday' WHERE name = 'web'")
         connection.commit()
 
-    with pytest.raises(DatabaseCopyError, match=f"{table}.{column} of the row {row_id} holds {message}") as caught:
+    with pytest.raises(DatabaseCopyError, match=r"syncs.created_at of the row .* holds text") as caught:
         copy_database(filled, target_url)
 
     assert caught.value.exit_code == 6
