@@ -151,7 +151,7 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
 @click.option(
     "--verify",
     is_flag=True,
-    help="Check also that every row of the copy authenticates under the root key. [default: no]",
+    help="Check also that every row of the copy authenticates under the root key.",
 )
 @never_asks
 @output_option

@@ -160,7 +160,7 @@ def _prepare(target_url: str) -> None:
         upgrade(target_url)
     elif schema.current != EXPECTED:
         raise AlreadyExistsError(
-            f"the target has tables of phasesync at schema {schema.current}, and is no copy of this database",
+            f"the tables of the target are at schema {schema.current}, and is no copy of this database",
             hint="give an empty database, another schema of it, or a new file",
         )
 
