@@ -4,8 +4,6 @@ Documents that are wrong in one way each, with the place, what is said of it, an
 `§` in a text marks the place; it is not part of the text.
 """
 
-
-
 from __future__ import annotations
 
 from dataclasses import dataclass
