@@ -33,8 +33,7 @@ from phasesync.errors import (
     SchemaMismatchError,
 )
 from phasesync.store.database import Database, open_database, row_lock
-from phasesync.store.database_url import parse_database_url
-from phasesync.store.db_errors import place_of
+from phasesync.store.database_url import parse_database_url, sqlite_url
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.migrate import EXPECTED, open_migrated, status, upgrade
 from phasesync.store.raw_rows import Row, TableDigest, columns_of, digest_of, quoted, read_rows
@@ -75,11 +74,15 @@ class CopiedDatabase:
 
 
 def shown_url(url: sa.URL) -> str:
-    """Return a URL for messages: where a database is, without password and options."""
+    """Return a URL without its passwords: what a message may show, and a setting may be with a password elsewhere."""
     if url.get_backend_name() == "sqlite":
-        return f"sqlite:///{Path(url.database or '').absolute()}"
-    options = url.query.get("options")
-    return f"postgresql://{place_of(url)}" + (f"?options={options}" if options else "")
+        return sqlite_url(Path(url.database or "").absolute())
+    query = {name: value for name, value in url.query.items() if name not in _SECRET}
+    shown = url.set(drivername="postgresql", query=query)
+    return sa.URL.create(**(shown._asdict() | {"password": None})).render_as_string()
+
+
+_SECRET: Final = ("password", "sslpassword")
 
 
 def copy_database(

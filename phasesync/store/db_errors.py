@@ -227,18 +227,18 @@ def sqlstate_of(error: exc.DBAPIError) -> str | None:
 
 
 def _from_sqlstate(state: str, url: sa.URL) -> PhasesyncError:
+    if state == RETIRED_STATE:
+        return RetiredDatabaseError(code=state)
     match state:
-        case _ if state == RETIRED_STATE:
-            return RetiredDatabaseError(code=state)
         case "42P07":
-            return _unnumbered(place_of(url), state)
+            return _unnumbered(_place(url), state)
         case "42P01" | "42703":
             return SchemaMismatchError(code=state)
         case "3F000":
             return no_schema(url)
         case "42501":
             return SettingsError(
-                f"the database user may not do this in {place_of(url)}",
+                f"the database user may not do this in {_place(url)}",
                 hint="grant it the rights on the schema, or make it the owner of the tables",
                 code=state,
             )
@@ -253,11 +253,11 @@ def _from_sqlstate(state: str, url: sa.URL) -> PhasesyncError:
     match state[:2]:
         case "28":
             return SettingsError(
-                f"the database at {place_of(url)} refused the login (SQLSTATE {state})", hint=_LOGIN, code=state
+                f"the database at {_place(url)} refused the login (SQLSTATE {state})", hint=_LOGIN, code=state
             )
         case "3D":
             return SettingsError(
-                f"the database at {place_of(url)} does not exist",
+                f"the database at {_place(url)} does not exist",
                 hint=f"createdb -E UTF8 -T template0 {url.database}, then phasesync init",
                 code=state,
             )
@@ -279,14 +279,14 @@ _ADVICE: Final = {
 
 def _unavailable(url: sa.URL, state: str) -> StoreUnavailableError:
     return StoreUnavailableError(
-        f"the database at {place_of(url)} cannot do this now (SQLSTATE {state})", hint=_ADVICE.get(state), code=state
+        f"the database at {_place(url)} cannot do this now (SQLSTATE {state})", hint=_ADVICE.get(state), code=state
     )
 
 
 def not_writable(url: sa.URL, why: str) -> StoreUnavailableError:
     """Return the error for a server that cannot be written now: a standby, or one in read-only mode."""
     return StoreUnavailableError(
-        f"the database at {place_of(url)} cannot be written now: {why} (SQLSTATE 25006)",
+        f"the database at {_place(url)} cannot be written now: {why} (SQLSTATE 25006)",
         hint="the URL must lead to the primary: name all hosts (host1,host2) to have it found",
         code="25006",
     )
@@ -294,7 +294,7 @@ def not_writable(url: sa.URL, why: str) -> StoreUnavailableError:
 
 def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
     """Return the error for a connection that was refused or lost; final only if every server gives the same reason."""
-    place = place_of(url)
+    place = _place(url)
     if out_of_descriptors():
         return _too_many_files(f"a connection to the database at {place}", None)
     if refusal.option is not None:
@@ -322,7 +322,7 @@ def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
 def no_schema(url: sa.URL) -> SettingsError:
     """Return the error for a PostgreSQL database with a search_path that leads to no schema."""
     return SettingsError(
-        f"no schema of search_path is there in {place_of(url)}, or none that this database user may use",
+        f"no schema of search_path is there in {_place(url)}, or none that this database user may use",
         hint="CREATE SCHEMA it, GRANT USAGE, CREATE on it, or correct search_path: in the URL "
         "options=-csearch_path%3DNAME, otherwise ALTER ROLE … SET search_path",
         code="3F000",
@@ -332,13 +332,12 @@ def no_schema(url: sa.URL) -> SettingsError:
 def wrong_encoding(url: sa.URL, encoding: str) -> SettingsError:
     """Return the error for a PostgreSQL database with an encoding other than UTF8."""
     return SettingsError(
-        f"the database at {place_of(url)} has the encoding {encoding}; phasesync needs UTF8",
+        f"the database at {_place(url)} has the encoding {encoding}; phasesync needs UTF8",
         hint=f"make a new one: createdb -E UTF8 -T template0 {url.database}",
     )
 
 
-def place_of(url: sa.URL) -> str:
-    """Return host and name of a PostgreSQL database, for messages."""
+def _place(url: sa.URL) -> str:
     hosts = str(url.host or url.query.get("host") or "localhost").split(",")
     ports = str(url.query.get("port") or "").split(",")
     if len(hosts) == len(ports):
