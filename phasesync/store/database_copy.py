@@ -31,6 +31,8 @@ from phasesync.errors import (
     InvalidInputError,
     RetiredDatabaseError,
     SchemaMismatchError,
+    SettingsError,
+    StoreUnavailableError,
 )
 from phasesync.store.database import Database, open_database, row_lock
 from phasesync.store.database_url import parse_database_url, sqlite_url
@@ -153,7 +155,13 @@ def _check_source(source: Database) -> None:
 
 def _prepare(target_url: str) -> None:
     """Give the target the tables of this release, unless it has them or is something else."""
-    schema = status(target_url)
+    try:
+        schema = status(target_url)
+    except (SettingsError, StoreUnavailableError) as error:
+        # The hints are about the setting; `init` would make another installation there.
+        hint = (error.hint or "").replace("PHASESYNC_DATABASE_URL", "--to")
+        error.hint = hint.replace(", then phasesync init", ", and repeat the command") or None
+        raise
     if schema.current is None:
         url = parse_database_url(target_url)
         if url.get_backend_name() == "sqlite" and Path(url.database or "").exists():
