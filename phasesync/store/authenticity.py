@@ -19,10 +19,11 @@ from phasesync.store.instance import REGISTERED, read_registry
 from phasesync.store.journal import to_entry
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.lease_rows import check_live_leases_mac, load_live_leases, select_leases, to_lease
+from phasesync.store.projects import open_owned
 from phasesync.store.runs import select_runs, to_run
 from phasesync.store.secrets import select_versions, to_version
 from phasesync.store.sync_rows import check_sync_mac
-from phasesync.store.tables import credentials, dynamic_secrets, journal, syncs
+from phasesync.store.tables import credentials, dynamic_secrets, journal, owned_objects, syncs
 
 _BATCH: Final = 500
 
@@ -39,6 +40,7 @@ class Authenticated:
     runs: int
     dynamic_secrets: int
     leases: int
+    owned_objects: int
 
 
 def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
@@ -76,6 +78,7 @@ def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
             runs=_each(connection, select_runs(), lambda row: to_run(row, keys)),
             dynamic_secrets=_each(connection, sa.select(dynamic_secrets), check_definition),
             leases=_each(connection, select_leases(), lambda row: to_lease(row, keys)),
+            owned_objects=_each(connection, sa.select(owned_objects), lambda row: open_owned(row, keys)),
         )
         for table, found in registered.items():
             if (expected := registry.count(table)) != found:

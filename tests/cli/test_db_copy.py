@@ -6,6 +6,14 @@ import pytest
 
 from tests.cli.conftest import CommandLine
 
+PROJECT = """\
+apiVersion: phasesync/v1
+kind: Project
+name: mine
+apps:
+  - name: blog
+"""
+
 
 @pytest.fixture
 def target(phasesync: CommandLine, tmp_path: Path) -> str:
@@ -17,13 +25,15 @@ def target(phasesync: CommandLine, tmp_path: Path) -> str:
 
 
 def test_it_prints_what_was_copied(phasesync: CommandLine, target: str, tmp_path: Path) -> None:
+    phasesync.done("apply", "-f", "-", "--yes", stdin=PROJECT)
     document = phasesync.json("db", "copy", "--to", target, "--verify")
 
     assert list(document) == ["from", "to", "instance_id", "tables", "verified"]
     assert (document["from"], document["to"]) == (f"sqlite:///{tmp_path / 'data' / 'phasesync.db'}", target)
     assert document["verified"] is True
     assert len({table["table"] for table in document["tables"]}) > 15
-    assert {table["table"]: table["rows"] for table in document["tables"]}["secret_versions"] == 1
+    rows = {table["table"]: table["rows"] for table in document["tables"]}
+    assert (rows["secret_versions"], rows["projects"], rows["owned_objects"]) == (1, 1, 1)
     assert all(len(table["digest"]) == 64 for table in document["tables"])
 
 

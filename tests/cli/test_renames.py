@@ -88,3 +88,15 @@ def test_users_of_later_leases_are_named(filled: CommandLine, tmp_path: Path) ->
     assert "note" not in filled.done("apps", "update", "shop", "--name", "store").stderr
     long = "x" * 64
     assert filled("dynamic", "rename", "deploy", long).exit_code == 2, "AWS takes names of 64 characters"
+
+
+def test_a_rehearsal_shows_them_and_changes_nothing(filled: CommandLine) -> None:
+    add_per_key(filled, "{app}/{env}/{key}")
+    filled.done("syncs", "pause", "web", "keys", "--reason", "no calls of AWS")
+
+    would = filled.json("apps", "update", "shop", "--name", "store", "--dry-run")["would"]
+
+    assert [each["new"] for each in would["renamed"]] == ["store/production/URL", "store/production/USER"]
+    assert [app["name"] for app in filled.items("apps", "list")] == ["shop"]
+    assert filled.json("syncs", "rename", "web", "site", "--dry-run")["would"]["name"] == "site"
+    assert filled.json("syncs", "show", "web")
