@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from phasesync.engine.leases.orphan_users import OrphanUser
     from phasesync.engine.status_summary import StatusSummary
     from phasesync.engine.sync_operations import PlanReport
+    from phasesync.store.database_copy import CopiedDatabase
     from phasesync.store.migrate import SchemaStatus
 
 
@@ -334,8 +335,21 @@ def held_document(held: "HeldChange") -> dict[str, str]:
 def schema_document(schema: "SchemaStatus") -> Document:
     """Return which schema the database has, as `db status` and `db migrate` print it."""
     document: Document = {"current": schema.current, "expected": schema.expected, "is_current": schema.is_current}
+    if schema.retirement is not None:
+        document |= {"retired_at": schema.retirement.at, "retired_to": schema.retirement.to}
     # Only where the settings ask for a queue, and this release cannot use it.
     return document if schema.queue_fix is None else document | {"queue": "missing, or of another release"}
+
+
+def copy_document(copied: "CopiedDatabase", *, verified: bool) -> Document:
+    """Return what `db copy -o json` prints."""
+    return {
+        "from": copied.source,
+        "to": copied.target,
+        "instance_id": copied.instance_id,
+        "tables": [{"table": table.table, "rows": table.rows, "digest": table.digest} for table in copied.tables],
+        "verified": verified,
+    }
 
 
 def explanation_document(explanation: "Explanation") -> dict[str, Any]:

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from phasesync.cli.dry_run import dry_run_option
+from phasesync.cli.input import never_asks
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, markdown_output_option, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
@@ -178,6 +180,25 @@ def add(
     if added.to_adopt:
         follows = f"next: phasesync syncs adopt {name}"
     out.done(f"added the sync {name}; {follows}", document)
+
+
+@syncs.command()
+@name_argument
+@click.argument("new_name", metavar="NEW", type=Name("sync"))
+@never_asks
+@output_option
+@with_application
+@dry_run_option
+def rename(application: "Application", name: str, new_name: str, out: Output) -> None:
+    """
+    Give a sync another name. Nothing changes at AWS; its runs, its journal and its pause stay.
+
+    \b
+    Example:
+      phasesync syncs rename shop-production shop-live
+    """
+    renamed = application.store.syncs.rename(name, new_name)
+    out.done(f"renamed the sync {name} to {renamed.name}", sync_document_of(application, renamed.name))
 
 
 @syncs.command()

@@ -113,7 +113,7 @@ def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], Ke
         SettingsError: a PostgreSQL database, or a file that is not a database of phasesync.
         SchemaMismatchError: the backup is from a newer release.
         KeyUnavailableError, CiphertextError: from `open_keys`, or the backup was altered. Nothing was changed.
-        IllegalTransitionError: a daemon is running.
+        IllegalTransitionError: a daemon is running, or the database is retired.
     """
     url = parse_database_url(database_url)
     if url.get_backend_name() != "sqlite":
@@ -125,7 +125,7 @@ def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], Ke
     _require_file(file)
     exists = sqlite_file_exists(url)
     if exists:
-        _require_no_daemon(database_url)
+        _require_unused(database_url)
     candidate = _beside(target, ".restoring")
     leftovers = (candidate, *(candidate.with_name(candidate.name + end) for end in ("-wal", "-shm", "-journal")))
     _remove(leftovers)  # from a restore that was killed
@@ -170,13 +170,19 @@ def _remove(files: Iterable[Path]) -> None:
             raise SettingsError(f"{file} cannot be removed: {error.strerror}") from None
 
 
-def _require_no_daemon(database_url: str) -> None:
+def _require_unused(database_url: str) -> None:
     database = open_database(database_url)
     try:
-        if status_of(database).is_current and (alive := DaemonRegistry(database).alive()):
+        schema = status_of(database, retirement=True)
+        if schema.is_current and (alive := DaemonRegistry(database).alive()):
             raise IllegalTransitionError(
                 f"a daemon is at work on this database: pid {alive[0]['pid']} on {alive[0]['host']}",
                 hint="stop it first: systemctl stop phasesync",
+            )
+        if schema.retirement is not None:
+            raise IllegalTransitionError(
+                "this database is retired: it was copied, and a restore would bring a second one to life",
+                hint="restore with the settings of the copy, or to another place; phasesync db status says where it is",
             )
     finally:
         database.close()

@@ -292,7 +292,7 @@ def _update_credential(work: Work, credential: DesiredCredential, change: Object
             ]
         )
     if present.name != credential.name:
-        work.context.store.credentials.rename(present.name, credential.name)  # type: ignore[attr-defined]
+        work.context.store.credentials.rename(present.name, credential.name)
     secret = _secret_of(work, credential) or present.secret_access_key
     draft = _credential_draft(credential, secret)
     if credential.external_id is None and not credential.no_external_id:
@@ -363,7 +363,7 @@ def _update_sync(work: Work, sync: DesiredSync, change: ObjectChange) -> None:
     _refuse_move(sync, change, "env", "destination")
     former = former_name(sync, change)
     if former != sync.name:
-        work.context.store.syncs.rename(former, sync.name)  # type: ignore[attr-defined]
+        work.context.store.syncs.rename(former, sync.name)
     if set(change.after or ()) - {"name"}:
         updated = SyncAdmin(work.context).update(
             sync.name,
@@ -458,7 +458,7 @@ def _update_dynamic(work: Work, dynamic: DesiredDynamic, change: ObjectChange) -
     _refuse_move(dynamic, change, "env", "path", "issuer")
     former = former_name(dynamic, change)
     if former != dynamic.name:
-        work.context.store.dynamics.rename(former, dynamic.name)  # type: ignore[attr-defined]
+        work.context.store.dynamics.rename(former, dynamic.name)
 
     def changed(present: DynamicConfig) -> DynamicConfig:
         return replace(dynamic.config, iam_path=dynamic.config.iam_path or present.iam_path)
