@@ -100,6 +100,7 @@ class Application:
             make_destinations=self._make_destinations,
             make_issuers=self._make_issuers,
             make_tester=self._make_tester,
+            windows=lambda: self.current().daemon.windows,
         )
 
     def schema(self) -> SchemaStatus:
