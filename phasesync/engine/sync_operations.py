@@ -22,6 +22,7 @@ from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_of, hints_for
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.stale_database import not_accepted_error
+from phasesync.engine.windows import WindowState, closure_of, levels_for, window_state
 from phasesync.errors import (
     ClaimLostError,
     IllegalTransitionError,
@@ -46,6 +47,7 @@ class PlanReport:
     Attributes:
         versions_24h: remote name -> versions written within 24 h.
         problems: remote name -> why it is in no plan: its payload cannot be built, or AWS did not describe it.
+        window: how its maintenance windows stand; None if it has none.
     """
 
     sync: Sync
@@ -55,6 +57,7 @@ class PlanReport:
     versions_24h: dict[str, int]
     estimate: Estimate
     problems: Mapping[str, PhasesyncError]
+    window: WindowState | None = None
 
 
 class SyncOperations:
@@ -83,6 +86,7 @@ class SyncOperations:
             versions_24h={name: len(within_a_day(entry.versions_at, now)) for name, entry in entries.items()},
             estimate=estimate(prepared.guarded.go, observe_calls=prepared.desired.destination.calls),
             problems=problems,
+            window=window_state(self._context, state.sync),
         )
 
     def run(self, name: str, *, actor: str, patience: timedelta = timedelta(seconds=30)) -> Run:
@@ -157,6 +161,7 @@ class SyncOperations:
                 within=timedelta(seconds=left),
                 now=self._context.clock.now(),
                 error_hint=self._error_hint(sync) if status is SyncStatus.HALTED else None,
+                closure=closure_of(self._context, sync),
             )
             if reason is not None:
                 error = UnhealthyError if reason.unserved else IllegalTransitionError
@@ -194,7 +199,7 @@ class SyncOperations:
 
     def approve(self, name: str, digest: str, *, actor: str) -> tuple[HeldChange, ...]:
         """
-        Approve held changes, and have them applied.
+        Approve held changes, and have them applied, if the maintenance windows of the sync are open.
 
         Returns:
             What was approved.
@@ -215,7 +220,8 @@ class SyncOperations:
                 f"the held changes of {name} have the digest {report.guarded.digest}, not {digest}",
                 hint=f"look at them again: phasesync syncs plan {name}",
             )
-        self._context.store.syncs.approve(name, digest, actor=actor)
+        heeds_windows = bool(levels_for(self._context, report.sync))
+        self._context.store.syncs.approve(name, digest, actor=actor, unattended=heeds_windows)
         return report.guarded.held
 
     def _require_runnable(self, name: str) -> Sync:

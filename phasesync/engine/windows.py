@@ -5,6 +5,8 @@ The maintenance windows that apply to a sync: its own, its app's, and those of a
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from phasesync.core.sync import Sync
@@ -38,6 +40,35 @@ def closure_of(context: Context, sync: Sync) -> "Closure | None":
     from phasesync.core.windows import closure_at
 
     return closure_at(levels, context.clock.now())
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowState:
+    """
+    How the maintenance windows of a sync stand.
+
+    Attributes:
+        closed: unattended runs write nothing now.
+        opens_at: when they may; None while they are open, and if that is not within a year.
+        text: one line on when it opens and which window closes it; None while it is open.
+    """
+
+    closed: bool
+    opens_at: datetime | None = None
+    text: str | None = None
+
+
+def window_state(context: Context, sync: Sync) -> WindowState | None:
+    """Return how the maintenance windows of a sync stand; None if it has none."""
+    try:
+        if not levels_for(context, sync):
+            return None
+        closure = closure_of(context, sync)
+    except InvalidInputError as error:  # Such as a zone that this host does not know. Nothing is written then.
+        return WindowState(closed=True, text=error.message)
+    if closure is None:
+        return WindowState(closed=False)
+    return WindowState(closed=True, opens_at=closure.opens_at, text=closure.text)
 
 
 class WindowGate:
@@ -84,8 +115,3 @@ def checked_windows(
     windows = canonical_windows(texts)
     check_opens(levels_of([(owner, windows), *others, ("all syncs", context.windows())]), context.clock.now())
     return windows
-
-
-def unreadable_closure(error: InvalidInputError) -> str:
-    """Return what is said of a sync whose stored windows cannot be read: nothing is written unattended."""
-    return f"closed: {error.message}"

@@ -1,4 +1,4 @@
-"""The maintenance windows of an app, as `apps.windows` holds them: canonical texts, encrypted so that none is forged."""
+"""The maintenance windows of an app, in `apps.windows`: canonical texts, encrypted so that none is forged."""
 
 from collections.abc import Sequence
 
