@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from phasesync.core.remote import RemoteListing
     from phasesync.core.run import ChangeResult, Run
     from phasesync.core.sync import Sync
+    from phasesync.core.sync_windows import WindowState
     from phasesync.engine.explanation import Explanation
     from phasesync.engine.iam_policies import RoleSetup
     from phasesync.engine.import_values import ImportResult
     from phasesync.engine.leases.orphan_users import OrphanUser
     from phasesync.engine.status_summary import StatusSummary
     from phasesync.engine.sync_operations import PlanReport
-    from phasesync.engine.windows import WindowState
     from phasesync.store.migrate import SchemaStatus
 
 

@@ -30,7 +30,6 @@ all_option = click.option("--all", "every", is_flag=True, help="All syncs, in pl
 def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
     """Return a sync as `syncs show` prints it."""
     from phasesync.cli.documents import sync_details
-    from phasesync.engine.windows import window_state
 
     sync = application.store.syncs.get_sync(name)
     successes = application.store.runs.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
@@ -39,7 +38,7 @@ def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
         application.store.credentials.get_by_id(sync.credential_id).status,
         last_synced_at=successes[0].ended_at if successes else None,
         now=application.context.clock.now(),
-        window=window_state(application.context, sync),
+        window=application.window_state(sync),
     )
 
 

@@ -58,7 +58,6 @@ def list_(
       phasesync syncs list --status failing,halted
     """
     from phasesync.cli.documents import sync_document
-    from phasesync.engine.windows import window_state
 
     which = SyncFilter(statuses=frozenset(_statuses(statuses)), app=app, credential=credential)
     of_credentials = application.store.credentials.statuses()
@@ -70,7 +69,7 @@ def list_(
         paging,
         lambda after, limit: application.store.syncs.page_syncs(which, after=after, limit=limit),
         lambda sync: _listed(
-            sync_document(sync, of_credentials[sync.credential_id], window_state(application.context, sync)), out
+            sync_document(sync, of_credentials[sync.credential_id], application.window_state(sync)), out
         ),
         ["name", "env", "path", "secret", "region", "status", "revision"],
         empty=there_are,

@@ -11,7 +11,8 @@ least one of them has to be in force too. Windows of several levels (a sync, its
 
 A local time that does not exist, or exists twice, since clocks are changed, has two readings. A deny window lasts from
 the earliest reading of its start to the latest of its end; an allow window from the latest to the earliest. So doubt
-closes, and never opens. The same holds for a start of cron.
+closes, and never opens. The same holds for the starts of cron; those that come before the one before has ended are one
+window.
 """
 
 import difflib
@@ -55,8 +56,8 @@ class WindowKind(StrEnum):
     """Writes are closed."""
 
 
-_Span = tuple[datetime, datetime | timedelta]
-"""A start as local time without a zone, and an end as such or as a time that passes."""
+_Span = tuple[datetime, "datetime | _Following"]
+"""A start and an end as local times without a zone, or an end by a time that passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,20 +127,48 @@ class CronTimes:
         return f"cron '{self.expression}' for {duration_text(self.duration)}"
 
     def before(self, wall: datetime) -> Iterator[_Span]:
-        """Yield the spans that may be in force at a local time, the latest first."""
-        earliest = wall - self.duration - 2 * _LARGEST_CHANGE
-        for start in CronSim(self.expression, wall + _LARGEST_CHANGE, reverse=True):
-            if start < earliest:
-                return
-            yield start, self.duration
+        """Yield the spans that may be in force at a local time."""
+        first = (wall - self.duration).date() - _DAY
+        return self._between(first, (wall.date() - first).days + 2)
 
     def after(self, wall: datetime) -> Iterator[_Span]:
-        """Yield the spans that start within the horizon of a local time, and some before."""
-        latest = wall + HORIZON
-        for start in CronSim(self.expression, wall - _LARGEST_CHANGE):
-            if start > latest:
-                return
-            yield start, self.duration
+        """Yield the spans that may start next after a local time, and some before and after."""
+        return self._between(wall.date() - _DAY, HORIZON.days + 2)
+
+    def _between(self, first: date, count: int) -> Iterator[_Span]:
+        cron, rows = _rows_of_cron(self.expression, self.duration)
+        for day in (first + n * _DAY for n in range(count)):
+            if day.month in cron.months and cron.match_day(day):
+                for start, last in rows:
+                    yield (
+                        _midnight(day) + start * _MINUTE,
+                        _Following(last=_midnight(day) + last * _MINUTE, lasts=self.duration),
+                    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Following:
+    """The end of a span: a time that passes after its last start."""
+
+    last: datetime
+    lasts: timedelta
+
+
+@lru_cache(maxsize=512)
+def _rows_of_cron(expression: str, duration: timedelta) -> tuple[CronSim, tuple[tuple[int, int], ...]]:
+    """
+    Return what knows the days of an expression, and the starts of a day as rows: the minutes of first and last.
+
+    In a row each start comes before the one before it has ended, so that all of them are one span.
+    """
+    cron = CronSim(expression, _midnight(date(2024, 1, 1)))
+    rows: list[tuple[int, int]] = []
+    for start in (hour * 60 + minute for hour in sorted(cron.hours) for minute in sorted(cron.minutes)):
+        if rows and (start - rows[-1][1]) * _MINUTE <= duration:
+            rows[-1] = (rows[-1][0], start)
+        else:
+            rows.append((start, start))
+    return cron, tuple(rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,15 +187,8 @@ class Window:
     def until(self, at: datetime) -> datetime | None:
         """Return the end of the window that is in force at an instant; None if none is."""
         zone = ZoneInfo(self.zone)
-        ends: list[datetime] = []
-        for span in self.times.before(_wall(at, zone)):
-            start, end = self._instants(span, zone)
-            if start <= at < end:
-                ends.append(end)
-                if isinstance(self.times, CronTimes):
-                    # Starts may follow each other by the minute.
-                    return end if self.kind is WindowKind.ALLOW else self._end_of_row(end, at, zone)
-        return max(ends, default=None)
+        spans = (self._instants(span, zone) for span in self.times.before(_wall(at, zone)))
+        return max((end for start, end in spans if start <= at < end), default=None)
 
     def next_start(self, at: datetime) -> datetime | None:
         """Return the first start after an instant; None if there is none within the horizon."""
@@ -181,20 +203,13 @@ class Window:
                 first = start
         return first
 
-    def _end_of_row(self, end: datetime, at: datetime, zone: ZoneInfo) -> datetime:
-        """Return when the last of several windows of cron ends that begin before the former ones have ended."""
-        for span in self.times.after(_wall(at, zone)):
-            start, later = self._instants(span, zone)
-            if start <= end:
-                end = max(end, later)
-            elif span[0] - _wall(end, zone) > _LARGEST_CHANGE:
-                break
-        return end
-
     def _instants(self, span: _Span, zone: ZoneInfo) -> tuple[datetime, datetime]:
         """Return start and end as instants; the end is not after the start where no such time is left."""
-        starts = _readings(span[0], zone)
-        ends = [at + span[1] for at in starts] if isinstance(span[1], timedelta) else _readings(span[1], zone)
+        starts, end = _readings(span[0], zone), span[1]
+        if isinstance(end, _Following):
+            ends = [last + end.lasts for last in _readings(end.last, zone)]
+        else:
+            ends = _readings(end, zone)
         if self.kind is WindowKind.DENY:
             return min(starts), max(ends)
         return max(starts), min(ends)

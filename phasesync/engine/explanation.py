@@ -9,11 +9,11 @@ from phasesync.core.planning.explain import ObjectExplanation, explain_object, e
 from phasesync.core.run import Run
 from phasesync.core.sync import Sync, SyncStatus
 from phasesync.core.sync_status import explain_sync, status_of
+from phasesync.core.sync_windows import WindowState, window_state
 from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_of
 from phasesync.engine.observe import entries_of
 from phasesync.engine.reconcile import PlannedRun, Reconciler
-from phasesync.engine.windows import WindowState, window_state
 from phasesync.errors import NotFoundError, PhasesyncError
 
 
@@ -71,7 +71,7 @@ def explain(context: Context, name: str) -> Explanation:
             if entry.written_before or entry.intent is not None
         ]
     last_run = _last_run(context, state.sync)
-    window = window_state(context, state.sync)
+    window = window_state(state.sync, context.windows(), now)
     return Explanation(
         sync=state.sync,
         status=status_of(state.sync, state.credential.status),

@@ -17,12 +17,12 @@ from phasesync.core.planning.version_budget import within_a_day
 from phasesync.core.run import Run
 from phasesync.core.sync import Paused, Sync, SyncStatus, Trigger
 from phasesync.core.sync_status import blocker_of, reason_clause, status_of
+from phasesync.core.sync_windows import WindowState, closure_of, levels_for, window_state
 from phasesync.engine.claims import ClaimKeeper, release_claim, take_claim
 from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_of, hints_for
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.stale_database import not_accepted_error
-from phasesync.engine.windows import WindowState, closure_of, levels_for, window_state
 from phasesync.errors import (
     ClaimLostError,
     IllegalTransitionError,
@@ -86,7 +86,7 @@ class SyncOperations:
             versions_24h={name: len(within_a_day(entry.versions_at, now)) for name, entry in entries.items()},
             estimate=estimate(prepared.guarded.go, observe_calls=prepared.desired.destination.calls),
             problems=problems,
-            window=window_state(self._context, state.sync),
+            window=window_state(state.sync, self._context.windows(), now),
         )
 
     def run(self, name: str, *, actor: str, patience: timedelta = timedelta(seconds=30)) -> Run:
@@ -161,7 +161,7 @@ class SyncOperations:
                 within=timedelta(seconds=left),
                 now=self._context.clock.now(),
                 error_hint=self._error_hint(sync) if status is SyncStatus.HALTED else None,
-                closure=closure_of(self._context, sync),
+                closure=closure_of(sync, self._context.windows(), self._context.clock.now()),
             )
             if reason is not None:
                 error = UnhealthyError if reason.unserved else IllegalTransitionError
@@ -220,7 +220,7 @@ class SyncOperations:
                 f"the held changes of {name} have the digest {report.guarded.digest}, not {digest}",
                 hint=f"look at them again: phasesync syncs plan {name}",
             )
-        heeds_windows = bool(levels_for(self._context, report.sync))
+        heeds_windows = bool(levels_for(report.sync, self._context.windows()))
         self._context.store.syncs.approve(name, digest, actor=actor, unattended=heeds_windows)
         return report.guarded.held
 
