@@ -26,6 +26,6 @@ window_option = click.option(
     callback=_windows,
     metavar="TEXT",
     help="Maintenance window, such as 'deny: 08:00-18:00 Mon-Fri Europe/Berlin' or 'allow: 22:00-04:00 Sat,Sun UTC': "
-    "when unattended runs write nothing, or only then. Repeat it, or separate several with semicolons (commas belong to "
-    "the days); it replaces those set before, and '' drops them. Default: none, so that changes go out at any time.",
+    "when unattended runs write nothing, or only then. Repeat it, or separate several with semicolons (commas belong "
+    "to the days); it replaces those set before, and '' drops them. Default: none, so that changes go out at any time.",
 )
