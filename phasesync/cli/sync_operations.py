@@ -32,14 +32,27 @@ def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
     from phasesync.cli.documents import sync_details
 
     sync = application.store.syncs.get_sync(name)
-    successes = application.store.runs.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
+    last_synced_at = _last_synced_at(application, sync.name)
     return sync_details(
         sync,
         application.store.credentials.get_by_id(sync.credential_id).status,
-        last_synced_at=successes[0].ended_at if successes else None,
+        last_synced_at=last_synced_at,
         now=application.context.clock.now(),
         window=application.window_state(sync),
     )
+
+
+_RUNS_LOOKED_AT = 50
+"""A sync that waits for its window for long has many runs that wrote nothing."""
+
+
+def _last_synced_at(application: "Application", name: str) -> datetime | None:
+    """Return when a sync was last in step; None if that is not known. A run after which something waited is not it."""
+    for limit in (1, _RUNS_LOOKED_AT):
+        runs = application.store.runs.list_runs(sync=name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=limit)
+        if (done := next((run for run in runs if not run.waits), None)) is not None or len(runs) < limit:
+            return None if done is None else done.ended_at
+    return None
 
 
 @click.command("wait")

@@ -269,7 +269,7 @@ class RunBuilder:
         if self.windowed:
             # Drift is still checked meanwhile; edits are not looked at one by one.
             opens_at = None if self.closure is None else self.closure.opens_at
-            opens_in = interval if opens_at is None else max(opens_at - now, timedelta(0))
+            opens_in = interval if opens_at is None else max(opens_at - now, timedelta(0)) + _CLOCKS_DIFFER
             wakes.append(opens_in)
             following = following if self.errors else replace(following, retry_in=opens_in)
         if self.unobserved and sync.next_due_at is not None:
@@ -326,6 +326,9 @@ def _finished(run: Run, status: SyncStatus, *, revision: int | None, window: str
         window=window,
     )
 
+
+_CLOCKS_DIFFER = timedelta(milliseconds=10)
+"""A run that waits for a window is due so long after it opens: the database's clock is coarser than ours, or another."""
 
 _SETTLED = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
 """In these a sync waits for the next edit of what it read; in the others what it read is still to be applied."""

@@ -62,14 +62,20 @@ def closed(world: World, now: datetime) -> World:
     return world
 
 
+def status_of(world: World) -> str:
+    """The status that the newest run left."""
+    return str(world.sync.settled_status)
+
+
 def finished(world: World) -> RunFinished:
     (event,) = [event for event in world.events if isinstance(event, RunFinished)]
     return event
 
 
-def run_in(world: World, trigger: Trigger = Trigger.CHANGE, **context: object) -> Run:
-    """A run with another context; AssertionError if nothing was recorded."""
-    done = Reconciler(replace(world.context, **context)).reconcile(world.claim(trigger), lambda: None)
+def run_with(world: World, *windows: str) -> Run:
+    """A run by a daemon with windows of all syncs; AssertionError if nothing was recorded."""
+    context = replace(world.context, windows=lambda: windows)
+    done = Reconciler(context).reconcile(world.claim(Trigger.CHANGE), lambda: None)
     assert done is not None
     return done
 
@@ -185,12 +191,12 @@ def test_no_write_begins_after_the_window_has_closed(store: Store, now: datetime
     assert (run.outcome, run.versions_written) == (Outcome.APPLIED, 1)
     assert [change.outcome for change in run.changes] == [Outcome.APPLIED, Outcome.UNCHANGED]
     assert world.writes() == ["create"]
-    assert world.sync.settled_status is SyncStatus.PENDING
+    assert status_of(world) == "pending"
     assert all(entry.intent is None for entry in world.store.syncs.state_of("web").journal)
 
     world.clock.passed = 121 * MINUTE
     assert world.run(Trigger.CHANGE).versions_written == 1
-    assert world.sync.settled_status is SyncStatus.IN_SYNC
+    assert status_of(world) == "in-sync"
 
 
 def test_a_write_of_unknown_outcome_is_settled_by_observing(closed: World) -> None:
@@ -267,7 +273,7 @@ def test_windows_of_sync_app_and_all_apply_together(world: World, now: datetime)
     world.store.apps.update_app("shop", windows=[around(now, kind="allow", ends=5 * HOUR)])
     later = around(now, begins=HOUR, ends=2 * HOUR, kind="allow")
 
-    assert run_in(world, windows=lambda: (later,)).versions_written == 0
+    assert run_with(world, later).versions_written == 0
     reason = world.sync.status_reason or ""
     assert f"opens {opening(now, HOUR):%Y-%m-%d %H:%M} UTC ({later}; of all syncs)" in reason
     world.store.apps.update_app("shop", windows=[around(now)])
