@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phasesync.cli.documents import app_document
+from phasesync.cli.dry_run import dry_run_option
 from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
@@ -52,6 +53,7 @@ def list_(application: "Application", paging: Paging, out: Output) -> None:
 @window_option
 @output_option
 @with_application
+@dry_run_option
 def add(application: "Application", name: str, description: str, windows: tuple[str, ...], out: Output) -> None:
     """
     Add an app; it has no environments yet.
@@ -73,6 +75,7 @@ def add(application: "Application", name: str, description: str, windows: tuple[
 @window_option
 @output_option
 @with_application
+@dry_run_option
 def update(
     application: "Application",
     name: str,
@@ -111,6 +114,7 @@ def _windows(application: "Application", app: str, texts: tuple[str, ...]) -> tu
 @confirmation_options
 @output_option
 @with_application
+@dry_run_option
 def remove(application: "Application", name: str, yes: bool, no_input: bool, out: Output) -> None:
     """
     Remove an app that has no environments any more.

@@ -151,11 +151,21 @@ def remove_sync(context: Context, name: str, *, actor: str) -> tuple[str, ...]:
             for entry in entries
             if _may_exist(entry)
         )
-    return tuple(_unmark(context, sync, state.credential, entries))
+    return tuple(remove_owner_tags(context, sync, state.credential, entries))
 
 
-def _unmark(context: Context, sync: Sync, credential: Credential, entries: Sequence[JournalEntry]) -> Iterator[str]:
-    """Remove our owner tags; yield a line on each object that kept them."""
+def remove_owner_tags(
+    context: Context, sync: Sync, credential: Credential, entries: Sequence[JournalEntry]
+) -> Iterator[str]:
+    """
+    Remove our owner tags from the objects of a sync that was removed; yield a line on each object that kept them.
+
+    Args:
+        context: opens the destinations.
+        sync: wrote the objects.
+        credential: of the sync.
+        entries: its last journal.
+    """
 
     def unmark(destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
         if observed is not None and _is_ours(context, observed, entry):
@@ -187,7 +197,7 @@ class DeletionResult:
     Attributes:
         scheduled: names of the objects with a deletion that is now scheduled.
         left_alone: remote name -> why the object was never ours to delete.
-        blocked: remote name -> why the object could not be deleted; if not empty, the sync still exists, paused.
+        blocked: remote name -> why the object could not be deleted; if not empty, the sync stays, paused.
     """
 
     scheduled: tuple[str, ...]
@@ -207,6 +217,18 @@ def deletable_objects(context: Context, name: str) -> tuple[str, ...]:
 def remove_sync_and_objects(context: Context, name: str, *, actor: str) -> DeletionResult:
     """
     Schedule the deletion of everything that a sync wrote, and remove the sync if that succeeded.
+
+    Args and Raises: as `delete_objects`.
+    """
+    result = delete_objects(context, name, actor=actor)
+    if not result.blocked:
+        context.store.syncs.remove_sync(name)
+    return result
+
+
+def delete_objects(context: Context, name: str, *, actor: str) -> DeletionResult:
+    """
+    Pause a sync and schedule the deletion of everything that it wrote.
 
     Waits for nothing: copies in other Regions are removed first, and if that takes time, the command has to be
     repeated.
@@ -248,8 +270,6 @@ def remove_sync_and_objects(context: Context, name: str, *, actor: str) -> Delet
                 raise visit.error
             hint = _hint(visit.error, sync)
             blocked[visit.entry.remote_name] = visit.error.message + (f" ({hint})" if hint else "")
-    if not blocked:
-        context.store.syncs.remove_sync(sync.name)
     return DeletionResult(scheduled=tuple(scheduled), left_alone=left_alone, blocked=blocked)
 
 

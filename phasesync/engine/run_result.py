@@ -328,7 +328,7 @@ def _finished(run: Run, status: SyncStatus, *, revision: int | None, window: str
 
 
 _CLOCKS_DIFFER = timedelta(milliseconds=10)
-"""A run that waits for a window is due so long after it opens: the database's clock is coarser than ours, or another."""
+"""A run that waits for a window is due so long after it opens: the clock of the database is coarser, or another one."""
 
 _SETTLED = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
 """In these a sync waits for the next edit of what it read; in the others what it read is still to be applied."""

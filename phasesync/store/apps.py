@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from phasesync.core.model import App, Environment
 from phasesync.core.names import check_name, parse_environment_label
 from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, each_page, page_of
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,
@@ -37,6 +38,7 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry
 from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key, same_mac
+from phasesync.store.projects import note_edit
 from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved, retry_waiting_for_window
 from phasesync.store.serialization import to_json
 from phasesync.store.tables import LEASE_IS_LIVE, apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
@@ -97,6 +99,7 @@ class AppStore(BaseStore):
         """
         with self._database.write() as connection:
             app = find_app(connection, name, lock=True)
+            note_edit(connection, ObjectKind.APP, app.id)
             if new_name is not None and new_name != app.name:
                 check_name(new_name, "app")
                 if new_name.lower() != app.name_key:
@@ -128,6 +131,7 @@ class AppStore(BaseStore):
                     f"the app {app.name} still has environments: {names}",
                     hint=f"phasesync envs remove {app.name}/{names.first[0]}",
                 )
+            note_edit(connection, ObjectKind.APP, app.id, removed=True)
             connection.execute(apps.delete().where(apps.c.id == app.id))
 
     def _to_app(self, row: sa.Row[Any]) -> App:
@@ -179,6 +183,7 @@ class AppStore(BaseStore):
         check_name(new_name, "environment")
         with self._database.write() as connection:
             environment = find_environment(connection, app, name, lock=True)
+            note_edit(connection, ObjectKind.ENVIRONMENT, environment.id)
             if new_name != environment.name:
                 if new_name.lower() != environment.name_key:
                     _refuse_taken_environment(connection, environment.app_id, environment.app, new_name)
@@ -226,9 +231,12 @@ class AppStore(BaseStore):
             if live:
                 label = f"{environment.app}/{environment.name}"
                 raise has_live_leases(label, live, f"phasesync envs remove {label} --revoke")
+            note_edit(connection, ObjectKind.ENVIRONMENT, environment.id, removed=True)
+            note_edit(connection, ObjectKind.VALUES, environment.id, removed=True)
             request_runs_of_readers(connection, environment.id)
             connection.execute(environments.delete().where(environments.c.id == environment.id))
             for dynamic in dynamics:
+                note_edit(connection, ObjectKind.DYNAMIC, dynamic, removed=True)
                 registry.forget(dynamic_secrets, dynamic)
             registry.store()
             # Without the key, copies of the rows in backups and on the disk cannot be decrypted.

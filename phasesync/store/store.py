@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from phasesync.store.dynamic import DynamicStore
     from phasesync.store.journal import JournalStore
     from phasesync.store.leases import LeaseStore
+    from phasesync.store.projects import ProjectStore
     from phasesync.store.restore_mark import RestoreMark
     from phasesync.store.runs import RunStore
     from phasesync.store.secrets import SecretStore
@@ -106,6 +107,13 @@ class Store:
         from phasesync.store.dynamic import DynamicStore
 
         return DynamicStore(self.database, self.keys)
+
+    @cached_property
+    def projects(self) -> "ProjectStore":
+        """Project documents and what they own."""
+        from phasesync.store.projects import ProjectStore
+
+        return ProjectStore(self.database, self.keys)
 
     def leases(self, *, ttl: timedelta) -> "LeaseStore":
         """Return the leases. `ttl`: how long a claim lasts unless it is extended; longer than any call to AWS."""
