@@ -6,7 +6,7 @@ followed by one more.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -375,20 +375,33 @@ class SyncStore(BaseStore):
         with self._database.write() as connection:
             return self._change_all(connection, names, requested, _requesting(trigger, actor))
 
-    def approve_all(self, digests: Mapping[str, str], *, actor: str) -> None:
+    def approve_all(self, digests: Mapping[str, str], *, actor: str, unattended: Collection[str] = ()) -> None:
         """
         Store the approvals of several plans in one transaction: name -> digest; all of them, or none.
+
+        Args:
+            digests: name -> digest.
+            actor: who approves.
+            unattended: names of the syncs with runs that count as ones that no person asked for, as of `approve`.
 
         Raises:
             NotFoundError, CiphertextError: of one of the syncs.
         """
         by_name = {name.lower(): digest for name, digest in digests.items()}
+        heeding = {name.lower() for name in unattended}
+        request = _requesting(Trigger.MANUAL, actor)
+        del request["requested"]
+
+        def approved(row: sa.Row[Any]) -> dict[str, Any]:
+            trigger = Trigger.CHANGE if row.name_key in heeding else Trigger.MANUAL
+            return {"approved_digest": by_name[row.name_key], "requested": trigger}
+
         with self._database.write() as connection:
             errors = self._change_all(
                 connection,
                 list(digests),
-                lambda row: {"approved_digest": by_name[row.name_key]},
-                _requesting(Trigger.MANUAL, actor),
+                approved,
+                request,
             )
             if errors:
                 raise next(iter(errors.values()))

@@ -254,6 +254,18 @@ def test_what_was_approved_waits_and_stays_approved(closed: World, now: datetime
     assert closed.sync.approved_digest is None
 
 
+def test_what_was_approved_in_bulk_waits_too(closed: World) -> None:
+    closed.configure(on_drift=OnDrift.HOLD)
+    closed.remote.outside_put(NAME, "theirs")
+    closed.run(Trigger.SCHEDULE)
+    digest = operations(closed).plan("web").guarded.digest or ""
+
+    closed.store.syncs.approve_all({"web": digest}, actor=ACTOR, unattended=["Web"])
+
+    (claim,) = closed.store.claims.claim_due("daemon", limit=1, ttl=TTL)
+    assert (claim.trigger, claim.actor, closed.sync.approved_digest) == (Trigger.CHANGE, ACTOR, digest)
+
+
 def test_a_consent_to_adopt_waits(world: World, now: datetime) -> None:
     world.remote.outside_create(NAME, "theirs")
     world.configure(windows=(around(now),))
