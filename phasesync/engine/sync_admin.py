@@ -159,11 +159,13 @@ class SyncAdmin:
         )
         draft = self._validator.normalise(draft, used, former=sync.config, ask=ask)
         draft = self._with_windows(draft, former=sync.config.windows)
-        warnings = [*self._validator.check_names(draft, account=draft.account, except_for=sync.name)]
-        warnings += _kept_keys(sync.config, draft.config)
-        warnings += _leaving_warnings(sync, draft)
         before = (sync.config.names, sync.path, sync.region, sync.credential_id)
         stays = before == (draft.config.names, draft.path, draft.region, used.id)
+        warnings: list[str] = []
+        if ask or not stays:  # Of a thousand syncs as code, those that stay where they are are not compared with all.
+            warnings += self._validator.check_names(draft, account=draft.account, except_for=sync.name)
+        warnings += _kept_keys(sync.config, draft.config)
+        warnings += _leaving_warnings(sync, draft)
         updated = self._context.store.syncs.update_sync(
             name,
             config=draft.config,

@@ -119,7 +119,7 @@ class EnvironmentItem(Short):
     )
     keys: distinct(Key) = Field(  # type: ignore[valid-type]
         default=(),
-        description="Keys that must have a value in the store before a change is applied; never values. A key in a "
+        description="Keys that must exist: diff and apply name those that do not. Never values. A key in a "
         "folder begins with the folder. Default: none.",
         examples=[["API_TOKEN", "/db/PASSWORD"]],
     )
@@ -155,7 +155,7 @@ def _source(value: Any) -> Any:
             "a secret access key is never written in a document", f"{_SOURCE}; and replace the key at AWS", whole=True
         )
     if len(value) != 1 or not value.keys() <= SecretSource.model_fields.keys():
-        raise wrong("says not where the secret access key comes from", _SOURCE)
+        raise wrong("does not say where the secret access key comes from", _SOURCE)
     ((word, content),) = value.items()
     if word == "prompt" and content is not True:
         raise wrong("is not true", _SOURCE, at=(word,))
