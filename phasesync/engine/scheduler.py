@@ -250,7 +250,7 @@ class Scheduler:
                 self._refused_woken = True
             if (windows := self._context.windows()) != self._windows:
                 # At the start too: the settings may have been other ones when the waiting syncs ran.
-                self._context.store.syncs.retry_waiting_for_window()
+                self._context.store.syncs.retry_waiting_for_window(running=self._windows is not None)
                 self._windows = windows
 
     def _claim(self, free: int) -> None:

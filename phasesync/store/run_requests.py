@@ -111,16 +111,17 @@ def retry_refused(connection: sa.Connection, credential_id: str | None = None) -
     )
 
 
-def retry_waiting_for_window(connection: sa.Connection, app_id: str | None = None) -> None:
+def retry_waiting_for_window(connection: sa.Connection, app_id: str | None = None, *, running: bool = True) -> None:
     """
     Request runs of the syncs that wait for a maintenance window, because the windows may be other ones now.
 
-    A run in progress may have read the former windows, so it is followed by one more.
-
-    `app_id`: only those of this app; None means all.
+    Args:
+        connection: of a write.
+        app_id: only those of this app; None means all.
+        running: also have runs in progress followed by one more, which may have read the former windows.
     """
     waiting = sa.select(syncs.c.id).where(syncs.c.error_class == WAITS_FOR_WINDOW)
-    which: sa.ColumnElement[bool] = syncs.c.id.in_(sa.union(waiting, _CLAIMED))
+    which: sa.ColumnElement[bool] = syncs.c.id.in_(sa.union(waiting, _CLAIMED) if running else waiting)
     if app_id is not None:
         which &= syncs.c.environment_id.in_(sa.select(environments.c.id).where(environments.c.app_id == app_id))
     request_runs(connection, which)

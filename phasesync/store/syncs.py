@@ -411,10 +411,14 @@ class SyncStore(BaseStore):
         with self._database.write() as connection:
             retry_refused(connection)
 
-    def retry_waiting_for_window(self) -> None:
-        """Request runs of the syncs that wait for a maintenance window: the windows may be other ones now."""
+    def retry_waiting_for_window(self, *, running: bool = True) -> None:
+        """
+        Request runs of the syncs that wait for a maintenance window: the windows may be other ones now.
+
+        `running`: also have runs in progress followed by one more.
+        """
         with self._database.write() as connection:
-            retry_waiting_for_window(connection)
+            retry_waiting_for_window(connection, running=running)
 
     def waiting_for_window(self) -> WaitingForWindow:
         """Return how many syncs wait for a maintenance window, and when the first of them may go on."""
