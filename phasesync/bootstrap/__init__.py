@@ -11,6 +11,9 @@ from phasesync.bootstrap.open import (
     load_instance_id,
     migrate_database,
     open_application,
+    preview_installation,
+    preview_migration,
+    preview_restoration,
     restore_database,
     schema_status,
 )
@@ -22,6 +25,9 @@ __all__ = [
     "load_instance_id",
     "migrate_database",
     "open_application",
+    "preview_installation",
+    "preview_migration",
+    "preview_restoration",
     "restore_database",
     "schema_status",
 ]

@@ -1,8 +1,8 @@
 """
 `--dry-run`: carries a command out in a rehearsal, prints what it would change, also at AWS, and changes nothing.
 
-The command itself runs, so that nothing is shown that it would not do. It must not write to AWS; commands that do have
-a dry run of their own.
+The command itself runs, so that nothing is shown that it would not do. Where it would write to AWS it asks
+`is_dry_run`, makes only calls that read, and says with `would_call` what it would call.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,16 +17,26 @@ from phasesync.errors import PhasesyncError
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
     from phasesync.core.pages import Page
+    from phasesync.core.planned_call import PlannedCall
     from phasesync.engine.rehearsal import AffectedSync
 
 C = TypeVar("C", bound=Callable[..., Any])
 
 _META = "phasesync.dry_run"
 
+
+def _note(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
+    context.meta[_META] = value
+    return value
+
+
 dry_run_flag = click.option(
-    "--dry-run", is_flag=True, help="Show what it would change, also at AWS, and change nothing."
+    "--dry-run",
+    is_flag=True,
+    callback=_note,
+    help="Show what it would change, also at AWS, and change nothing.",
 )
-"""For commands with a dry run of their own."""
+"""For commands without an application; they end with `show_dry_run`."""
 
 
 def is_dry_run() -> bool:
@@ -39,7 +49,8 @@ def dry_run_option(command: C) -> C:
     """
     Add `--dry-run` to a command that changes the store and takes the application and `out`.
 
-    What the command asks AWS has to come before its first change of the store: see `rehearse`.
+    What the command asks AWS has to come before its first change of the store: see `rehearse`. It must not write to AWS
+    where `is_dry_run`.
     """
 
     def wrapper(application: "Application", /, *args: Any, dry_run: bool, out: Output, **kwargs: Any) -> Any:
@@ -52,11 +63,20 @@ def dry_run_option(command: C) -> C:
 
 
 class _RehearsedOutput(Output):
-    """Output of a rehearsed command: its results are kept, and its messages say that nothing was changed."""
+    """
+    Output of a rehearsed command: its results are kept, and its messages say that nothing was changed.
+
+    Attributes:
+        results: the documents that the command printed.
+        calls: what it would call at AWS, in this order.
+        beside: members of the document beside those of every dry run.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         super().__init__(as_json=as_json)
         self.results: list[Item] = []
+        self.calls: list[PlannedCall] = []
+        self.beside: dict[str, Any] = {}
 
     def done(self, message: str, item: Item) -> None:
         self.results.append(item)
@@ -79,19 +99,43 @@ class _RehearsedOutput(Output):
         return None
 
 
+def would_call(out: Output, calls: "Iterable[PlannedCall]") -> None:
+    """Say what a command would call at AWS; what it asked AWS to find that out is not part of it."""
+    if isinstance(out, _RehearsedOutput):
+        out.calls += calls
+
+
+def show_beside(out: Output, **members: Any) -> None:
+    """Add members to the document of a dry run, for scripts that read them from an earlier release."""
+    if isinstance(out, _RehearsedOutput):
+        out.beside |= members
+
+
+def show_dry_run(out: Output, message: str, would: Item) -> None:
+    """Print what a command without an application would do."""
+    if out.as_json:
+        out.document({"dry_run": True, "would": would, "aws": [], "syncs": []})
+    else:
+        out.say(f"dry run: {message}")
+        out.say("nothing was changed")
+
+
 def _rehearse(application: "Application", out: Output, command: Callable[[Output], Any]) -> int:
     """Carry out a command without an effect; print what it and the runs after it would do. Return the exit code."""
     from phasesync.engine.rehearsal import rehearse
 
-    click.get_current_context().meta[_META] = True
     rehearsed = _RehearsedOutput(as_json=out.as_json)
     with rehearse(application.context) as rehearsal:
         code = command(rehearsed) or 0
     documents, worst = planned_syncs(application, rehearsal.affected)
+    calls = [{"action": call.action, "object": call.target, "details": call.details} for call in rehearsed.calls]
     if out.as_json:
         would = rehearsed.results[0] if len(rehearsed.results) == 1 else {"items": rehearsed.results, "next": None}
-        out.document({"dry_run": True, "would": would, "syncs": documents})
+        out.document(rehearsed.beside | {"dry_run": True, "would": would, "aws": calls, "syncs": documents})
     else:
+        if calls:
+            out.say("it would call AWS:")
+            out.items(calls, ["action", "object", "details"])
         show_planned_syncs(out, documents)
         out.say("nothing was changed")
     return max(int(code), worst)

@@ -92,7 +92,7 @@ def confirm_by_name(question: str, name: str, *, yes: bool, no_input: bool) -> N
         ConfirmationRequiredError: there is no terminal to ask on.
         OperatorError: another name was typed.
     """
-    if yes:
+    if yes or is_dry_run():
         return
     if no_input or not is_terminal():
         raise ConfirmationRequiredError(f"this needs a confirmation: {question}")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from phasesync.cli.dry_run import dry_run_option, show_beside
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
@@ -123,9 +124,9 @@ def show(application: "Application", name: str, out: Output) -> None:
     "Default: leave it alone.",
 )
 @click.option("--no-verify", is_flag=True, help="Do not ask AWS first.")
-@click.option("--dry-run", is_flag=True, help="Check everything and add nothing.")
 @output_option
 @with_application
+@dry_run_option
 def add(
     application: "Application",
     name: str,
@@ -137,7 +138,6 @@ def add(
     options: SyncOptions,
     adopt: str | None,
     no_verify: bool,
-    dry_run: bool,
     out: Output,
 ) -> None:
     """
@@ -170,15 +170,13 @@ def add(
         account=known.account,
         adopt=Adopt(adopt) if adopt else None,
     )
-    added = application.configuration.add(draft, verify=not no_verify, dry_run=dry_run, actor=invocation().actor)
+    added = application.configuration.add(draft, verify=not no_verify, actor=invocation().actor)
     if added.identity is not None:
         note = application.endpoint_note(draft.region)
         out.say(f"identity: account {added.identity.account}, {added.identity.arn}{note}")
     for warning in added.warnings:
         out.warn(warning)
-    if added.sync is None:
-        out.done(f"{name} could be added; nothing was", {"added": False, "warnings": list(added.warnings)})
-        return
+    show_beside(out, added=False, warnings=list(added.warnings))
     document = sync_document_of(application, name)
     if added.imported is not None:
         out.say(import_line(added.sync.environment_label, added.imported))
@@ -199,6 +197,7 @@ def add(
 @sync_options
 @output_option
 @with_application
+@dry_run_option
 def update(
     application: "Application",
     name: str,
