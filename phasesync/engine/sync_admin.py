@@ -115,6 +115,7 @@ class SyncAdmin:
         path: str | None = None,
         credential: str | None = None,
         region: str | None = None,
+        ask: bool = True,
     ) -> ConfiguredSync:
         """
         Change a sync; it is reconciled at once. A consent to adopt ends if the sync now writes to other objects.
@@ -125,6 +126,7 @@ class SyncAdmin:
             path: None keeps it. The next two likewise.
             credential: name of a credential.
             region: an AWS Region.
+            ask: AWS may be asked.
 
         Raises:
             InvalidInputError, NotFoundError, AlreadyExistsError: what was asked for.
@@ -144,7 +146,7 @@ class SyncAdmin:
             account=used.account if used.id != sync.credential_id else sync.account,
             adopt=sync.adopt,
         )
-        draft = self._validator.normalise(draft, used, former=sync.config, ask=True)
+        draft = self._validator.normalise(draft, used, former=sync.config, ask=ask)
         warnings = [*self._validator.check_names(draft, account=draft.account, except_for=sync.name)]
         warnings += _kept_keys(sync.config, draft.config)
         warnings += _leaving_warnings(sync, draft)

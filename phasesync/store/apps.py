@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from phasesync.core.model import App, Environment
 from phasesync.core.names import check_name, parse_environment_label
 from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, each_page, page_of
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,
@@ -36,7 +37,7 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry
 from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key, same_mac
-from phasesync.store.projects import ObjectKind, note_edit
+from phasesync.store.projects import note_edit
 from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved
 from phasesync.store.serialization import to_json
 from phasesync.store.tables import LEASE_IS_LIVE, apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs

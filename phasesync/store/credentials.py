@@ -16,6 +16,7 @@ from phasesync.core.credential import USERS_SHOWN, Credential, CredentialDraft, 
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_name
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,
@@ -37,7 +38,7 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry, read_registry
 from phasesync.store.key_ring import CREDENTIALS_KEY, KeyRing
-from phasesync.store.projects import ObjectKind, note_edit
+from phasesync.store.projects import note_edit
 from phasesync.store.run_requests import request_runs_of_credential, retry_leases, retry_refused
 from phasesync.store.serialization import to_member
 from phasesync.store.sync_rows import pin_account

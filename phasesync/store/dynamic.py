@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.names import check_name
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import AlreadyExistsError, CiphertextError
 from phasesync.store.apps import authentic_pointers, find_environment
 from phasesync.store.base import BaseStore, Names, has_live_leases, lookup_error, name_of_cursor, new_id, no_such
@@ -24,7 +25,7 @@ from phasesync.store.db_time import now
 from phasesync.store.instance import Registry, lock_registry, read_registry
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.lease_rows import check_live_leases_mac, live_leases_mac, load_live_leases
-from phasesync.store.projects import ObjectKind, note_edit
+from phasesync.store.projects import note_edit
 from phasesync.store.secrets import lookup_of
 from phasesync.store.tables import LEASE_IS_LIVE, apps, credentials, dynamic_secrets, environments, leases, secrets
 

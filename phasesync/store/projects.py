@@ -10,40 +10,19 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from phasesync.core.names import check_name
 from phasesync.core.project.compare import Applied, Spec
+from phasesync.core.project.ownership import Manage, ObjectKind
 from phasesync.errors import CiphertextError, IllegalTransitionError
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import now
 from phasesync.store.key_ring import CREDENTIALS_KEY, KeyRing
 from phasesync.store.serialization import to_member
 from phasesync.store.tables import owned_objects, projects
-
-
-class ObjectKind(StrEnum):
-    """Kinds of objects that a document can own."""
-
-    APP = "app"
-    ENVIRONMENT = "environment"
-    CREDENTIAL = "credential"
-    SYNC = "sync"
-    DYNAMIC = "dynamic"
-    VALUES = "values"
-    """The values of an environment, by the id of the environment: they come from a file."""
-
-
-class Manage(StrEnum):
-    """What happens to a change by hand of an object that a document owns."""
-
-    TRACK = "track"
-    """It is made, and shown as drift from code."""
-    STRICT = "strict"
-    """It is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

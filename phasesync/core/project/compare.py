@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import IllegalTransitionError
 
 Spec = Mapping[str, Any]
@@ -288,17 +289,23 @@ def _removed(present: Present) -> ObjectChange:
 def digest_of(diffs: Collection[ProjectDiff]) -> str:
     """Return the digest of changes: 16 hex digits that any other change would not have."""
     content = [
-        [
-            diff.project,
-            [
-                [change.kind, change.name, str(change.action), change.before, change.after, dict(change.hidden)]
-                for change in diff.changes
-            ],
-        ]
+        [diff.project, [_content_of(change) for change in diff.changes]]
         for diff in sorted(diffs, key=lambda diff: diff.project)
     ]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _content_of(change: ObjectChange) -> list[Any]:
+    names = [change.kind, change.name, str(change.action)]
+    if change.kind == ObjectKind.VALUES:
+        return [*names, change.before, change.after, dict(change.hidden)]
+    # Without secrets: that of a credential may be there only when a plan is applied.
+    shown = [
+        None if spec is None else {name: value for name, value in spec.items() if name not in change.hidden}
+        for spec in (change.before, change.after)
+    ]
+    return [*names, *shown]
 
 
 MOST_REMOVED_PERCENT: Final = 20
