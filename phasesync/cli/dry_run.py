@@ -122,6 +122,7 @@ def show_dry_run(out: Output, message: str, would: Item) -> None:
 
 def _rehearse(application: "Application", out: Output, command: Callable[[Output], Any]) -> int:
     """Carry out a command without an effect; print what it and the runs after it would do. Return the exit code."""
+    from phasesync.cli.sync_results import worst_code
     from phasesync.engine.rehearsal import rehearse
 
     rehearsed = _RehearsedOutput(as_json=out.as_json)
@@ -138,7 +139,7 @@ def _rehearse(application: "Application", out: Output, command: Callable[[Output
             out.items(calls, ["action", "object", "details"])
         show_planned_syncs(out, documents)
         out.say("nothing was changed")
-    return max(int(code), worst)
+    return worst_code([int(code), worst])
 
 
 def planned_syncs(application: "Application", affected: "Iterable[AffectedSync]") -> tuple[list[dict[str, Any]], int]:
@@ -150,28 +151,31 @@ def planned_syncs(application: "Application", affected: "Iterable[AffectedSync]"
         `error`. Then the highest exit code of the errors, 0 if there is none.
     """
     from phasesync.cli.documents import plan_document
+    from phasesync.cli.sync_results import error_document, worst_code
+    from phasesync.engine.bulk_operations import Threads, plan_rehearsed_all
 
+    affected = list(affected)
+    idle = {sync.state.sync.name: why for sync in affected if (why := sync.idle_because) is not None}
+    to_plan = [sync for sync in affected if sync.idle_because is None]
+    if not to_plan:
+        return [{"sync": name, "idle": why} for name, why in idle.items()], 0
+    threads = Threads(
+        most=application.settings.daemon.workers, ended=lambda *_: None, stop=lambda: application.clients.stop()
+    )
+    reports = plan_rehearsed_all(application.operations, to_plan, threads)
     documents: list[dict[str, Any]] = []
-    worst = 0
+    codes = [0]
     for sync in affected:
         name = sync.state.sync.name
-        if sync.idle_because is not None:
-            documents.append({"sync": name, "idle": sync.idle_because})
-            continue
-        try:
-            report = application.operations.plan_rehearsed(sync)
-        except PhasesyncError as error:
-            documents.append(
-                {
-                    "sync": name,
-                    "error": {"class": type(error).__name__, "message": error.message, "hint": error.hint},
-                }
-            )
-            worst = max(worst, error.exit_code)
-            continue
-        documents.append(plan_document(report))
-        worst = max(worst, *(problem.exit_code for problem in report.problems.values()), 0)
-    return documents, worst
+        if name in idle:
+            documents.append({"sync": name, "idle": idle[name]})
+        elif isinstance(report := reports[name], PhasesyncError):
+            documents.append(error_document(name, report))
+            codes.append(report.exit_code)
+        else:
+            documents.append(plan_document(report))
+            codes += [problem.exit_code for problem in report.problems.values()]
+    return documents, worst_code(codes)
 
 
 def show_planned_syncs(out: Output, documents: Sequence[dict[str, Any]]) -> None:

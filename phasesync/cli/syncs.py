@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phasesync.cli.dry_run import dry_run_option, show_beside
+from phasesync.cli.dry_run import dry_run_option, is_dry_run, show_beside
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, markdown_output_option, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import ENVIRONMENT, PATH, REGION, Name, path_option
-from phasesync.cli.several_syncs import plan_several, run_several, show_as_markdown
+from phasesync.cli.several_syncs import plan_several, run_several, show_as_markdown, show_runs_to_come
 from phasesync.cli.sync_operations import approve, pause, resume, sync_document_of, trigger, verify, wait_, why
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
 from phasesync.cli.sync_ownership import adopt, import_line, release, remove
@@ -256,6 +256,7 @@ def plan(application: "Application", selection: Selection, detailed_exitcode: bo
 @selection_options
 @output_option
 @with_application
+@dry_run_option
 def run(application: "Application", selection: Selection, out: Output) -> int:
     """
     Reconcile a sync now, in this process, whatever back-off says. Several are reconciled at once.
@@ -268,6 +269,8 @@ def run(application: "Application", selection: Selection, out: Output) -> int:
     from phasesync.cli.documents import run_document
     from phasesync.cli.text import exit_code_of_run, show_run
 
+    if is_dry_run():
+        return show_runs_to_come(application, selection, out)
     if selection.only is None:
         return run_several(application, selection, out)
     done = application.operations.run(selection.only, actor=invocation().actor)
