@@ -90,14 +90,19 @@ def change_rows(change: Document) -> list[tuple[str, str]]:
     """Return the members of a change, each with what it is and what it will be."""
     before, after = change["before"], change["after"]
     if before is None or after is None:
-        spec = after if before is None else before
-        return [(name, _text(value)) for name, value in (spec or {}).items() if value not in (None, "", [], {})]
+        usual = _usual_settings(change["kind"])
+        spec = (after if before is None else before) or {}
+        return [
+            (name, _text(value))
+            for name, value in spec.items()
+            if value not in _NOTHING and (name not in usual or value != usual[name])
+        ]
     return [(name, f"{_text(before.get(name))} -> {_text(value)}") for name, value in after.items()]
 
 
 def _text(value: Any) -> str:
     match value:
-        case None | "" | [] | {}:
+        case _ if value in _NOTHING:
             text = "-"
         case bool():
             text = "yes" if value else "no"
@@ -108,6 +113,21 @@ def _text(value: Any) -> str:
         case _:
             text = str(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+_NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
+
+
+def _usual_settings(kind: str) -> Mapping[str, Any]:
+    """Return the settings of a new object of a kind: they are not worth showing."""
+    from phasesync.core.project.desired import DesiredSync
+    from phasesync.core.project.models import AWS_SECRETS_MANAGER
+    from phasesync.core.project.settings import SYNC, described
+    from phasesync.core.sync import SyncConfig
+
+    if kind != DesiredSync.kind:
+        return {}
+    return {"path": "/", "destination": AWS_SECRETS_MANAGER, **described(SyncConfig(), SYNC)}
 
 
 def _show_notes(out: Output, document: Document) -> None:

@@ -42,10 +42,10 @@ def plan_several(application: "Application", selection: Selection, *, detailed_e
     digest = held_digest(reports.values())
     if out.as_json:
         out.document({"items": documents, "next": None, "digest": digest})
-    elif not names:
-        out.say(selection.empty)
     elif out.as_markdown:
         show_as_markdown(documents, digest, selection)
+    elif not names:
+        out.say(selection.empty)
     else:
         _show_plans(out, documents)
         show_errors(out, [_planned(name, report) for name, report in reports.items()])

@@ -191,4 +191,8 @@ def show_identities(application: "Application", results: Iterable[object], out: 
 
     ids = dict.fromkeys(report.sync.credential_id for report in results if isinstance(report, PlanReport))
     for credential_id in ids:
-        show_identity(application, application.store.credentials.get_by_id(credential_id), out)
+        credential = application.store.credentials.get_by_id(credential_id)
+        try:
+            show_identity(application, credential, out)
+        except PhasesyncError as error:  # The plans say what that means for each sync.
+            out.warn(f"{credential.name}: {error.message}")

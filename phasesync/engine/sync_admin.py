@@ -43,7 +43,9 @@ class SyncAdmin:
         self._context = context
         self._validator = SyncValidator(context)
 
-    def add(self, draft: SyncDraft, *, verify: bool, actor: str = UNKNOWN_ACTOR) -> ConfiguredSync:
+    def add(
+        self, draft: SyncDraft, *, verify: bool, actor: str = UNKNOWN_ACTOR, may_be_empty: bool = False
+    ) -> ConfiguredSync:
         """
         Add a sync. If the draft asks for it, the values at its remote names are imported first.
 
@@ -53,6 +55,7 @@ class SyncAdmin:
             draft: what the operator asked for.
             verify: ask AWS first for the identity of the credential and for what exists at the remote names.
             actor: who asked, for the history of imported values.
+            may_be_empty: do not warn of an environment without keys.
 
         Raises:
             InvalidInputError, NotFoundError, AlreadyExistsError: the draft.
@@ -67,7 +70,7 @@ class SyncAdmin:
         credential = self._context.store.credentials.get(draft.credential)
         draft = self._validator.normalise(draft, credential, former=None, ask=verify)
         importing = draft.adopt not in (None, Adopt.OVERWRITE)
-        warnings = [] if importing else self._source_warnings(draft)
+        warnings = [] if importing or may_be_empty else self._source_warnings(draft)
         if draft.adopt is Adopt.OVERWRITE:
             # For the present names only: a key that is added later may meet an object without a consent.
             named = dict.fromkeys(self._validator.remote_names(draft, limit=None), "")
@@ -147,11 +150,13 @@ class SyncAdmin:
             adopt=sync.adopt,
         )
         draft = self._validator.normalise(draft, used, former=sync.config, ask=ask)
-        warnings = [*self._validator.check_names(draft, account=draft.account, except_for=sync.name)]
-        warnings += _kept_keys(sync.config, draft.config)
-        warnings += _leaving_warnings(sync, draft)
         before = (sync.config.names, sync.path, sync.region, sync.credential_id)
         stays = before == (draft.config.names, draft.path, draft.region, used.id)
+        warnings: list[str] = []
+        if ask or not stays:  # Of a thousand syncs as code, those that stay where they are are not compared with all.
+            warnings += self._validator.check_names(draft, account=draft.account, except_for=sync.name)
+        warnings += _kept_keys(sync.config, draft.config)
+        warnings += _leaving_warnings(sync, draft)
         updated = self._context.store.syncs.update_sync(
             name,
             config=draft.config,

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any, Final
 
@@ -606,6 +606,7 @@ class _StoredState:
         )
 
 
+@lru_cache(maxsize=65_536)
 def _beginning_of_names(config: str, path: str, app: str, environment: str) -> str:
     """Return how all remote names of a sync begin, from its columns; empty if the configuration was altered."""
     from phasesync.core.remote_names import beginning_of_names

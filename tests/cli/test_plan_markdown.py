@@ -59,4 +59,4 @@ def test_what_needs_to_be_seen_comes_first() -> None:
     text = markdown(planned("a"), planned("b"), planned("z", "secret/z"))
     assert text.index("<code>z</code>") < text.index("<code>a</code>")
     assert text.count("in step") == 2
-    assert "No sync would change" in markdown(planned("a"))
+    assert "no sync would change" in markdown(planned("a"))

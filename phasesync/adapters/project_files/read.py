@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 from phasesync.adapters.project_files.yaml import read_yaml
 from phasesync.core.project.desired import DesiredProject
 from phasesync.core.project.expand import expand
-from phasesync.core.project.nodes import Document, Node
+from phasesync.core.project.nodes import Document, Node, Place
 from phasesync.errors import DocumentError, InvalidInputError
 
 MAX_BYTES: Final = 8 * 1_048_576
@@ -42,7 +42,7 @@ def read_documents(sources: Iterable[str], *, stdin: BinaryIO | None = None) -> 
 
     Args:
         sources: paths of files and directories; `-` is stdin. Of a directory every *.yaml, *.yml and *.json below it
-            is read, sorted by path, without hidden ones and without those that a document of it names (`sops`, `file`).
+            is read, sorted by path, without hidden ones, those of sops, and those that a document of it names (`file`).
         stdin: to read `-` from; None means that of the process.
 
     Raises:
@@ -95,10 +95,22 @@ def _of_directory(folder: Path) -> list[Document]:
     problems = [line for path, error in failed.items() if path.resolve() not in named for line in error.problems]
     if problems:
         raise DocumentError(problems)
-    documents = [document for path in files if path.resolve() not in named for document in read.get(path, ())]
+    documents = [
+        document
+        for path in files
+        if path.resolve() not in named
+        for document in read.get(path, ())
+        if not _is_of_sops(document)
+    ]
     if not documents:
         raise InvalidInputError(f"{folder} has no document: every file of it is named by another one")
     return documents
+
+
+def _is_of_sops(document: Document) -> bool:
+    """Return whether sops encrypted a document: it adds a member with what decrypts it."""
+    members = document.root.data
+    return isinstance(members, dict) and "sops" in members and "apiVersion" not in members
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -133,7 +145,19 @@ def _names_in(node: Node) -> Iterator[str]:
 
 
 def _documents(data: bytes, file: str, folder: Path) -> list[Document]:
-    return [Document(file=file, folder=str(folder), root=root) for root in read_yaml(data, file)]
+    roots = [part for root in read_yaml(data, file) for part in _items_of(root, file)]
+    return [Document(file=file, folder=str(folder), root=root) for root in roots]
+
+
+def _items_of(root: Node, file: str) -> list[Node]:
+    """Return the documents of a list of documents, as `dump -o json` writes several; any other document as it is."""
+    if not isinstance(root.members, dict) or root.members.keys() != {"items", "next"}:
+        return [root]
+    items = root.members["items"]
+    if not isinstance(items.members, list) or not items.members:
+        place = Place(file, items.line, items.column)
+        raise DocumentError([f"{place}: there is no document in items; list one, or write a document"])
+    return items.members
 
 
 def _read(path: Path, limit: int, *, name: str = "the file") -> bytes:

@@ -8,7 +8,7 @@ wanted spec lacks is left alone.
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -211,6 +211,39 @@ def compare(
             )
         )
     return tuple(diffs)
+
+
+def with_new_names(present: Sequence[Present], documents: Documents, references: Mapping[str, str]) -> list[Present]:
+    """
+    Return objects of the store that refer to others by the names that the documents give these.
+
+    An object that was renamed by hand gets its name back. What refers to it changes in no other way.
+
+    Args:
+        present: all objects of the store.
+        documents: what was read.
+        references: member of a spec -> kind of the objects that it names.
+    """
+    names = {each.key: each.name for each in present}
+    wanted = {each.key: each.name for items in documents.values() for each in items}
+    renamed: dict[tuple[str, str], str] = {}
+    for each in present:
+        if each.applied is not None and each.applied.project in documents and each.key not in wanted:
+            key = (each.kind, each.applied.name.lower())
+            if key in wanted and key not in names:
+                renamed[each.kind, each.name] = wanted[key]
+    if not renamed:
+        return list(present)
+    return [
+        replace(
+            each,
+            spec={
+                member: renamed.get((references[member], value), value) if member in references else value
+                for member, value in each.spec.items()
+            },
+        )
+        for each in present
+    ]
 
 
 def _moves(wanted: Wanted, present: Present, project: str, listed: Mapping[str, frozenset[tuple[str, str]]]) -> bool:

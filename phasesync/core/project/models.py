@@ -155,7 +155,7 @@ def _source(value: Any) -> Any:
             "a secret access key is never written in a document", f"{_SOURCE}; and replace the key at AWS", whole=True
         )
     if len(value) != 1 or not value.keys() <= SecretSource.model_fields.keys():
-        raise wrong("says not where the secret access key comes from", _SOURCE)
+        raise wrong("does not say where the secret access key comes from", _SOURCE)
     ((word, content),) = value.items()
     if word == "prompt" and content is not True:
         raise wrong("is not true", _SOURCE, at=(word,))

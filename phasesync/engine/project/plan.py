@@ -11,6 +11,7 @@ from phasesync.core.project.compare import (
     compare,
     digest_of,
     prune_held,
+    with_new_names,
 )
 from phasesync.core.project.desired import (
     DesiredApp,
@@ -127,7 +128,8 @@ def plan_projects(context: Context, documents: Documents, *, actor: str) -> tupl
         raise DocumentError(problems)
     labels = [each.name for items in wanted.values() for each in items if each.kind == ObjectKind.VALUES]
     values = describe_values(work, applied, labels)
-    diffs = compare(wanted, [*present, *values], order=ORDER, prune=documents.prune)
+    renamed = with_new_names([*present, *values], wanted, _REFERENCES)
+    diffs = compare(wanted, renamed, order=ORDER, prune=documents.prune)
     plan = ProjectPlan(
         diffs=diffs,
         digest=digest_of(diffs),
@@ -139,6 +141,8 @@ def plan_projects(context: Context, documents: Documents, *, actor: str) -> tupl
 
 
 _CREDENTIAL = DesiredCredential.kind
+_REFERENCES = {"env": DesiredEnvironment.kind, "credential": _CREDENTIAL, "source": _CREDENTIAL}
+"""Member of a spec -> kind of what it names."""
 
 
 def _check(documents: Documents, present: Sequence[Present]) -> None:
