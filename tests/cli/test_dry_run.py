@@ -128,6 +128,8 @@ def _move_to(folder: Path, aws: Aws, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("HOME", str(folder))
     patch.setenv("PHASESYNC_DATA_DIR", str(folder / "data"))
     patch.setenv("PHASESYNC_ROOT_KEY_FILE", str(folder / "root.key"))
+    patch.setenv("EDITOR", "sed -i s/KEY_1=1/KEY_1=2/")
+    patch.delenv("VISUAL", raising=False)
 
 
 def _fill(phasesync: CommandLine, aws: Aws) -> dict[str, str]:
@@ -211,6 +213,8 @@ CASES: list[tuple[str, str, int]] = [
     ("envs remove shop/old --revoke", "iam:DeleteUser", 0),
     ("secrets set shop/prod URL -", "~ URL = ***", 0),
     ("secrets set shop/prod NEW -", "create          shop/NEW", 0),
+    ("secrets set shop/prod URL - NEW -", "create          shop/NEW", 0),
+    ("secrets edit shop/stage", "~ KEY_1 = ***", 0),
     ("secrets unset shop/prod URL", "nothing was changed", 0),
     ("secrets generate shop/prod TOKEN", "create          shop/TOKEN", 0),
     ("secrets rollback shop/prod USER --to 1", "put             shop/USER", 0),
@@ -218,7 +222,8 @@ CASES: list[tuple[str, str, int]] = [
     ("secrets import shop/prod --from-aws shop/theirs --credential host", "+ PORT", 0),
     ("credentials add aws --type assume-role --region eu-west-1", "its External ID would be a new random one", 0),
     ("credentials update host --region eu-west-2", "updated the credential host", 0),
-    ("credentials remove spare --revoke", "iam:DeleteAccessKey", 0),
+    ("credentials remove spare --revoke", "it would ask first: remove the credential spare and the dynamic", 0),
+    ("credentials remove spare --revoke --yes", "iam:DeleteAccessKey", 0),
     ("credentials remove spare", "old", 4),
     ("credentials test host", "AWS accepts the credential host", 0),
     (f"dynamic add more --env shop/stage --credential host {' '.join(LIVES)}", "added the dynamic secret more", 0),
@@ -291,7 +296,7 @@ def test_a_dry_run_changes_nothing_here_or_at_aws(
 
     filled.aws.server.on_request = look
     try:
-        done = filled.phasesync(*words, "--dry-run", "-o", form, *rest, stdin=f"{SECRET}/3")
+        done = filled.phasesync(*words, "--dry-run", "-o", form, *rest, stdin=f"{SECRET}/3\nnew\n")
     finally:
         filled.aws.server.on_request = None
 
