@@ -24,7 +24,7 @@ from phasesync.engine.removal import (
     why_blocked,
 )
 from phasesync.engine.stale_database import check_may_delete, check_may_release
-from phasesync.errors import CiphertextError
+from phasesync.errors import CiphertextError, DestinationRejectedError
 from phasesync.ports.destination import Destination
 
 
@@ -64,6 +64,7 @@ def preview_removal(context: Context, name: str) -> RemovalPreview:
 
     def unmark(_destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
         if observed is not None and is_ours(context, observed, entry):
+            _check_tags_can_change(observed)
             untag = sorted(owner_tags(context.instance_id, sync.id))
             preview.calls.append(_call(Action.RETAG, entry, {"tags": {}, "untag": untag}))
             preview.done.append(entry.remote_name)
@@ -127,6 +128,7 @@ def preview_release(context: Context, name: str) -> RemovalPreview:
 
     def release(_destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
         if observed is not None and is_ours(context, observed, entry):
+            _check_tags_can_change(observed)
             back = former_tags_of(context, observed, entry)
             details = {"tags": dict(back.tags), "untag": list(back.untag)}
             preview.calls.append(_call(Action.RETAG, entry, details))
@@ -138,6 +140,12 @@ def preview_release(context: Context, name: str) -> RemovalPreview:
         else:
             preview.done.append(visit.entry.remote_name)
     return preview
+
+
+def _check_tags_can_change(observed: Observed) -> None:
+    """Raise what AWS would: it refuses TagResource and UntagResource of a secret that is scheduled for deletion."""
+    if observed.deleted_at is not None:
+        raise DestinationRejectedError("it is scheduled for deletion, so AWS changes no tags of it")
 
 
 def _call(action: Action, entry: JournalEntry, details: Mapping[str, object]) -> PlannedCall:

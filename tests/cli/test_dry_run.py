@@ -238,7 +238,7 @@ CASES: list[tuple[str, str, int]] = [
     ("leases revoke LEASE", "iam:DetachUserPolicy", 0),
     ("leases reap", "would remove 1 of 1", 0),
     ("run --env shop/prod --dynamic ci -- true", "AWS_SECRET_ACCESS_KEY", 0),
-    ("run --env shop/prod -- true", "URL", 0),
+    ("run --env shop/prod -- touch FOLDER/data/started", "URL", 0),
     ("aws force-delete shop/URL --credential host", "would delete shop/URL for good", 0),
     ("aws force-delete shop/theirs --credential host", "is not deleted", 4),
     (f"syncs add more {' '.join(ADD_SYNC)} shop/more", "create          shop/more", 0),
@@ -408,6 +408,31 @@ def test_a_sync_is_ended_by_the_calls_that_were_said(syncs: CommandLine, aws: Aw
     assert {"shop/URL", "shop/USER"} == expected.keys()
     shared = said["would"].keys() & done.keys() - {"paused", "status", "retry_at"}
     assert {name: said["would"][name] for name in shared} == {name: done[name] for name in shared}
+
+
+@pytest.mark.parametrize("line", ["release web", "remove web", "remove web --remote delete", "adopt web"])
+@pytest.mark.parametrize("trouble", ["denied", "deleted", "restored"])
+def test_what_cannot_be_done_is_said_with_the_exit_code_of_the_command(
+    syncs: CommandLine, aws: Aws, line: str, trouble: str
+) -> None:
+    if trouble == "denied":
+        aws.server.deny("secretsmanager:DescribeSecret")
+    elif trouble == "deleted":
+        aws.boto("secretsmanager").delete_secret(SecretId="shop/USER")
+    else:
+        backup = str(syncs.directory / "backup.db")
+        syncs.done("db", "backup", backup)
+        syncs.done("db", "restore", backup)
+    command = ("syncs", *line.split())
+
+    said = syncs(*command, "--dry-run", "-o", "json")
+    done = syncs(*command, *([] if "release" in line else ["--yes"]), "-o", "json")
+
+    assert said.exit_code == done.exit_code, (said.stderr, done.stderr)
+    if said.stdout and done.stdout:
+        would, document = json.loads(said.stdout)["would"], json.loads(done.stdout)
+        for member in ("kept", "released", "scheduled", "left_alone", "blocked"):
+            assert set(would.get(member) or ()) == set(document.get(member, would.get(member)) or ())
 
 
 MOVING = {"next_due_at", "retry_at", "changed_at"}
