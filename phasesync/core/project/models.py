@@ -119,7 +119,7 @@ class EnvironmentItem(Short):
     )
     keys: distinct(Key) = Field(  # type: ignore[valid-type]
         default=(),
-        description="Keys that must have a value in the store before a change is applied; never values. A key in a "
+        description="Keys that must exist: diff and apply name those that do not. Never values. A key in a "
         "folder begins with the folder. Default: none.",
         examples=[["API_TOKEN", "/db/PASSWORD"]],
     )

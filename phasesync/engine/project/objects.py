@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from phasesync.core.arns import check_role_arn, is_key_arn
+from phasesync.core.arns import check_role_arn
 from phasesync.core.credential import Credential, CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.model import App, Environment, SecretValue
@@ -26,7 +26,7 @@ from phasesync.core.project.desired import (
 )
 from phasesync.core.project.models import NO_EXTERNAL_ID
 from phasesync.core.project.settings import DYNAMIC, SYNC, described
-from phasesync.core.sync import AWS_MANAGED_KEY, Sync, SyncDraft
+from phasesync.core.sync import Sync, SyncDraft
 from phasesync.engine.context import Context
 from phasesync.engine.credential_admin import CredentialAdmin
 from phasesync.engine.dynamic_admin import DEFAULT_KEYS, DynamicAdmin
@@ -325,14 +325,6 @@ def _describe_sync(_: Work, sync: Sync, applied: Applied | None) -> Present:
 
 
 def _want_sync(work: Work, sync: DesiredSync) -> tuple[Spec, Mapping[str, str]]:
-    key = sync.config.kms_key
-    if key not in (None, AWS_MANAGED_KEY) and not is_key_arn(str(key)):
-        raise DocumentError(
-            [
-                f"{sync.part.place('kms_key')}: {key} is not the ARN of a KMS key; as code, only the ARN or the word "
-                f"{AWS_MANAGED_KEY} can be compared: aws kms describe-key --key-id {key} prints the ARN"
-            ]
-        )
     return {
         "env": sync.environment_label,
         "path": sync.path,
