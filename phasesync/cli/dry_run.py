@@ -199,8 +199,5 @@ def show_planned_syncs(out: Output, documents: Sequence[dict[str, Any]]) -> None
             # The digest of a plan that does not exist yet approves nothing.
             show_plan(out, document | {"digest": None})
     if unchanged:
-        out.say(
-            f"nothing would change at AWS by {unchanged} more syncs"
-            if len(documents) > unchanged
-            else "nothing would change at AWS"
-        )
+        more = "1 more sync" if unchanged == 1 else f"{unchanged} more syncs"
+        out.say("nothing would change at AWS" + (f" by {more}" if len(documents) > unchanged else ""))
