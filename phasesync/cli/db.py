@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from phasesync.cli.dry_run import dry_run_flag, dry_run_option, show_dry_run
 from phasesync.cli.input import confirm, confirmation_options, never_asks, read_stdin
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
@@ -12,6 +13,7 @@ from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+    from phasesync.settings import Settings
 
 
 @click.group()
@@ -21,7 +23,8 @@ def db() -> None:
 
 @db.command()
 @output_option
-def migrate(out: Output) -> None:
+@dry_run_flag
+def migrate(dry_run: bool, out: Output) -> None:
     """
     Bring the database to the schema of this release. Any number of processes may do it at once.
 
@@ -33,9 +36,18 @@ def migrate(out: Output) -> None:
       phasesync db migrate
     """
     settings = invocation().settings().settings
-    from phasesync.bootstrap import migrate_database, schema_status
+    from phasesync.bootstrap import migrate_database, preview_migration, schema_status
     from phasesync.cli.documents import schema_document
 
+    if dry_run:
+        schema, revisions = preview_migration(settings)
+        message = f"the database is at schema {schema.current} already"
+        if revisions:
+            message = f"would bring the database from schema {schema.current or 'none'} to {schema.expected}"
+        if schema.queue_fix is not None:
+            message += ", and would give it the queue of this release"
+        show_dry_run(out, message, schema_document(schema) | {"revisions": list(revisions)})
+        return
     before = schema_status(settings)
     migrate_database(settings)
     after = schema_status(settings)
@@ -72,7 +84,8 @@ def status(out: Output) -> int:
 @db.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @output_option
-def backup(file: Path, out: Output) -> None:
+@dry_run_flag
+def backup(file: Path, dry_run: bool, out: Output) -> None:
     """
     Copy a SQLite database while it is in use. The new file has mode 0600. The root key is not in it.
 
@@ -81,8 +94,14 @@ def backup(file: Path, out: Output) -> None:
       phasesync db backup /var/backups/phasesync-monday.db
     """
     from phasesync.store.backup import backup as copy
+    from phasesync.store.backup import preview_backup
 
-    copy(invocation().settings().settings.database_url, file)
+    url = invocation().settings().settings.database_url
+    if dry_run:
+        size = preview_backup(url, file)
+        show_dry_run(out, f"would copy about {size:,} bytes to {file}", {"file": str(file), "bytes": size})
+        return
+    copy(url, file)
     out.done(f"copied the database to {file}", {"file": str(file), "bytes": file.stat().st_size})
 
 
@@ -90,7 +109,8 @@ def backup(file: Path, out: Output) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @never_asks
 @output_option
-def restore(file: Path, out: Output) -> None:
+@dry_run_flag
+def restore(file: Path, dry_run: bool, out: Output) -> None:
     """
     Replace a SQLite database with a backup. The former database is kept beside it.
 
@@ -104,6 +124,9 @@ def restore(file: Path, out: Output) -> None:
     from phasesync.bootstrap import restore_database
 
     settings = invocation().settings().settings
+    if dry_run:
+        _show_restore(settings, file, out)
+        return
     kept = restore_database(settings, file)
     if kept is not None:
         out.say(f"the former database is kept as {kept}")
@@ -114,10 +137,30 @@ def restore(file: Path, out: Output) -> None:
     )
 
 
+def _show_restore(settings: "Settings", file: Path, out: Output) -> None:
+    from phasesync.bootstrap import preview_restoration
+    from phasesync.cli.documents import restore_preview_document
+
+    preview = preview_restoration(settings, file)
+    document = restore_preview_document(preview, file)
+    if not out.as_json:
+        rows = [{"what": noun, **counts} for noun, counts in document["contents"].items()]
+        out.items(rows, ["what", "now", "then"])
+        for title in ("lost", "added"):
+            if names := document["syncs"][title]:
+                out.say(f"syncs that would be {title}: {', '.join(names)}")
+    migrated = "" if preview.schema == preview.backup.schema else f", brought to schema {preview.backup.schema}"
+    message = f"would replace the database with {file} (schema {preview.schema}{migrated})"
+    if preview.kept is not None:
+        message += f", and keep the present one as {preview.kept}"
+    show_dry_run(out, message, document)
+
+
 @db.command("accept-restore", short_help="Go on with a database that is older than AWS.")
 @confirmation_options
 @output_option
 @with_application
+@dry_run_option
 def accept_restore(application: "Application", yes: bool, no_input: bool, out: Output) -> None:
     """
     Go on with a database that is older than AWS: its values are written over newer ones.

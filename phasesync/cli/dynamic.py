@@ -273,6 +273,7 @@ def show(application: "Application", name: str, out: Output) -> None:
 @dynamic_options(required=True)
 @output_option
 @with_application
+@dry_run_option
 def add(
     application: "Application",
     name: str,
@@ -327,6 +328,7 @@ def add(
 @dynamic_options(required=False)
 @output_option
 @with_application
+@dry_run_option
 def update(application: "Application", name: str, credential: str | None, options: DynamicOptions, out: Output) -> None:
     """
     Change a dynamic secret. What is not given stays as it is, and so do leases that were issued. Environment, folder
@@ -375,6 +377,7 @@ def rename(application: "Application", name: str, new_name: str, out: Output) ->
 @confirmation_options
 @output_option
 @with_application
+@dry_run_option
 def remove(application: "Application", name: str, revoke: bool, yes: bool, no_input: bool, out: Output) -> None:
     """
     Remove a dynamic secret with the log of its leases. Refused while a lease is live, unless --revoke says otherwise.

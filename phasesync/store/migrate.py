@@ -7,6 +7,7 @@ Any number of processes may upgrade at once: a lock lets one work, and the other
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -98,6 +99,33 @@ def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None =
     )
 
 
+def preview_upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None = None) -> tuple[str, ...]:
+    """
+    Return the revisions that `upgrade` would apply, oldest first; creates and changes nothing.
+
+    Args and Raises: as `upgrade`.
+    """
+    from phasesync.store.migration_0003 import refuse_beside_others
+
+    if not _exists(database_url):
+        return REVISIONS
+    with closing(open_database(database_url)) as database, database.read() as connection:
+        current = _current(connection)
+        if current is None:
+            return REVISIONS
+        if current not in REVISIONS:
+            raise _mismatch(current)
+        if _keys_for(connection, current, database, open_keys) is not None:
+            refuse_beside_others(connection)
+        return REVISIONS[REVISIONS.index(current) + 1 :]
+
+
+def _exists(database_url: str) -> bool:
+    """Return whether there is a database; PostgreSQL says so itself when it is opened."""
+    url = parse_database_url(database_url)
+    return url.get_backend_name() != "sqlite" or sqlite_file_exists(url)
+
+
 def downgrade(database_url: str, revision: str) -> None:
     """Bring a database back to an older revision ("base" = empty). Data without a place there is lost."""
     from alembic import command
@@ -111,8 +139,7 @@ def status(database_url: str, *, queued: bool = False) -> SchemaStatus:
 
     `queued`: look at the tables of the queue, too; on PostgreSQL only.
     """
-    url = parse_database_url(database_url)
-    if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
+    if not _exists(database_url):
         return SchemaStatus(current=None, expected=EXPECTED)
     database = open_database(database_url)
     try:
@@ -147,9 +174,8 @@ def open_migrated(database_url: str) -> Database:
         SchemaMismatchError: it was never migrated, or not to this release's schema; the hint names the command.
         SettingsError, StoreUnavailableError: it cannot be opened or is locked.
     """
-    url = parse_database_url(database_url)
-    if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
-        message, hint = missing_database(Path(url.database or ""))
+    if not _exists(database_url):
+        message, hint = missing_database(Path(parse_database_url(database_url).database or ""))
         raise SchemaMismatchError(message, hint=hint)
     database = open_database(database_url)
     try:

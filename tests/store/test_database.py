@@ -400,6 +400,21 @@ def test_a_rehearsal_leaves_nothing(database):
         assert connection.scalars(sa.select(apps.c.name)).all() == []
 
 
+def test_a_rehearsal_in_a_rehearsal_takes_back_its_own_writes_alone(database):
+    with database.rehearsal():
+        with database.rehearsal():
+            add_app_row(database, "a")
+        with database.read() as connection:
+            assert connection.scalars(sa.select(apps.c.name)).all() == []
+        add_app_row(database, "b")
+        with database.rehearsal():
+            add_app_row(database, "c")
+        with database.read() as connection:
+            assert connection.scalars(sa.select(apps.c.name)).all() == ["b"]
+    with database.read() as connection:
+        assert connection.scalars(sa.select(apps.c.name)).all() == []
+
+
 def test_other_threads_see_nothing_of_an_open_transaction(database):
     seen = []
 
