@@ -56,7 +56,7 @@ class DestinationSpec:
 
 
 _ASKED_TOGETHER_S: Final = 10.0
-"""Runs that persons asked for within this time share one resolution of an identity, which takes less than half of it."""
+"""Runs that persons asked for within this time share one resolution of an identity; it takes less than half of that."""
 
 REGISTRY: Final[Mapping[str, str]] = {
     "aws-secrets-manager": "phasesync.adapters.aws_secrets_manager.destination",
