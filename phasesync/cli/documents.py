@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from phasesync.core.remote import RemoteListing
     from phasesync.core.run import ChangeResult, Run
     from phasesync.core.sync import Sync
+    from phasesync.core.sync_windows import WindowState
     from phasesync.engine.explanation import Explanation
     from phasesync.engine.iam_policies import RoleSetup
     from phasesync.engine.import_values import ImportResult
@@ -37,7 +38,12 @@ if TYPE_CHECKING:
 
 def app_document(app: App) -> dict[str, object]:
     """Return an app as `apps list` prints it."""
-    return {"name": app.name, "description": app.description, "created_at": app.created_at}
+    return {
+        "name": app.name,
+        "description": app.description,
+        "windows": list(app.windows),
+        "created_at": app.created_at,
+    }
 
 
 def environment_document(environment: Environment) -> dict[str, object]:
@@ -76,7 +82,14 @@ def value_document(value: SecretValue) -> dict[str, object]:
 Document = dict[str, Any]
 
 
-def sync_document(sync: "Sync", credential: "CredentialStatus") -> Document:
+def window_document(window: "WindowState | None") -> Document | None:
+    """Return how the maintenance windows of a sync stand; null if it has none."""
+    if window is None:
+        return None
+    return {"closed": window.closed, "opens_at": window.opens_at, "text": window.text}
+
+
+def sync_document(sync: "Sync", credential: "CredentialStatus", window: "WindowState | None") -> Document:
     """Return a sync as `syncs list` and `show` print it."""
     from phasesync.core.sync_status import status_of
 
@@ -106,15 +119,21 @@ def sync_document(sync: "Sync", credential: "CredentialStatus") -> Document:
         "revisions": {"source": sync.source_revision, "applied": sync.applied_revision},
         "last_run": sync.last_run_id,
         "next_due_at": sync.next_due_at,
+        "window": window_document(window),
     }
 
 
 def sync_details(
-    sync: "Sync", credential: "CredentialStatus", *, last_synced_at: datetime | None, now: datetime
+    sync: "Sync",
+    credential: "CredentialStatus",
+    *,
+    window: "WindowState | None",
+    last_synced_at: datetime | None,
+    now: datetime,
 ) -> Document:
     """Return a sync with its settings and when it was last in sync, as `syncs show` prints it."""
     config = sync.config
-    return sync_document(sync, credential) | {
+    return sync_document(sync, credential, window) | {
         "kms_key": config.kms_key,
         "description": config.description,
         "tags": dict(config.tags),
@@ -131,6 +150,8 @@ def sync_details(
         "delete_limit_percent": config.delete_limit_percent,
         "delete_limit_objects": config.delete_limit_objects,
         "guard_window_s": seconds(config.guard_window),
+        "windows": list(config.windows),
+        "app_windows": list(sync.app_windows),
         "adopt": None if sync.adopt is None else str(sync.adopt),
         "failures": sync.failures,
         "retry_at": ahead(sync.retry_at, now),
@@ -174,6 +195,7 @@ def plan_document(report: "PlanReport") -> Document:
             for name, error in sorted(report.problems.items())
         ],
         "estimate": {"calls": report.estimate.calls, "writes": report.estimate.writes},
+        "window": window_document(report.window),
     }
 
 
@@ -365,6 +387,7 @@ def explanation_document(explanation: "Explanation") -> dict[str, Any]:
         "failures": sync.failures,
         "retry_at": sync.retry_at,
         "next_due_at": sync.next_due_at,
+        "window": window_document(explanation.window),
         "last_run": None
         if run is None
         else {
@@ -413,6 +436,7 @@ def status_document(summary: "StatusSummary") -> Document:
         "restored": summary.restored,
         "daemons": [dict(daemon) for daemon in summary.daemons],
         "syncs": summary.syncs,
+        "waiting_for_window": {"syncs": summary.windowed, "next_opens_at": summary.next_opens_at},
         "needs_attention": [
             {"sync": sync.name, "status": str(sync.status), "reason": sync.reason} for sync in summary.needs_attention
         ],

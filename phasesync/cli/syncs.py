@@ -16,6 +16,7 @@ from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, s
 from phasesync.cli.sync_ownership import adopt, import_line, release, remove
 from phasesync.cli.sync_selection import Selection, read_statuses, selection_options, status_option
 from phasesync.core.sync import ALL_SYNCS, Adopt, SyncConfig, SyncFilter
+from phasesync.core.times import instant_text
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def list_(
         out,
         paging,
         lambda after, limit: application.store.syncs.page_syncs(which, after=after, limit=limit),
-        lambda sync: _listed(sync_document(sync, of_credentials[sync.credential_id]), out),
+        lambda sync: _listed(
+            sync_document(sync, of_credentials[sync.credential_id], application.window_state(sync)), out
+        ),
         ["name", "env", "path", "secret", "region", "status", "revision"],
         empty=there_are,
     )
@@ -74,8 +77,13 @@ def _listed(document: dict[str, Any], out: Output) -> dict[str, Any]:
     """Return a sync as a list shows it."""
     if out.as_json:
         return document
-    destination, revisions = document["destination"], document["revisions"]
+    destination, revisions, window = document["destination"], document["revisions"], document["window"]
+    status = document["status"]
+    if status == "pending" and window is not None and window["closed"]:
+        opens_at = window["opens_at"]
+        status += ", window closed" if opens_at is None else f", window opens {instant_text(opens_at)}"
     return document | {
+        "status": status,
         "secret": destination["remote_name"] or destination["name_template"],
         "region": destination["region"],
         "revision": f"{revisions['applied'] or '-'}/{revisions['source']}",
