@@ -33,7 +33,9 @@ REFUSED, NOTHING, EXCEPTION = Worth
 
 DECIDED: dict[str, dict[str, Worth]] = {
     "instance": {
-        **dict.fromkeys(("id", "instance_id", "created_at", "restored_at", "generation_floor", "registry"), REFUSED)
+        **dict.fromkeys(("id", "instance_id", "created_at", "restored_at", "generation_floor", "registry"), REFUSED),
+        "retired_at": REFUSED,
+        "retired_to": NOTHING,
     },
     "data_keys": {**dict.fromkeys(("id", "purpose", "root_key_id", "wrapped"), REFUSED), "created_at": NOTHING},
     "apps": {**dict.fromkeys(("id", "name", "name_key"), REFUSED), "description": NOTHING, "created_at": NOTHING},
