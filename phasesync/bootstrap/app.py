@@ -18,6 +18,7 @@ from phasesync.settings.model import Settings
 from phasesync.store import Store
 from phasesync.store.key_ring import RootKey
 from phasesync.store.migrate import SchemaStatus, status_of
+from phasesync.store.retirement import refuse_retired
 
 if TYPE_CHECKING:
     from phasesync.adapters.aws.sdk import CallLimits
@@ -111,9 +112,13 @@ class Application:
 
         Raises:
             StoreUnavailableError: the database cannot be written now.
+            RetiredDatabaseError: it was copied meanwhile.
         """
         self.store.database.check_writable()
-        return status_of(self.store.database, queued=self.settings.daemon.queued)
+        schema = status_of(self.store.database, queued=self.settings.daemon.queued, retirement=True)
+        if schema.retirement is not None:
+            refuse_retired(schema.retirement.at, schema.retirement.to)
+        return schema
 
     def window_state(self, sync: "Sync") -> "WindowState | None":
         """Return how the maintenance windows of a sync stand; None if it has none."""

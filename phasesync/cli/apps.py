@@ -73,6 +73,7 @@ def add(application: "Application", name: str, description: str, windows: tuple[
 @click.option("--name", "new_name", type=APP, metavar="NEW", help="New name. References that name the app break.")
 @click.option("--description", metavar="TEXT", help="New description of the app; '' removes it.")
 @window_option
+@confirmation_options
 @output_option
 @with_application
 @dry_run_option
@@ -82,10 +83,14 @@ def update(
     new_name: str | None,
     description: str | None,
     windows: tuple[str, ...],
+    yes: bool,
+    no_input: bool,
     out: Output,
 ) -> None:
     """
     Change an app. What is not given stays as it is.
+
+    Asks if a name template of a sync gives objects at AWS other names, and shows them.
 
     \b
     Examples:
@@ -94,10 +99,16 @@ def update(
     """
     if new_name is None and description is None and not windows:
         raise InvalidInputError("there is nothing to change", hint="phasesync apps update --help")
+    from phasesync.cli.renaming import confirm_rename, renamed_document
+    from phasesync.engine.renaming import plan_renamed_app
+
+    plan = None if new_name is None else plan_renamed_app(application.context, name, new_name)
+    if plan is not None:
+        confirm_rename(plan, f"rename the app {name} to {new_name}", out, yes=yes, no_input=no_input)
     app = application.store.apps.update_app(
         name, new_name=new_name, description=description, windows=_windows(application, name, windows)
     )
-    out.done(f"updated the app {app.name}", app_document(app))
+    out.done(f"updated the app {app.name}", app_document(app) | {"renamed": renamed_document(plan)})
 
 
 def _windows(application: "Application", app: str, texts: tuple[str, ...]) -> tuple[str, ...] | None:

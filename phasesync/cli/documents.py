@@ -15,6 +15,8 @@ from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 # Every command imports this module for its own documents. A noun's module is imported with the command that shows it.
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from phasesync.core.change import Change, KeyDiff
     from phasesync.core.credential import Credential, CredentialStatus
     from phasesync.core.dynamic import DynamicSecret
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
     from phasesync.engine.iam_policies import RoleSetup
     from phasesync.engine.import_values import ImportResult
     from phasesync.engine.leases.orphan_users import OrphanUser
+    from phasesync.engine.leases.preview import IssuePreview
     from phasesync.engine.status_summary import StatusSummary
     from phasesync.engine.sync_operations import PlanReport
+    from phasesync.store.backup import RestorePreview
+    from phasesync.store.database_copy import CopiedDatabase
     from phasesync.store.migrate import SchemaStatus
 
 
@@ -356,8 +361,39 @@ def held_document(held: "HeldChange") -> dict[str, str]:
 def schema_document(schema: "SchemaStatus") -> Document:
     """Return which schema the database has, as `db status` and `db migrate` print it."""
     document: Document = {"current": schema.current, "expected": schema.expected, "is_current": schema.is_current}
+    if schema.retirement is not None:
+        document |= {"retired_at": schema.retirement.at, "retired_to": schema.retirement.to}
     # Only where the settings ask for a queue, and this release cannot use it.
     return document if schema.queue_fix is None else document | {"queue": "missing, or of another release"}
+
+
+def copy_document(copied: "CopiedDatabase", *, verified: bool) -> Document:
+    """Return what `db copy -o json` prints."""
+    return {
+        "from": copied.source,
+        "to": copied.target,
+        "instance_id": copied.instance_id,
+        "tables": [{"table": table.table, "rows": table.rows, "digest": table.digest} for table in copied.tables],
+        "verified": verified,
+    }
+
+
+def restore_preview_document(preview: "RestorePreview", file: "Path") -> Document:
+    """Return what a restore would replace, as `db restore --dry-run` prints it."""
+    backup, present = preview.backup, preview.present
+    now = {} if present is None else {**present.counts, "objects": present.objects}
+    then = {**backup.counts, "objects": backup.objects}
+    before = () if present is None else present.syncs
+    return {
+        "restored": str(file),
+        "kept": None if preview.kept is None else str(preview.kept),
+        "schema": {"backup": preview.schema, "expected": backup.schema},
+        "contents": {noun: {"now": now.get(noun), "then": number} for noun, number in then.items()},
+        "syncs": {
+            "lost": [name for name in before if name not in backup.syncs],
+            "added": [name for name in backup.syncs if name not in before],
+        },
+    }
 
 
 def explanation_document(explanation: "Explanation") -> dict[str, Any]:
@@ -509,6 +545,22 @@ def lease_details(lease: "Lease", log: "Sequence[LeaseRecord]", *, now: datetime
             {"at": record.at, "event": str(record.event), "actor": record.actor, "detail": record.detail}
             for record in log
         ],
+    }
+
+
+def issue_preview_document(preview: "IssuePreview") -> Document:
+    """Return what issuing a lease would do, as a dry run prints it: the names of the variables, never a value."""
+    spec = preview.spec
+    return {
+        "dynamic": preview.dynamic.name,
+        "issuer": preview.dynamic.issuer,
+        "account": preview.account,
+        "ttl_s": seconds(preview.ttl),
+        "name": None if spec is None else spec.name,
+        "iam_path": None if spec is None else spec.iam_path,
+        "keys": sorted(preview.dynamic.config.keys.values()),
+        "reused": None if preview.reused is None else preview.reused.id,
+        "replaced": None if preview.replaced is None else preview.replaced.id,
     }
 
 

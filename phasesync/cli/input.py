@@ -17,6 +17,7 @@ import click
 
 from phasesync.cli.dry_run import is_dry_run
 from phasesync.cli.secret_prompt import ask_secret
+from phasesync.cli.streams import one_line, print_to_stderr
 from phasesync.core.canonical_json import parse_json_document
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import ConfirmationRequiredError, InvalidInputError, OperatorError
@@ -70,7 +71,7 @@ def confirm(question: str, *, yes: bool, no_input: bool) -> None:
         ConfirmationRequiredError: there is no terminal to ask on.
         OperatorError: the answer was no.
     """
-    if yes or is_dry_run():
+    if yes or _is_not_asked(question):
         return
     if no_input or not is_terminal():
         raise ConfirmationRequiredError(f"this needs a confirmation: {question}")
@@ -92,7 +93,7 @@ def confirm_by_name(question: str, name: str, *, yes: bool, no_input: bool) -> N
         ConfirmationRequiredError: there is no terminal to ask on.
         OperatorError: another name was typed.
     """
-    if yes:
+    if yes or _is_not_asked(question):
         return
     if no_input or not is_terminal():
         raise ConfirmationRequiredError(f"this needs a confirmation: {question}")
@@ -103,6 +104,13 @@ def confirm_by_name(question: str, name: str, *, yes: bool, no_input: bool) -> N
 def ask_yes(question: str) -> bool:
     """Ask a question at the terminal; Enter alone means yes."""
     return _answer(f"{question}? [Y/n]").lower() not in {"n", "no"}
+
+
+def _is_not_asked(question: str) -> bool:
+    """Return whether the command is rehearsed; then say what it would ask."""
+    if is_dry_run():
+        print_to_stderr(f"it would ask first: {one_line(question)}?")
+    return is_dry_run()
 
 
 def _answer(question: str) -> str:

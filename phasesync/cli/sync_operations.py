@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from phasesync.cli.dry_run import dry_run_option, is_dry_run
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, MOMENT
@@ -74,6 +75,7 @@ def wait_(application: "Application", name: str, wanted: str, timeout: timedelta
 @timeout_option
 @output_option
 @with_application
+@dry_run_option
 def trigger(application: "Application", selection: Selection, wait: bool, timeout: timedelta, out: Output) -> int:
     """
     Have the daemon reconcile a sync at once, whatever back-off says. With --wait it ends as syncs wait does.
@@ -84,14 +86,15 @@ def trigger(application: "Application", selection: Selection, wait: bool, timeou
       phasesync syncs trigger --app shop
     """
     if selection.only is None:
-        return _trigger_several(application, selection, timeout if wait else None, out)
+        return _trigger_several(application, selection, timeout if wait and not is_dry_run() else None, out)
     name = selection.only
     before = application.store.syncs.get_sync(name).last_run_id
     application.operations.trigger(name, actor=invocation().actor)
     _warn_without_daemon(application, selection, out)
-    if wait:
+    if wait and not is_dry_run():
         application.operations.wait(name, wanted=SyncStatus.IN_SYNC, timeout=timeout, since_run=before or "none")
-    out.done(f"{name} is in sync" if wait else f"the daemon was asked for {name}", sync_document_of(application, name))
+    done = f"{name} is in sync" if wait and not is_dry_run() else f"the daemon was asked for {name}"
+    out.done(done, sync_document_of(application, name))
     return 0
 
 
@@ -134,6 +137,7 @@ def _warn_without_daemon(application: "Application", selection: Selection, out: 
 )
 @output_option
 @with_application
+@dry_run_option
 def pause(
     application: "Application",
     selection: Selection,
@@ -167,6 +171,7 @@ def pause(
 @selection_options
 @output_option
 @with_application
+@dry_run_option
 def resume(application: "Application", selection: Selection, out: Output) -> int:
     """
     Resume a paused sync; it is reconciled at once.
@@ -193,6 +198,7 @@ def resume(application: "Application", selection: Selection, out: Output) -> int
 @click.option("--plan", "digest", required=True, metavar="DIGEST", help="Digest that plan prints.")
 @output_option
 @with_application
+@dry_run_option
 def approve(application: "Application", selection: Selection, digest: str, out: Output) -> int:
     """
     Approve what a plan holds back; the next run carries it out.

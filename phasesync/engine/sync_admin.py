@@ -24,14 +24,13 @@ class ConfiguredSync:
     The result of adding or changing a sync.
 
     Attributes:
-        sync: None for a dry run.
         identity: the AWS identity of the credential; None if AWS was not asked.
         warnings: problems that the first run will meet, as lines for the operator.
         imported: what was imported for the sync; None if nothing was to be imported.
         to_adopt: a secret with a remote name of the sync exists and has to be adopted first.
     """
 
-    sync: Sync | None
+    sync: Sync
     identity: CallerIdentity | None
     warnings: tuple[str, ...]
     imported: ImportResult | None = None
@@ -46,21 +45,16 @@ class SyncAdmin:
         self._validator = SyncValidator(context)
 
     def add(
-        self,
-        draft: SyncDraft,
-        *,
-        verify: bool,
-        dry_run: bool = False,
-        actor: str = UNKNOWN_ACTOR,
-        may_be_empty: bool = False,
+        self, draft: SyncDraft, *, verify: bool, actor: str = UNKNOWN_ACTOR, may_be_empty: bool = False
     ) -> ConfiguredSync:
         """
         Add a sync. If the draft asks for it, the values at its remote names are imported first.
 
+        AWS is asked before the first write, so that it can be rehearsed.
+
         Args:
             draft: what the operator asked for.
             verify: ask AWS first for the identity of the credential and for what exists at the remote names.
-            dry_run: check only; add nothing.
             actor: who asked, for the history of imported values.
             may_be_empty: do not warn of an environment without keys.
 
@@ -89,13 +83,13 @@ class SyncAdmin:
             warnings += findings
             draft = replace(draft, account=identity.account)
         warnings += self._validator.check_names(draft, account=draft.account)
-        if dry_run:
-            return ConfiguredSync(sync=None, identity=identity, warnings=tuple(warnings))
         imported = None
         if importing:
             imported, notes = self._import(draft, credential, actor)
             draft = replace(draft, adopt_versions=imported.versions)
             warnings += notes
+        if identity is not None:
+            self._context.store.credentials.mark(credential.id, CredentialStatus.VERIFIED, account=identity.account)
         sync = self._context.store.syncs.add_sync(draft)
         return ConfiguredSync(
             sync=sync, identity=identity, warnings=tuple(warnings), imported=imported, to_adopt=to_adopt
@@ -194,7 +188,6 @@ class SyncAdmin:
                 refused.append(f"{name} can be neither written nor taken over: {refusal[0]}; {hint}")
             elif observed is not None:
                 existing.append(name)
-        self._context.store.credentials.mark(credential.id, CredentialStatus.VERIFIED, account=account)
         to_adopt = bool(existing) and draft.adopt is None
         if to_adopt:
             warnings.append(

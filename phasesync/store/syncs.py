@@ -44,7 +44,7 @@ from phasesync.errors import (
     PhasesyncError,
 )
 from phasesync.store.apps import find_app, find_environment
-from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such
+from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such, refuse_taken_name
 from phasesync.store.credentials import find_credential, select_credentials, to_credential
 from phasesync.store.database import in_id_order, lock_rows, row_lock
 from phasesync.store.db_time import from_microseconds, now
@@ -288,6 +288,24 @@ class SyncStore(BaseStore):
                 .values(revision=NEVER_READ)
             )
             return self._get(connection, syncs.c.id == row.id, name)
+
+    def rename(self, name: str, new_name: str) -> Sync:
+        """
+        Give a sync another name; nothing else changes, and no run follows. A change of case alone is possible.
+
+        Raises:
+            NotFoundError: there is no such sync.
+            AlreadyExistsError: another sync has the name.
+            CiphertextError: the row was altered, and a new MAC would vouch for it.
+        """
+        check_name(new_name, "sync")
+        with self._database.write() as connection:
+            row = self._locked(connection, name)
+            refuse_taken_name(connection, syncs, "sync", new_name, but=row.id)
+            changes = {"name": new_name, "name_key": new_name.lower()}
+            _update(connection, row, **with_mac(connection, self._keys, row, changes))
+            note_edit(connection, ObjectKind.SYNC, row.id)
+            return self._get(connection, syncs.c.id == row.id, new_name)
 
     def remove_sync(self, name: str) -> tuple[JournalEntry, ...]:
         """Remove a sync with its journal and runs; return its last journal. NotFoundError, ClaimHeldError."""
