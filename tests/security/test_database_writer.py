@@ -38,7 +38,10 @@ DECIDED: dict[str, dict[str, Worth]] = {
         "retired_to": NOTHING,
     },
     "data_keys": {**dict.fromkeys(("id", "purpose", "root_key_id", "wrapped"), REFUSED), "created_at": NOTHING},
-    "apps": {**dict.fromkeys(("id", "name", "name_key"), REFUSED), "description": NOTHING, "created_at": NOTHING},
+    "apps": {
+        **dict.fromkeys(("id", "name", "name_key", "windows"), REFUSED),
+        **dict.fromkeys(("description", "created_at"), NOTHING),
+    },
     "environments": {
         **dict.fromkeys(("id", "app_id", "name", "name_key", "revision", "data_key_id", "mac"), REFUSED),
         "created_at": NOTHING,
