@@ -7,6 +7,7 @@ Nothing here decides anything, and nothing below it may import it.
 from phasesync.bootstrap.app import Application
 from phasesync.bootstrap.open import (
     InitResult,
+    copy_database,
     initialise_installation,
     load_instance_id,
     migrate_database,
@@ -16,11 +17,13 @@ from phasesync.bootstrap.open import (
     preview_restoration,
     restore_database,
     schema_status,
+    unretire_database,
 )
 
 __all__ = [
     "Application",
     "InitResult",
+    "copy_database",
     "initialise_installation",
     "load_instance_id",
     "migrate_database",
@@ -30,4 +33,5 @@ __all__ = [
     "preview_restoration",
     "restore_database",
     "schema_status",
+    "unretire_database",
 ]

@@ -20,8 +20,11 @@ from phasesync.store.migrate import open_migrated, preview_upgrade, status, upgr
 if TYPE_CHECKING:
     from phasesync.ports.runtime import EventSink
     from phasesync.store.backup import RestorePreview
+    from phasesync.store.database_copy import CopiedDatabase
     from phasesync.store.key_ring import WrappedKey
     from phasesync.store.migrate import SchemaStatus
+    from phasesync.store.raw_rows import TableDigest
+    from phasesync.store.retirement import Retirement
 
 
 def open_application(
@@ -204,6 +207,37 @@ def _keys_by(settings: Settings) -> Callable[[Database], KeyRing]:
     """Return what opens the keys of a database. KeyUnavailableError at once if there is no root key."""
     root_key = _load_root_key(settings)
     return lambda database: _verified_keys(database, root_key)
+
+
+def copy_database(
+    settings: Settings, target_url: str, *, verify: bool, report: "Callable[[TableDigest], object]"
+) -> "CopiedDatabase":
+    """
+    Copy the database to another one, and retire it; see `store.database_copy.copy_database`.
+
+    `verify`: check also that the copy authenticates under the root key. KeyUnavailableError, CiphertextError.
+    """
+    # Imported here, so that other commands do not pay for it.
+    from phasesync.store.authenticity import authenticate_all
+    from phasesync.store.database_copy import copy_database as copy
+
+    if not verify:
+        return copy(settings.database_url, target_url, report=report)
+    root_key = _load_root_key(settings)
+    return copy(
+        settings.database_url,
+        target_url,
+        report=report,
+        verify=lambda target: authenticate_all(target, _key_ring(target, root_key)),
+    )
+
+
+def unretire_database(settings: Settings) -> "Retirement":
+    """Take a retired database back into use, also one of an older schema; see `store.retire.unretire`."""
+    from phasesync.store.retire import unretire
+
+    with closing(open_database(settings.database_url)) as database:
+        return unretire(database)
 
 
 def _load_root_key(settings: Settings) -> RootKey:

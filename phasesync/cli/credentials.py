@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phasesync.cli.dry_run import dry_run_option, is_dry_run
-from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_terminal, read_stdin
+from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_terminal, never_asks, read_stdin
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
@@ -268,6 +268,27 @@ def update(
     )
     updated = application.credential_operations.update(name, draft, account=account)
     out.done(f"updated the credential {name}; next: phasesync credentials test {name}", credential_document(updated))
+
+
+@credentials.command()
+@name_argument
+@click.argument("new_name", metavar="NEW", type=CREDENTIAL)
+@never_asks
+@output_option
+@with_application
+@dry_run_option
+def rename(application: "Application", name: str, new_name: str, out: Output) -> None:
+    """
+    Give a credential another name. What uses it goes on with it. AWS's logs show the new name in names of sessions.
+
+    \b
+    Example:
+      phasesync credentials rename aws aws-production
+    """
+    from phasesync.cli.documents import credential_document
+
+    renamed = application.store.credentials.rename(name, new_name)
+    out.done(f"renamed the credential {name} to {renamed.name}", credential_document(renamed))
 
 
 @credentials.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from phasesync.cli.dry_run import dry_run_option
-from phasesync.cli.input import confirm, confirmation_options, text_of
+from phasesync.cli.input import confirm, confirmation_options, never_asks, text_of
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
@@ -346,6 +346,29 @@ def update(application: "Application", name: str, credential: str | None, option
     for warning in updated.warnings:
         out.warn(warning)
     out.done(f"updated the dynamic secret {name}", dynamic_document(updated.dynamic))
+
+
+@dynamic.command()
+@name_argument
+@click.argument("new_name", metavar="NEW", type=DYNAMIC)
+@never_asks
+@output_option
+@with_application
+@dry_run_option
+def rename(application: "Application", name: str, new_name: str, out: Output) -> None:
+    """
+    Give a dynamic secret another name. Its leases stay as they are; later ones may get users with other names.
+
+    \b
+    Example:
+      phasesync dynamic rename ci deploy
+    """
+    from phasesync.cli.documents import dynamic_document
+
+    renamed = application.dynamic_configuration.rename(name, new_name)
+    for warning in renamed.warnings:
+        out.note(warning)
+    out.done(f"renamed the dynamic secret {name} to {renamed.dynamic.name}", dynamic_document(renamed.dynamic))
 
 
 @dynamic.command()

@@ -74,19 +74,30 @@ def add(application: "Application", environment: tuple[str, str], out: Output) -
     required=True,
     help="New name, without the app. References that name the environment break.",
 )
+@confirmation_options
 @output_option
 @with_application
 @dry_run_option
-def update(application: "Application", environment: tuple[str, str], new_name: str, out: Output) -> None:
+def update(
+    application: "Application", environment: tuple[str, str], new_name: str, yes: bool, no_input: bool, out: Output
+) -> None:
     """
     Rename an environment.
+
+    Asks if a name template of a sync gives objects at AWS other names, and shows them.
 
     \b
     Example:
       phasesync envs update shop/prod --name production
     """
+    from phasesync.cli.renaming import confirm_rename, renamed_document
+    from phasesync.engine.renaming import plan_renamed_environment
+
+    label = "/".join(environment)
+    plan = plan_renamed_environment(application.context, *environment, new_name)
+    confirm_rename(plan, f"rename {label} to {environment[0]}/{new_name}", out, yes=yes, no_input=no_input)
     updated = application.store.apps.update_environment(*environment, new_name=new_name)
-    out.done(f"renamed {'/'.join(environment)} to {updated.label}", environment_document(updated))
+    out.done(f"renamed {label} to {updated.label}", environment_document(updated) | {"renamed": renamed_document(plan)})
 
 
 @envs.command()

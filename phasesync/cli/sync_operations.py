@@ -11,9 +11,8 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, MOMENT
 from phasesync.cli.several_syncs import approve_several, approved_line
 from phasesync.cli.sync_options import name_argument
-from phasesync.cli.sync_results import show_changed
+from phasesync.cli.sync_results import last_synced_at, show_changed
 from phasesync.cli.sync_selection import Selection, selection_options
-from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus
 from phasesync.core.times import instant_text
 
@@ -31,12 +30,13 @@ def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
     from phasesync.cli.documents import sync_details
 
     sync = application.store.syncs.get_sync(name)
-    successes = application.store.runs.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
+    last = last_synced_at(application, sync.name)
     return sync_details(
         sync,
         application.store.credentials.get_by_id(sync.credential_id).status,
-        last_synced_at=successes[0].ended_at if successes else None,
+        last_synced_at=last,
         now=application.context.clock.now(),
+        window=application.window_state(sync),
     )
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phasesync.cli.dry_run import dry_run_option, is_dry_run, show_beside
+from phasesync.cli.input import never_asks
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, markdown_output_option, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
@@ -15,6 +16,7 @@ from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, s
 from phasesync.cli.sync_ownership import adopt, import_line, release, remove
 from phasesync.cli.sync_selection import Selection, read_statuses, selection_options, status_option
 from phasesync.core.sync import ALL_SYNCS, Adopt, SyncConfig, SyncFilter
+from phasesync.core.times import instant_text
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -63,7 +65,9 @@ def list_(
         out,
         paging,
         lambda after, limit: application.store.syncs.page_syncs(which, after=after, limit=limit),
-        lambda sync: _listed(sync_document(sync, of_credentials[sync.credential_id]), out),
+        lambda sync: _listed(
+            sync_document(sync, of_credentials[sync.credential_id], application.window_state(sync)), out
+        ),
         ["name", "env", "path", "secret", "region", "status", "revision"],
         empty=there_are,
     )
@@ -73,8 +77,13 @@ def _listed(document: dict[str, Any], out: Output) -> dict[str, Any]:
     """Return a sync as a list shows it."""
     if out.as_json:
         return document
-    destination, revisions = document["destination"], document["revisions"]
+    destination, revisions, window = document["destination"], document["revisions"], document["window"]
+    status = document["status"]
+    if status == "pending" and window is not None and window["closed"]:
+        opens_at = window["opens_at"]
+        status += ", window closed" if opens_at is None else f", window opens {instant_text(opens_at)}"
     return document | {
+        "status": status,
         "secret": destination["remote_name"] or destination["name_template"],
         "region": destination["region"],
         "revision": f"{revisions['applied'] or '-'}/{revisions['source']}",
@@ -176,6 +185,25 @@ def add(
     if added.to_adopt:
         follows = f"next: phasesync syncs adopt {name}"
     out.done(f"added the sync {name}; {follows}", document)
+
+
+@syncs.command()
+@name_argument
+@click.argument("new_name", metavar="NEW", type=Name("sync"))
+@never_asks
+@output_option
+@with_application
+@dry_run_option
+def rename(application: "Application", name: str, new_name: str, out: Output) -> None:
+    """
+    Give a sync another name. Nothing changes at AWS; its runs, its journal and its pause stay.
+
+    \b
+    Example:
+      phasesync syncs rename shop-production shop-live
+    """
+    renamed = application.store.syncs.rename(name, new_name)
+    out.done(f"renamed the sync {name} to {renamed.name}", sync_document_of(application, renamed.name))
 
 
 @syncs.command()

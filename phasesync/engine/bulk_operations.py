@@ -191,9 +191,9 @@ def approve_all(
         raise IllegalTransitionError(
             f"the held changes of these syncs have the digest {held}, not {digest}: nothing was approved{unplanned}"
         )
-    context.store.syncs.approve_all(
-        {name: each for name, (report, each) in tripped.items() if report.guarded.held}, actor=actor
-    )
+    to_approve = {name: each for name, (report, each) in tripped.items() if report.guarded.held}
+    heeding = [name for name in to_approve if reports[name].window is not None]
+    context.store.syncs.approve_all(to_approve, actor=actor, unattended=heeding)
     return BulkApproval(
         approved={name: report.guarded.held for name, (report, _) in tripped.items()},
         digests={name: each for name, (_, each) in tripped.items()},

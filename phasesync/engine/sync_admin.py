@@ -12,6 +12,7 @@ from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_with_name
 from phasesync.engine.import_values import ImportResult, import_values
 from phasesync.engine.sync_validation import SyncValidator
+from phasesync.engine.windows import checked_windows
 from phasesync.errors import AccountMismatchError, AlreadyExistsError
 
 UNKNOWN_ACTOR = "unknown"
@@ -69,6 +70,7 @@ class SyncAdmin:
         draft = replace(draft, app=environment.app, environment=environment.name)
         credential = self._context.store.credentials.get(draft.credential)
         draft = self._validator.normalise(draft, credential, former=None, ask=verify)
+        draft = self._with_windows(draft, former=())
         importing = draft.adopt not in (None, Adopt.OVERWRITE)
         warnings = [] if importing or may_be_empty else self._source_warnings(draft)
         if draft.adopt is Adopt.OVERWRITE:
@@ -150,6 +152,7 @@ class SyncAdmin:
             adopt=sync.adopt,
         )
         draft = self._validator.normalise(draft, used, former=sync.config, ask=ask)
+        draft = self._with_windows(draft, former=sync.config.windows)
         before = (sync.config.names, sync.path, sync.region, sync.credential_id)
         stays = before == (draft.config.names, draft.path, draft.region, used.id)
         warnings: list[str] = []
@@ -194,6 +197,17 @@ class SyncAdmin:
         if draft.adopt in (None, Adopt.OVERWRITE):  # An import reports them itself.
             warnings += refused
         return report.identity, warnings, to_adopt
+
+    def _with_windows(self, draft: SyncDraft, *, former: tuple[str, ...]) -> SyncDraft:
+        """Return a draft with new windows as canonical texts. InvalidInputError if they never open."""
+        windows = draft.config.windows
+        if not windows or windows == former:
+            return draft
+        of_app = self._context.store.apps.get_app(draft.app).windows
+        checked = checked_windows(
+            self._context, windows, owner=f"the sync {draft.name}", others=[(f"the app {draft.app}", of_app)]
+        )
+        return replace(draft, config=replace(draft.config, windows=checked))
 
     def _source_warnings(self, draft: SyncDraft) -> list[str]:
         if self._context.store.secrets.list_secrets(draft.app, draft.environment, path=draft.path):

@@ -32,13 +32,14 @@ from phasesync.errors import (
     InvalidInputError,
     NotFoundError,
 )
+from phasesync.store.app_windows import decrypt_windows, encrypt_windows
 from phasesync.store.base import BaseStore, Names, has_live_leases, lookup_error, name_of_cursor, new_id, no_such
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry
 from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key, same_mac
 from phasesync.store.projects import note_edit
-from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved
+from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved, retry_waiting_for_window
 from phasesync.store.serialization import to_json
 from phasesync.store.tables import LEASE_IS_LIVE, apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
 from phasesync.store.wake_ups import wake_readers
@@ -47,17 +48,23 @@ from phasesync.store.wake_ups import wake_readers
 class AppStore(BaseStore):
     """Apps and environments."""
 
-    def add_app(self, name: str, *, description: str = "") -> App:
+    def add_app(self, name: str, *, description: str = "", windows: Sequence[str] = ()) -> App:
         """Add an app. AlreadyExistsError: names are unique regardless of case."""
         check_name(name, "app")
         with self._database.write() as connection:
             _refuse_taken_app(connection, name)
+            app_id = new_id()
             connection.execute(
                 apps.insert().values(
-                    id=new_id(), name=name, name_key=name.lower(), description=description, created_at=now()
+                    id=app_id,
+                    name=name,
+                    name_key=name.lower(),
+                    description=description,
+                    created_at=now(),
+                    windows=encrypt_windows(self._keys, app_id, windows),
                 )
             )
-            return _to_app(find_app(connection, name))
+            return self._to_app(find_app(connection, name))
 
     def page_apps(self, *, after: str | None = None, limit: int = PAGE_SIZE) -> Page[App]:
         """Return apps by name. InvalidInputError for the cursor."""
@@ -65,15 +72,31 @@ class AppStore(BaseStore):
         if after is not None:
             statement = statement.where(apps.c.name_key > name_of_cursor(after))
         with self._database.read() as connection:
-            return page_of(connection.execute(statement).all(), limit, _to_app, lambda row: row.name_key)
+            return page_of(connection.execute(statement).all(), limit, self._to_app, lambda row: row.name_key)
 
     def list_apps(self) -> list[App]:
         """Return all apps by name, where there are few."""
         pages = each_page(lambda after, limit: self.page_apps(after=after, limit=limit))
         return [app for page in pages for app in page.items]
 
-    def update_app(self, name: str, *, new_name: str | None = None, description: str | None = None) -> App:
-        """Change an app; None leaves a member as it is. NotFoundError, AlreadyExistsError."""
+    def get_app(self, name: str) -> App:
+        """Return one app. NotFoundError."""
+        with self._database.read() as connection:
+            return self._to_app(find_app(connection, name))
+
+    def update_app(
+        self,
+        name: str,
+        *,
+        new_name: str | None = None,
+        description: str | None = None,
+        windows: Sequence[str] | None = None,
+    ) -> App:
+        """
+        Change an app; None leaves a member as it is. NotFoundError, AlreadyExistsError.
+
+        With other `windows` (canonical texts), the syncs that wait for a window are reconciled at once.
+        """
         with self._database.write() as connection:
             app = find_app(connection, name, lock=True)
             note_edit(connection, ObjectKind.APP, app.id)
@@ -92,7 +115,11 @@ class AppStore(BaseStore):
                 retry_unresolved(connection)
             if description is not None:
                 connection.execute(_update_row(apps, app.id).values(description=description))
-            return _to_app(find_app(connection, new_name or name))
+            if windows is not None:
+                encrypted = encrypt_windows(self._keys, app.id, windows)
+                connection.execute(_update_row(apps, app.id).values(windows=encrypted))
+                retry_waiting_for_window(connection, app.id)
+            return self._to_app(find_app(connection, new_name or name))
 
     def remove_app(self, name: str) -> None:
         """Remove an app. NotFoundError; IllegalTransitionError while it has environments."""
@@ -106,6 +133,15 @@ class AppStore(BaseStore):
                 )
             note_edit(connection, ObjectKind.APP, app.id, removed=True)
             connection.execute(apps.delete().where(apps.c.id == app.id))
+
+    def _to_app(self, row: sa.Row[Any]) -> App:
+        return App(
+            id=row.id,
+            name=row.name,
+            description=row.description,
+            created_at=row.created_at,
+            windows=decrypt_windows(self._keys, row.id, row.windows),
+        )
 
     def add_environment(self, app: str, name: str) -> Environment:
         """Add an environment. NotFoundError for the app; AlreadyExistsError: names are unique regardless of case."""
@@ -298,10 +334,6 @@ def to_environment(row: sa.Row[Any]) -> Environment:
         keys=row.key_count,
         created_at=row.created_at,
     )
-
-
-def _to_app(row: sa.Row[Any]) -> App:
-    return App(id=row.id, name=row.name, description=row.description, created_at=row.created_at)
 
 
 def _after_environment(cursor: str) -> sa.ColumnElement[bool]:

@@ -139,7 +139,7 @@ def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], Ke
         SettingsError: a PostgreSQL database, or a file that is not a database of phasesync.
         SchemaMismatchError: the backup is from a newer release.
         KeyUnavailableError, CiphertextError: from `open_keys`, or the backup was altered. Nothing was changed.
-        IllegalTransitionError: a daemon is running.
+        IllegalTransitionError: a daemon is running, or the database is retired.
     """
     url = _restorable(database_url, file)
     target, exists = Path(url.database or ""), sqlite_file_exists(url)
@@ -255,7 +255,7 @@ def _restorable(database_url: str, file: Path) -> sa.URL:
         )
     _require_file(file)
     if sqlite_file_exists(url):
-        _require_no_daemon(database_url)
+        _require_unused(database_url)
     return url
 
 
@@ -296,13 +296,19 @@ def _remove(files: Iterable[Path]) -> None:
             raise SettingsError(f"{file} cannot be removed: {error.strerror}") from None
 
 
-def _require_no_daemon(database_url: str) -> None:
+def _require_unused(database_url: str) -> None:
     database = open_database(database_url)
     try:
-        if status_of(database).is_current and (alive := DaemonRegistry(database).alive()):
+        schema = status_of(database, retirement=True)
+        if schema.is_current and (alive := DaemonRegistry(database).alive()):
             raise IllegalTransitionError(
                 f"a daemon is at work on this database: pid {alive[0]['pid']} on {alive[0]['host']}",
                 hint="stop it first: systemctl stop phasesync",
+            )
+        if schema.retirement is not None:
+            raise IllegalTransitionError(
+                "this database is retired: it was copied, and a restore would bring a second one to life",
+                hint="restore with the settings of the copy, or to another place; phasesync db status says where it is",
             )
     finally:
         database.close()

@@ -20,6 +20,7 @@ from phasesync.store.database import Database, lock_migrations, open_database, r
 from phasesync.store.database_url import parse_database_url
 from phasesync.store.db_errors import no_schema
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.retirement import Retirement, read_retirement
 from phasesync.store.sqlite import missing_database, sqlite_file_exists
 from phasesync.store.tables import data_keys
 
@@ -45,11 +46,13 @@ class SchemaStatus:
         expected: the revision that this release works with.
         queue_fix: what the operator has to do so that the queue of due syncs can be used; None if nothing, or if the
             settings ask for none.
+        retirement: that nobody may work with the database; None if somebody may, or if it was not read.
     """
 
     current: str | None
     expected: str
     queue_fix: str | None = None
+    retirement: Retirement | None = None
 
     @property
     def is_current(self) -> bool:
@@ -140,13 +143,17 @@ def status(database_url: str, *, queued: bool = False) -> SchemaStatus:
         return SchemaStatus(current=None, expected=EXPECTED)
     database = open_database(database_url)
     try:
-        return status_of(database, queued=queued)
+        return status_of(database, queued=queued, retirement=True)
     finally:
         database.close()
 
 
-def status_of(database: Database, *, queued: bool = False) -> SchemaStatus:
-    """Return the revision of an open database's schema; see `status`. StoreUnavailableError."""
+def status_of(database: Database, *, queued: bool = False, retirement: bool = False) -> SchemaStatus:
+    """
+    Return the revision of an open database's schema; see `status`. StoreUnavailableError.
+
+    `retirement`: read whether the database is retired, which is one more statement.
+    """
     with database.read() as connection:
         fix = None
         if queued:
@@ -154,7 +161,9 @@ def status_of(database: Database, *, queued: bool = False) -> SchemaStatus:
             from phasesync.store.queue_schema import queue_fix
 
             fix = queue_fix(connection)
-        return SchemaStatus(current=_current(connection), expected=EXPECTED, queue_fix=fix)
+        current = _current(connection)
+        retired = read_retirement(connection) if retirement and current == EXPECTED else None
+        return SchemaStatus(current=current, expected=EXPECTED, queue_fix=fix, retirement=retired)
 
 
 def open_migrated(database_url: str) -> Database:

@@ -16,7 +16,7 @@ from phasesync.core.sync import Adopt, OnDrift, OnRemove, TagMode
 
 Document = dict[str, Any]
 
-SECRET_VARIABLE: Final = "PHASESYNC_TEST_SECRET_ACCESS_KEY"
+SECRET_VARIABLE: Final = "TEST_SECRET_ACCESS_KEY"
 """Environment variable that generated credentials take their secret access keys from."""
 ACCOUNT: Final = "111122223333"
 REGIONS: Final = ("eu-central-1", "eu-west-1", "us-east-1", "us-west-2")

@@ -187,7 +187,18 @@ WRONG: Final = (
     _case("unknown field of an app", HEAD + "apps: [{name: a, §window: []}]\n", "'window'", "did you mean windows?"),
     _case("windows is a text", HEAD + "apps: [{name: a, windows: §always}]\n", "windows is a text", "[ONE, TWO]"),
     _case("window is a mapping", HEAD + "apps: [{name: a, windows: [§{x: y}]}]\n", "is a mapping", "one text"),
-    _case("window twice", HEAD + "apps: [{name: a, windows: ['x', §'x']}]\n", "'x' is listed twice", "list it once"),
+    _case(
+        "window twice",
+        HEAD + "apps: [{name: a, windows: ['deny: 01:00-02:00', §'deny: 1:00-2:00 UTC']}]\n",
+        "'deny: 01:00-02:00 UTC' is listed twice",
+        "list it once",
+    ),
+    _case(
+        "window of no day",
+        HEAD + "apps: [{name: a, windows: [§'deny: 08:00-18:00 Mno-Fri']}]\n",
+        "'Mno', which is no day; did you mean Mon?",
+        "deny: 08:00-18:00 Mon-Fri Europe/Berlin",
+    ),
     _case(
         "null in a text", HEAD + "apps: [{name: a, description: §}]\n", "description is empty", "leave the field out"
     ),

@@ -300,9 +300,17 @@ def _window(value: Any) -> Any:
     return value
 
 
+def _canonical_window(text: str) -> str:
+    # Imported here, so that documents without windows do not pay for it.
+    from phasesync.core.windows import parse_window
+
+    return parse_window(text).text
+
+
 Window = Annotated[
     Text,
     BeforeValidator(_window),
+    checked(_canonical_window),
     WithJsonSchema(
         {
             "anyOf": [

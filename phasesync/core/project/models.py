@@ -247,11 +247,6 @@ class SyncBase(Strict):
     region: Region | None = Field(
         default=None, description="AWS Region of the secrets. Default: the credential's.", examples=["eu-central-1"]
     )
-    windows: distinct(Window) | None = Field(  # type: ignore[valid-type]
-        default=None,
-        description="Maintenance windows: when it may, or may not, write. Default: none of its own.",
-        examples=[["allow: 02:00-04:00 Europe/Berlin"]],
-    )
     adopt: words_of(Adopt) | None = Field(  # type: ignore[valid-type]
         default=None,
         description="Take over a secret that exists: overwrite it, or merge it into the environment first. Applies "

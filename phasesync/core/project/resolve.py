@@ -288,7 +288,6 @@ def syncs_of(item: SyncItem, part: Part, scope: Scope) -> Iterator[DesiredSync]:
             destination=says.value("destination", AWS_SECRETS_MANAGER),
             region=says.value("region"),
             config=config if remote_name == config.remote_name else replace(config, remote_name=remote_name),
-            windows=tuple(says.value("windows", ())),
             adopt=says.value("adopt"),
         )
 

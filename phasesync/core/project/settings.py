@@ -25,6 +25,7 @@ from phasesync.core.project.fields import (
     Tags,
     Template,
     Text,
+    Window,
     checked,
     distinct,
     duration,
@@ -157,6 +158,11 @@ SYNC: Final[Mapping[str, Setting]] = {
         description="Number of deleted secrets from which delete_limit_percent counts; fewer wait only where none "
         "would be left. Default: 3.",
         examples=(3,),
+    ),
+    "windows": Setting(
+        type=distinct(Window),
+        description="Maintenance windows: when it may, or may not, write. Default: none of its own.",
+        examples=(["allow: 02:00-04:00 Europe/Berlin"],),
     ),
     "guard_window": Setting(
         type=duration(timedelta(hours=1), LONGEST_WINDOW),

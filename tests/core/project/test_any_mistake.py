@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from hypothesis import given
+from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
 from tests.core.project.test_settings import few
@@ -73,3 +74,10 @@ def test_a_value_in_the_place_of_a_secret_is_never_repeated(document: Any, data:
         problems = problems_of(json.dumps(changed))
         assert problems or (word == "external_id" and form == SECRET)
         assert SECRET not in str(problems)
+
+
+@run_with(max_examples=200, derandomize=True, deadline=None, database=None)
+@given(st.text("{}[]:,-&*!|>'\"%@`#?<\t\r\n ~=ab1.\ufeff\u2028\x85\x07é😀", max_size=40) | st.binary(max_size=40))
+def test_any_text_and_any_bytes_are_read_or_refused_with_a_place(data: str | bytes) -> None:
+    for problem in problems_of(data):
+        assert problem.startswith("<stdin>:") and "\n" not in problem

@@ -26,13 +26,7 @@ def test_a_sync_that_says_nothing_more_is_a_new_sync() -> None:
     (sync,) = syncs_of(WORLD + "syncs: [{name: web, env: shop/production, credential: aws, secret_name: web}]\n")
 
     assert sync.config == SyncConfig(remote_name="web")
-    assert (sync.path, sync.destination, sync.region, sync.windows, sync.adopt) == (
-        "/",
-        "aws-secrets-manager",
-        None,
-        (),
-        None,
-    )
+    assert (sync.path, sync.destination, sync.region, sync.adopt) == ("/", "aws-secrets-manager", None, None)
     assert str(sync.place) == "<stdin>:7:9"
     assert [(reference.kind, reference.name) for reference in sync.references] == [
         ("environment", "shop/production"),

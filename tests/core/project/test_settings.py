@@ -54,7 +54,6 @@ def written(project: DesiredProject) -> Document:
             {"name": sync.name, "env": sync.environment_label, "credential": sync.credential, "path": sync.path}
             | ({"region": sync.region} if sync.region else {})
             | ({"adopt": str(sync.adopt)} if sync.adopt else {})
-            | {"windows": list(sync.windows)}
             | settings.written(sync.config, settings.SYNC, SyncConfig())
             for sync in syncs
         ],
