@@ -40,6 +40,7 @@ names and numbers, never from the text of another exception: botocore and databa
         ├── NotFoundError                  exit 5
         ├── AlreadyExistsError             exit 4
         ├── IllegalTransitionError         exit 4
+        ├── ApprovalNeededError            exit 4
         ├── InvalidInputError              exit 2
         ├── UnhealthyError                 exit 7
         └── ConfirmationRequiredError      exit 2
@@ -47,10 +48,12 @@ names and numbers, never from the text of another exception: botocore and databa
 
 import traceback
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
 from inspect import cleandoc
 from pathlib import Path
+from typing import Any
 
 
 class Hint(str):
@@ -433,6 +436,25 @@ class IllegalTransitionError(OperatorError):
     """The object is in a state that does not allow this."""
 
     exit_code = 4
+
+
+class ApprovalNeededError(OperatorError):
+    """The environment is protected: somebody else has to approve the change. Nothing was changed."""
+
+    exit_code = 4
+
+    def __init__(self, message: str | None = None, *, environments: Mapping[str, str], proposal: Any) -> None:
+        """
+        Args:
+            message: None means that it names the environments.
+            environments: id -> `app/environment` of the protected environments that the change concerns.
+            proposal: the change, a `Proposal`; it is filed as a request by `engine/approvals.py`.
+        """
+        self.environments = environments
+        self.proposal = proposal
+        labels = ", ".join(environments.values())
+        verb = "is" if len(environments) == 1 else "are"
+        super().__init__(message or f"{labels} {verb} protected: somebody else has to approve the change first")
 
 
 class InvalidInputError(OperatorError):

@@ -14,6 +14,8 @@ from phasesync.engine.context import Context
 
 BATCH: Final = 500
 """Rows in one transaction: on SQLite about 20 ms."""
+_REQUESTS: Final = 100
+"""Requests that lapse in one transaction."""
 _SHORTEST_PAUSE: Final = timedelta(milliseconds=20)
 
 
@@ -36,6 +38,8 @@ def prune(
     """
     Delete the runs and the ended leases that are older than this; the newest run of each sync stays.
 
+    Also erases what requests for changes proposed that have lapsed, and deletes old ones.
+
     Args:
         context: its store has the runs and the leases.
         older_than: age since the end of a run or a lease.
@@ -44,6 +48,9 @@ def prune(
         stopped: returns whether to end before the next step.
     """
     clock = context.clock
+    while not stopped() and context.store.change_requests.lapse(limit=_REQUESTS) == _REQUESTS:
+        pause(_SHORTEST_PAUSE)
+    context.store.change_requests.prune(older_than=older_than)
     runs = leases = 0
     after: str | None = None
     while not stopped():

@@ -16,8 +16,9 @@ edit, and no proof about sums of digests is needed.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from typing import Any, Final, NamedTuple
+from functools import cache, partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -36,10 +37,14 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry
 from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key, same_mac
+from phasesync.store.protection import require_approval
 from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved
 from phasesync.store.serialization import to_json
 from phasesync.store.tables import LEASE_IS_LIVE, apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
 from phasesync.store.wake_ups import wake_readers
+
+if TYPE_CHECKING:
+    from phasesync.core.change_request import Proposal
 
 
 class AppStore(BaseStore):
@@ -78,10 +83,12 @@ class AppStore(BaseStore):
                 check_name(new_name, "app")
                 if new_name.lower() != app.name_key:
                     _refuse_taken_app(connection, new_name)
+                owned = _locked_environments(connection, app.id)
+                require_approval(self._keys, owned, partial(_renamed_app, app, owned, new_name))
                 update_app_names(
                     connection,
                     self._keys,
-                    _locked_environments(connection, app.id),
+                    owned,
                     name=new_name,
                     name_key=new_name.lower(),
                 )
@@ -146,17 +153,62 @@ class AppStore(BaseStore):
             if new_name != environment.name:
                 if new_name.lower() != environment.name_key:
                     _refuse_taken_environment(connection, environment.app_id, environment.app, new_name)
+                pointers = authentic_pointers(connection, self._keys, environment)
+                require_approval(self._keys, [environment], partial(_renamed_environment, environment, new_name))
                 update_environment_row(
                     connection,
                     self._keys,
                     environment,
-                    authentic_pointers(connection, self._keys, environment),
+                    pointers,
                     name=new_name,
                     name_key=new_name.lower(),
                     revision=environment.revision + 1,
                 )
                 retry_unresolved(connection)
             return to_environment(find_environment(connection, app, new_name))
+
+    def protect_environment(self, app: str, name: str, *, approvers: int | None) -> Environment:
+        """
+        Set how many others have to approve a change of an environment; None ends the protection. NotFoundError.
+
+        Makes a new revision, so that the MAC from before the change authenticates nothing any more.
+        """
+        with self._database.write() as connection:
+            environment = find_environment(connection, app, name, lock=True)
+            pointers = authentic_pointers(connection, self._keys, environment)
+            if approvers != environment.approvers:
+                require_approval(self._keys, [environment], partial(_protected_otherwise, environment, approvers))
+                update_environment_row(
+                    connection,
+                    self._keys,
+                    environment,
+                    pointers,
+                    approvers=approvers,
+                    revision=environment.revision + 1,
+                )
+            return to_environment(find_environment(connection, app, name))
+
+    def protected(self, environment_id: str, *, authenticate: bool = True) -> dict[str, str]:
+        """Return id -> `app/environment` of an environment; empty if it is not protected. CiphertextError."""
+        which = environments.c.id == environment_id
+        with self._database.read() as connection:
+            if authenticate:
+                rows: Sequence[sa.Row[Any]] = authentic_environments(connection, self._keys, which)
+            else:
+                rows = find_environments(connection, which)
+        return {row.id: f"{row.app}/{row.name}" for row in rows if row.approvers is not None}
+
+    def find_environment_by_id(self, environment_id: str) -> Environment | None:
+        """Return one environment by id; None if there is no such environment."""
+        with self._database.read() as connection:
+            row = connection.execute(select_environments().where(environments.c.id == environment_id)).first()
+        return None if row is None else to_environment(row)
+
+    def find_app_by_id(self, app_id: str) -> App | None:
+        """Return one app by id; None if there is no such app."""
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(apps).where(apps.c.id == app_id)).first()
+        return None if row is None else _to_app(row)
 
     def remove_environment(self, app: str, name: str) -> None:
         """
@@ -173,6 +225,7 @@ class AppStore(BaseStore):
                     f"{environment.app}/{environment.name} is used by syncs: {users}",
                     hint=f"phasesync syncs remove {users.first[0]} --remote keep",
                 )
+            require_approval(self._keys, [environment], partial(_removed_environment, environment))
             # Locked, so that no lease of theirs is issued meanwhile and deleted with the environment.
             dynamics = connection.scalars(
                 row_lock(
@@ -189,7 +242,7 @@ class AppStore(BaseStore):
             )
             if live:
                 label = f"{environment.app}/{environment.name}"
-                raise has_live_leases(label, live, f"phasesync envs remove {label} --revoke")
+                raise has_live_leases(label, live, removal_command(environment, f"envs remove {label}"))
             request_runs_of_readers(connection, environment.id)
             connection.execute(environments.delete().where(environments.c.id == environment.id))
             for dynamic in dynamics:
@@ -288,6 +341,7 @@ def to_environment(row: sa.Row[Any]) -> Environment:
         name=row.name,
         revision=row.revision,
         keys=row.key_count,
+        approvers=row.approvers,
         created_at=row.created_at,
     )
 
@@ -328,10 +382,68 @@ def _update_row(table: sa.Table, row_id: str) -> sa.Update:
     return table.update().where(table.c.id == row_id)
 
 
+# --- changes of protected environments
+
+
+def removal_command(environment: sa.Row[Any], command: str) -> str:
+    """Return the command that revokes leases before a removal: in a protected environment that is one of its own."""
+    return f"phasesync {command} --revoke" if environment.approvers is None else "phasesync leases revoke LEASE"
+
+
+def _renamed_app(app: sa.Row[Any], owned: Sequence[sa.Row[Any]], new_name: str) -> "Proposal":
+    from phasesync.core.change_request import Proposal, RenameApp
+
+    return Proposal(
+        arguments=RenameApp(app_id=app.id, new_name=new_name),
+        changes=(f"rename the app {app.name} to {new_name}",),
+        seen={f"the environment {row.app}/{row.name}": row.revision for row in owned},
+    )
+
+
+def _renamed_environment(environment: sa.Row[Any], new_name: str) -> "Proposal":
+    from phasesync.core.change_request import Proposal, RenameEnvironment
+
+    label = f"{environment.app}/{environment.name}"
+    return Proposal(
+        arguments=RenameEnvironment(environment_id=environment.id, new_name=new_name),
+        changes=(f"rename the environment {label} to {environment.app}/{new_name}",),
+        seen={f"the environment {label}": environment.revision},
+    )
+
+
+def _protected_otherwise(environment: sa.Row[Any], approvers: int | None) -> "Proposal":
+    from phasesync.core.change_request import Proposal, ProtectEnvironment
+
+    label = f"{environment.app}/{environment.name}"
+    change = f"end the protection of {label}"
+    if approvers is not None:
+        change = f"approvers of {label}: {environment.approvers} -> {approvers}"
+    return Proposal(
+        arguments=ProtectEnvironment(environment_id=environment.id, approvers=approvers),
+        changes=(change,),
+        seen={f"the approvers of {label}": environment.approvers},
+    )
+
+
+def _removed_environment(environment: sa.Row[Any]) -> "Proposal":
+    from phasesync.core.change_request import Proposal, RemoveEnvironment
+
+    label = f"{environment.app}/{environment.name}"
+    return Proposal(
+        arguments=RemoveEnvironment(environment_id=environment.id),
+        changes=(f"remove the environment {label} with {environment.key_count} secrets and their history",),
+        seen={f"the environment {label}": environment.revision},
+    )
+
+
 # --- the MAC of an environment
 
 MAC_COLUMNS: Final = ("id", "app_id", "app", "app_key", "name", "name_key", "revision", "data_key_id")
-"""Columns of `select_environments` that the MAC covers: the environment's own, and the names of its app."""
+"""
+Columns of `select_environments` that the MAC covers: the environment's own, and the names of its app.
+
+`approvers` is covered where it is set: the MACs of environments from before that column stay valid without the key.
+"""
 
 
 class Pointer(NamedTuple):
@@ -346,6 +458,8 @@ class Pointer(NamedTuple):
 def environment_mac(keys: KeyRing, environment: Mapping[str, Any], pointers: Iterable[Pointer]) -> bytes:
     """Return the MAC of an environment; `environment` has the columns of `MAC_COLUMNS`."""
     covered = {name: environment[name] for name in MAC_COLUMNS}
+    if (approvers := environment.get("approvers")) is not None:
+        covered["approvers"] = approvers
     rows = sorted((secret_id, lookup.hex(), version, is_set) for secret_id, lookup, version, is_set in pointers)
     return keys.digests.digest("environment", to_json(covered).encode(), json.dumps(rows).encode())
 
@@ -380,6 +494,47 @@ def authentic_pointers(connection: sa.Connection, keys: KeyRing, environment: sa
     pointers = load_pointers(connection, [environment.id])[environment.id]
     check_environment_mac(keys, environment, pointers)
     return pointers
+
+
+def authentic_environments(
+    connection: sa.Connection, keys: KeyRing, which: sa.ColumnElement[bool]
+) -> list[sa.Row[Any]]:
+    """
+    Return environments with `app` and `app_key`. CiphertextError if one, or the set of its secrets, was altered.
+
+    One statement, so that it needs no lock: what it reads is of one moment.
+    """
+    pointer = secrets.alias("pointers")
+    statement = (
+        sa.select(
+            environments,
+            *columns_of_app(),
+            pointer.c.id.label("secret_id"),
+            pointer.c.lookup,
+            pointer.c.version,
+            pointer.c.is_set,
+        )
+        .join_from(environments, apps)
+        .outerjoin(pointer, pointer.c.environment_id == environments.c.id)
+        .where(which)
+        .order_by(environments.c.id)
+    )
+    found = []
+    for _, group in groupby(connection.execute(statement), key=lambda row: row.id):
+        rows = list(group)
+        pointers = [
+            Pointer(row.secret_id, row.lookup, row.version, row.is_set) for row in rows if row.secret_id is not None
+        ]
+        check_environment_mac(keys, rows[0], pointers)
+        found.append(rows[0])
+    return found
+
+
+def find_environments(connection: sa.Connection, which: sa.ColumnElement[bool]) -> Sequence[sa.Row[Any]]:
+    """Return environments with `app` and `app_key`, which nothing has authenticated."""
+    return connection.execute(
+        sa.select(environments, *columns_of_app()).join_from(environments, apps).where(which)
+    ).all()
 
 
 def update_environment_row(

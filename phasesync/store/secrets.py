@@ -14,8 +14,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -37,7 +37,11 @@ from phasesync.store.apps import (
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import from_microseconds
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.protection import require_approval
 from phasesync.store.tables import apps, dynamic_secrets, environments, secret_versions, secrets
+
+if TYPE_CHECKING:
+    from phasesync.core.change_request import Proposal
 
 _OF_SECRET: Final = (
     secrets.c.id,
@@ -164,6 +168,7 @@ def to_version(row: sa.Row[Any], keys: KeyRing) -> SecretVersion:
         changed_at=row.changed_at,
         changed_by=row.changed_by,
         origin=row.origin,
+        approved_by=row.approved_by,
     )
 
 
@@ -323,6 +328,7 @@ class SecretStore(BaseStore):
 
         Raises:
             AlreadyExistsError: a dynamic secret of the same folder issues values under one of the new keys.
+            ApprovalNeededError: the environment is protected, and nobody has approved the edit.
         """
         wanted = _edits_by_key(writes, unsets)
         with self._database.write() as connection:
@@ -335,7 +341,10 @@ class SecretStore(BaseStore):
                 if edit.row is None:
                     check_key(edit.key_path[1])
             self._refuse_issued_keys(connection, environment_row, edits)
-            self._commit(connection, environment_row, pointers, edits, actor, origin)
+            approved_by = require_approval(
+                self._keys, [environment_row], partial(_proposal, environment_row, edits, origin)
+            )
+            self._commit(connection, environment_row, pointers, edits, actor, origin, approved_by)
             return to_environment(find_environment(connection, app, environment))
 
     def clone_environment(self, app: str, name: str, target: str, *, actor: str) -> Environment:
@@ -410,6 +419,7 @@ class SecretStore(BaseStore):
         edits: Sequence[_KeyEdit],
         actor: str,
         origin: str,
+        approved_by: str | None = None,
     ) -> None:
         """
         Store versions and the new revision; the number of statements does not depend on the number of keys.
@@ -453,6 +463,7 @@ class SecretStore(BaseStore):
                     "changed_at": from_microseconds(environment.clock),
                     "changed_by": actor,
                     "origin": "unset" if edit.value is None else origin,
+                    "approved_by": approved_by,
                 }
             )
         if added:
@@ -474,6 +485,23 @@ class SecretStore(BaseStore):
             return None
         context = version_context(environment.id, secret_id, "value", version)
         return self._keys.encrypt(environment.data_key_id, context, plain_value(value))
+
+
+def _proposal(environment: sa.Row[Any], edits: Sequence[_KeyEdit], origin: str) -> "Proposal":
+    """Return edits as a change that waits for an approval."""
+    from phasesync.core.change_request import EditSecrets, Proposal, described_edits, key_edit
+
+    ordered = sorted(edits, key=lambda edit: edit.key_path)
+    proposed = tuple(key_edit(*edit.key_path, edit.value, edit.comment) for edit in ordered)
+    return Proposal(
+        arguments=EditSecrets(environment_id=environment.id, origin=origin, edits=proposed),
+        changes=described_edits(
+            proposed, frozenset(edit.key_path for edit in edits if edit.row is not None and edit.row.is_set)
+        ),
+        seen={
+            f"{edit.key_path[1]} in {edit.key_path[0]}": 0 if edit.row is None else edit.row.version for edit in edits
+        },
+    )
 
 
 def _edits_by_key(
