@@ -173,6 +173,7 @@ def _show(application: "Application", out: Output) -> None:
         restored=application.store.restore_mark.is_set(),
         now=application.context.clock.now(),
         log_bytes=application.store.database.log_bytes(),
+        requests=application.store.change_requests.list_requests(),
     )
     document: dict[str, Any] = {"instance_id": application.context.instance_id} | status_document(summary)
     if out.as_json:
@@ -186,6 +187,10 @@ def _show(application: "Application", out: Output) -> None:
             statuses = ",".join(sorted(map(str, NEEDS_ATTENTION)))
             out.say(f"and {summary.needs_attention_more:,} more: phasesync syncs list --status {statuses}")
         _show_hints(summary.needs_attention, out)
+    if summary.requests:
+        click.echo()
+        out.warn("changes of protected environments wait for a person, each for its command")
+        out.items(document["waiting_for_approval"], ["env", "changes", "asked_by", "expires_at", "command"])
     if summary.overdue:
         click.echo()
         _warn_of_overdue(summary.overdue, out)

@@ -29,16 +29,17 @@ all_option = click.option("--all", "every", is_flag=True, help="All syncs, in pl
 
 def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
     """Return a sync as `syncs show` prints it."""
-    from phasesync.cli.documents import sync_details
+    from phasesync.cli.documents import sync_details, waiting_document
 
     sync = application.store.syncs.get_sync(name)
     successes = application.store.runs.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
+    waiting = application.store.change_requests.list_requests(sync.environment_id)
     return sync_details(
         sync,
         application.store.credentials.get_by_id(sync.credential_id).status,
         last_synced_at=successes[0].ended_at if successes else None,
         now=application.context.clock.now(),
-    )
+    ) | {"waiting_for_approval": [waiting_document(request) for request in waiting]}
 
 
 @click.command("wait")
@@ -153,14 +154,18 @@ def resume(application: "Application", name: str | None, every: bool, out: Outpu
 @with_application
 def approve(application: "Application", name: str, digest: str, out: Output) -> None:
     """
-    Approve what a plan holds back; the next run carries it out.
+    Approve what a plan holds back; the next run carries it out. Takes the digest of a change that waits in the sync's
+    environment too, as envs approve does.
 
     \b
     Example:
       phasesync syncs approve shop-production --plan 0123456789abcdef
     """
+    from phasesync.cli.approvals import decided_for_sync
     from phasesync.cli.documents import held_document
 
+    if decided_for_sync(application, name, digest, "", out):
+        return
     held = application.operations.approve(name, digest, actor=invocation().actor)
     changes = [held_document(change) for change in held]
     out.done(_approved(name, digest, changes), sync_document_of(application, name) | {"approved": changes})

@@ -21,9 +21,6 @@ from phasesync.core.times import duration_text
 LIFE: Final = timedelta(hours=24)
 """Time after which a request lapses."""
 
-MOST_APPROVERS: Final = 10
-"""More could never be reached by mistake, and would lock the environment."""
-
 T = TypeVar("T")
 
 
@@ -116,6 +113,13 @@ class ChangeRequest:
     def approve_command(self) -> str:
         """The command for whoever approves it."""
         return f"phasesync envs approve {self.label} --plan {self.digest}"
+
+    @property
+    def next_command(self) -> str | None:
+        """The command that it waits for; None if it waits for nothing."""
+        if not self.waits or self.error is not None:
+            return None
+        return self.approve_command if self.missing else self.command
 
 
 # --- what is asked for

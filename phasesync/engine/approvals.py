@@ -3,8 +3,8 @@ Changes of protected environments: filing a request, approving it, carrying it o
 
 The store refuses every change of a protected environment that has no permit (`store/protection.py`), so no caller can
 forget to ask. The refusal carries the change; `file_request` files it. With the last approval that it needs, a change
-of the database is carried out in the transaction of that approval. A change that also calls AWS, and an apply of a
-project, is a command of its own: once it is approved, the same command goes through, whoever types it.
+of the database is carried out in the transaction of that approval. A removal, any other change that calls AWS, and an
+apply of a project are commands of their own: once it is approved, the same command goes through, whoever types it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,8 +23,6 @@ from phasesync.core.change_request import (
     Proposal,
     ProtectEnvironment,
     ReleaseSync,
-    RemoveDynamic,
-    RemoveEnvironment,
     RenameApp,
     RenameEnvironment,
     RequestStatus,
@@ -37,9 +35,9 @@ from phasesync.core.model import Environment
 from phasesync.core.run import Run
 from phasesync.core.sync import Sync
 from phasesync.engine.context import Context
-from phasesync.errors import ApprovalNeededError, IllegalTransitionError, NotFoundError
+from phasesync.errors import ApprovalNeededError, IllegalTransitionError, NotFoundError, ProposalMovedError
 from phasesync.store.database import retry_on_conflict
-from phasesync.store.protection import Permit, ProposalMovedError, digest_of, permitted
+from phasesync.store.protection import Permit, digest_of, permitted
 
 BY_ACTOR: Final = "actor"
 """Two people are told apart by the whole text of the actor, `--actor` included."""
@@ -164,11 +162,6 @@ def _protect_environment(context: Context, change: ProtectEnvironment, _author: 
     context.store.apps.protect_environment(environment.app, environment.name, approvers=change.approvers)
 
 
-def _remove_environment(context: Context, change: RemoveEnvironment, _author: str) -> None:
-    environment = _environment(context, change.environment_id)
-    context.store.apps.remove_environment(environment.app, environment.name)
-
-
 def _rename_app(context: Context, change: RenameApp, _author: str) -> None:
     app = context.store.apps.find_app_by_id(change.app_id)
     if app is None:
@@ -207,10 +200,6 @@ def _update_dynamic(context: Context, change: UpdateDynamic, _author: str) -> No
     )
 
 
-def _remove_dynamic(context: Context, change: RemoveDynamic, _author: str) -> None:
-    context.store.dynamics.remove(_dynamic(context, change.dynamic_id).name)
-
-
 def _update_credential(context: Context, change: UpdateCredential, _author: str) -> None:
     credential = context.store.credentials.get_by_id(change.credential_id)
     context.store.credentials.update(credential.name, change.draft(), account=change.account)
@@ -220,20 +209,19 @@ _CARRY_OUT: Final[Mapping[type, Callable[[Context, Any, str], None]]] = {
     EditSecrets: _edit_secrets,
     RenameEnvironment: _rename_environment,
     ProtectEnvironment: _protect_environment,
-    RemoveEnvironment: _remove_environment,
     RenameApp: _rename_app,
     AddSync: _add_sync,
     UpdateSync: _update_sync,
     AdoptObjects: _adopt_objects,
     AddDynamic: _add_dynamic,
     UpdateDynamic: _update_dynamic,
-    RemoveDynamic: _remove_dynamic,
     UpdateCredential: _update_credential,
 }
 """
 Arguments -> what carries them out as they are. Each calls the method of the store that refused the change.
 
-`RemoveSync`, `ReleaseSync`, `DeleteObject` and `ApplyProject` are not here: their commands carry them out.
+Not here: `ApplyProject`, what calls AWS (`ReleaseSync`, `DeleteObject`), and removals, which may revoke leases or touch
+objects at AWS first. Their commands carry them out.
 """
 
 
@@ -263,7 +251,7 @@ def _dynamic(context: Context, dynamic_id: str) -> DynamicSecret:
 
 @dataclass
 class Carrying:
-    """A change that is being carried out. `complete`: whether that ends the request; if not, the command is repeated."""
+    """A change that is being carried out. `complete`: whether that ends its request, or the command is repeated."""
 
     complete: bool = True
 
@@ -292,6 +280,24 @@ def carrying_out(
         return
     with approved(context, ApprovalNeededError(environments=protected, proposal=proposal), actor=actor) as carrying:
         yield carrying
+
+
+@contextmanager
+def allowed(context: Context, check: Callable[[], None], *, actor: str) -> Iterator[None]:
+    """
+    Let a removal through that `check` of the store refuses, if it is approved; the request ends with the block.
+
+    Nothing has happened yet where it is not, so that no lease is revoked for it.
+    """
+    try:
+        check()
+    except ApprovalNeededError as refusal:
+        needed = refusal
+    else:
+        yield
+        return
+    with approved(context, needed, actor=actor):
+        yield
 
 
 @contextmanager
@@ -344,7 +350,7 @@ def applying(
     Let the changes of a whole plan through, inside `Database.transaction()`, if its digest is approved.
 
     The changes of the block go on whether they are approved or not, so that one request covers every protected
-    environment that the plan concerns. If one is not covered, the block ends with an error, which rolls everything back.
+    environment that the plan concerns. If one is not covered, the block ends with an error, which rolls all of it back.
 
     Args:
         context: has the store.

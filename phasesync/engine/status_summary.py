@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from phasesync.core.change_request import ChangeRequest
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.lease import Lease, LeaseStatus, is_due
 from phasesync.core.sync import Sync, SyncStatus
@@ -46,6 +47,7 @@ class StatusSummary:
         not_revoked: leases with a failed revocation; their keys may still work.
         overdue: leases past their end that no daemon revokes, because none is running.
         log_bytes: size of SQLite's log; 0 if there is none.
+        requests: changes of protected environments that wait for a person.
     """
 
     restored: bool
@@ -57,6 +59,7 @@ class StatusSummary:
     not_revoked: tuple[Lease, ...]
     overdue: tuple[Lease, ...]
     log_bytes: int
+    requests: tuple[ChangeRequest, ...] = ()
 
     @property
     def log_is_large(self) -> bool:
@@ -75,6 +78,7 @@ def summarise_status(
     restored: bool,
     now: datetime,
     log_bytes: int,
+    requests: Sequence[ChangeRequest] = (),
 ) -> StatusSummary:
     """
     Return how an installation stands.
@@ -89,6 +93,7 @@ def summarise_status(
         restored: whether the database is older than AWS.
         now: the time of the check.
         log_bytes: size of SQLite's log.
+        requests: changes of protected environments that wait for a person.
     """
     needing = sum(count for status, count in syncs.items() if status in NEEDS_ATTENTION)
     return StatusSummary(
@@ -106,6 +111,7 @@ def summarise_status(
         not_revoked=tuple(lease for lease in leases if lease.error is not None),
         overdue=() if daemons else tuple(lease for lease in leases if _is_overdue(lease, now, restored, is_revocable)),
         log_bytes=log_bytes,
+        requests=tuple(requests),
     )
 
 

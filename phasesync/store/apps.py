@@ -210,6 +210,12 @@ class AppStore(BaseStore):
             row = connection.execute(sa.select(apps).where(apps.c.id == app_id)).first()
         return None if row is None else _to_app(row)
 
+    def check_removal(self, app: str, name: str) -> None:
+        """Raise ApprovalNeededError if the removal of an environment needs an approval. NotFoundError."""
+        with self._database.read() as connection:
+            environment = find_environment(connection, app, name)
+            require_approval(self._keys, [environment], partial(_removed_environment, environment))
+
     def remove_environment(self, app: str, name: str) -> None:
         """
         Remove an environment with its secrets and dynamic secrets.
@@ -242,7 +248,7 @@ class AppStore(BaseStore):
             )
             if live:
                 label = f"{environment.app}/{environment.name}"
-                raise has_live_leases(label, live, removal_command(environment, f"envs remove {label}"))
+                raise has_live_leases(label, live, f"phasesync envs remove {label} --revoke")
             request_runs_of_readers(connection, environment.id)
             connection.execute(environments.delete().where(environments.c.id == environment.id))
             for dynamic in dynamics:
@@ -385,11 +391,6 @@ def _update_row(table: sa.Table, row_id: str) -> sa.Update:
 # --- changes of protected environments
 
 
-def removal_command(environment: sa.Row[Any], command: str) -> str:
-    """Return the command that revokes leases before a removal: in a protected environment that is one of its own."""
-    return f"phasesync {command} --revoke" if environment.approvers is None else "phasesync leases revoke LEASE"
-
-
 def _renamed_app(app: sa.Row[Any], owned: Sequence[sa.Row[Any]], new_name: str) -> "Proposal":
     from phasesync.core.change_request import Proposal, RenameApp
 
@@ -433,6 +434,7 @@ def _removed_environment(environment: sa.Row[Any]) -> "Proposal":
         arguments=RemoveEnvironment(environment_id=environment.id),
         changes=(f"remove the environment {label} with {environment.key_count} secrets and their history",),
         seen={f"the environment {label}": environment.revision},
+        command=f"phasesync envs remove {label} --revoke",
     )
 
 

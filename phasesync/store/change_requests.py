@@ -313,7 +313,7 @@ class ChangeRequestStore(BaseStore):
                 digest=str(row.digest),
                 status=RequestStatus.OPEN,
                 action="?",
-                environments={row.environment_id: row.label},
+                environments={row.environment_id: row.label or "?"},
                 changes=(),
                 asked_by="?",
                 requested_at=row.requested_at,
@@ -350,7 +350,7 @@ def _request(row: sa.Row[Any], details: _Details) -> ChangeRequest:
 def _select() -> sa.Select[Any]:
     return sa.select(
         change_requests, environments.c.data_key_id, environments.c.name.label("label"), now().label("clock")
-    ).join_from(change_requests, environments)
+    ).outerjoin_from(change_requests, environments)  # An altered reference must not hide the row.
 
 
 def _context(values: Mapping[str, Any]) -> tuple[str, ...]:

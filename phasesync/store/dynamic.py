@@ -16,7 +16,7 @@ from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.names import check_name
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.errors import AlreadyExistsError, CiphertextError
-from phasesync.store.apps import authentic_pointers, find_environment, find_environments, removal_command
+from phasesync.store.apps import authentic_pointers, find_environment, find_environments
 from phasesync.store.base import BaseStore, Names, has_live_leases, lookup_error, name_of_cursor, new_id, no_such
 from phasesync.store.credentials import find_credential
 from phasesync.store.database import row_lock
@@ -152,18 +152,23 @@ class DynamicStore(BaseStore):
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             row = find_dynamic(connection, name, lock=True)
-            # Not authenticated: who can alter the row of the environment can as well delete that of the secret.
-            (environment,) = find_environments(connection, environments.c.id == row.environment_id) or (None,)
-            if environment is not None:
-                require_approval(self._keys, [environment], partial(_removed, row))
+            self._require_removal(connection, row)
             if live := count_live(connection, row.id):
                 command = f"phasesync dynamic remove {row.name} --revoke"
-                if environment is not None:
-                    command = removal_command(environment, f"dynamic remove {row.name}")
                 raise has_live_leases(f"the dynamic secret {row.name}", live, command)
             connection.execute(dynamic_secrets.delete().where(dynamic_secrets.c.id == row.id))
             registry.forget(dynamic_secrets, row.id)
             registry.store()
+
+    def check_removal(self, name: str) -> None:
+        """Raise ApprovalNeededError if the removal of a dynamic secret needs an approval. NotFoundError."""
+        with self._database.read() as connection:
+            self._require_removal(connection, find_dynamic(connection, name))
+
+    def _require_removal(self, connection: sa.Connection, row: sa.Row[Any]) -> None:
+        # Not authenticated: who can alter the row of the environment can as well delete that of the secret.
+        owner = find_environments(connection, environments.c.id == row.environment_id)
+        require_approval(self._keys, owner, partial(_removed, row))
 
     def _refuse_taken_keys(
         self,
@@ -251,6 +256,7 @@ def _removed(row: sa.Row[Any]) -> "Proposal":
         arguments=RemoveDynamic(dynamic_id=row.id),
         changes=(f"remove the dynamic secret {row.name}",),
         seen={f"the dynamic secret {row.name}": row.version},
+        command=f"phasesync dynamic remove {row.name} --revoke",
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.errors import ApprovalNeededError, IllegalTransitionError
+from phasesync.errors import ApprovalNeededError, ProposalMovedError
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.serialization import to_json
 
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 DIGEST_DIGITS: Final = 16
 """Hex digits of a digest, as of a plan."""
-
-
-class ProposalMovedError(IllegalTransitionError):
-    """What an approved change starts from has changed since it was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +61,7 @@ def permitted(permit: Permit) -> Iterator[None]:
         _current.reset(token)
 
 
-def require_approval(
-    keys: KeyRing, rows: Iterable[sa.Row[Any]], propose: "Callable[[], Proposal]", *, permit: Permit | None = None
-) -> str | None:
+def require_approval(keys: KeyRing, rows: Iterable[sa.Row[Any]], propose: "Callable[[], Proposal]") -> str | None:
     """
     Return who approved a change of environments; None if none of them is protected.
 
@@ -75,7 +69,6 @@ def require_approval(
         keys: makes the digest of the change.
         rows: of the environments, with `app`; authenticated, unless the change only removes something.
         propose: describes the change; called only where an environment is protected.
-        permit: None means that of this thread.
 
     Raises:
         ApprovalNeededError: nobody has approved the change; nothing may be written.
@@ -84,24 +77,23 @@ def require_approval(
     protected = {row.id: f"{row.app}/{row.name}" for row in rows if row.approvers is not None}
     if not protected:
         return None
-    permit = permit or _current.get()
-    if permit is not None:
-        others = {key: label for key, label in protected.items() if key not in permit.environments}
-        if permit.met is not None:
-            permit.met.update(others)
-            return permit.approved_by or None
-        if not others and permit.digest is None:
-            return permit.approved_by
-        if not others and digest_of(keys, proposal := propose()) != permit.digest:
+    permit = _current.get()
+    if permit is None:
+        raise ApprovalNeededError(environments=protected, proposal=propose())
+    others = {key: label for key, label in protected.items() if key not in permit.environments}
+    if permit.met is not None:
+        permit.met.update(others)
+    elif others:
+        raise ProposalMovedError(f"the change concerns {', '.join(others.values())} too, which was not so before")
+    elif permit.digest is not None:
+        proposal = propose()
+        if digest_of(keys, proposal) != permit.digest:
             from phasesync.core.change_request import moved
 
             raise ProposalMovedError(
-                f"what the request starts from has changed: {moved(permit.seen, proposal.seen)}",
-                hint="the change has to be asked for again",
+                f"what the request starts from has changed since: {moved(permit.seen, proposal.seen)}"
             )
-        if not others:
-            return permit.approved_by
-    raise ApprovalNeededError(environments=protected, proposal=propose())
+    return permit.approved_by
 
 
 def digest_of(keys: KeyRing, proposal: "Proposal") -> str:
