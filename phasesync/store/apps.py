@@ -84,7 +84,8 @@ class AppStore(BaseStore):
                 if new_name.lower() != app.name_key:
                     _refuse_taken_app(connection, new_name)
                 owned = _locked_environments(connection, app.id)
-                require_approval(self._keys, owned, partial(_renamed_app, app, owned, new_name))
+                authentic = authentic_environments(connection, self._keys, environments.c.app_id == app.id)
+                require_approval(self._keys, authentic, partial(_renamed_app, app, owned, new_name))
                 update_app_names(
                     connection,
                     self._keys,

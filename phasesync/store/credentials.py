@@ -245,7 +245,10 @@ class CredentialStore(BaseStore):
     ) -> "Proposal":
         from phasesync.core.change_request import Proposal, UpdateCredential, differences
 
-        former = _open(row, self._keys)
+        try:
+            former = _open(row, self._keys)
+        except CiphertextError:  # What was altered can be replaced, as without protection.
+            former = _Sealed(role_arn="?", external_id="?", access_key_id="?", secret_access_key="?")
         source = sa.select(credentials.c.name).where(credentials.c.id == row.source_id)
         before = CredentialDraft(
             type=row.type,
