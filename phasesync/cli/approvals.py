@@ -67,10 +67,11 @@ def hold(application: "Application", needed: "ApprovalNeededError", options: Map
     out.say(needed.message)
     for line in request.changes:
         out.say(f"  {line}")
-    people = "1 person" if request.missing == 1 else f"{request.missing} people"
-    others = f"{people} other than {request.asked_by}"
+    others = f"{request.missing} people other than {request.asked_by} approve"
+    if request.missing == 1:
+        others = f"somebody other than {request.asked_by} approves"
     if request.missing:
-        out.say(f"{others} approve it until {instant_text(request.expires_at)}: {request.approve_command}")
+        out.say(f"{others} it until {instant_text(request.expires_at)}: {request.approve_command}")
     if request.command is not None:
         out.say(f"once it is approved: {request.command}")
     if out.as_json:

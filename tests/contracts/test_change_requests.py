@@ -181,6 +181,15 @@ def test_a_request_can_be_withdrawn_and_rejected(protected: Store) -> None:
     assert values_of(protected) == {"URL": "postgres://db"}
 
 
+def test_the_database_holds_no_proposed_value_and_no_key_name(protected: Store) -> None:
+    ask(protected, lambda: put(protected, write("SECRET_NAME", "secret-value")))
+    with protected.database.read() as connection:
+        rows = connection.exec_driver_sql("SELECT * FROM change_requests").all()
+    stored = repr(rows) + repr([bytes(cell) for row in rows for cell in row if isinstance(cell, bytes | memoryview)])
+    assert "SECRET_NAME" not in stored
+    assert "secret-value" not in stored
+
+
 # --- lapsing
 
 
