@@ -27,6 +27,21 @@ class Pruned:
     leases: int
 
 
+def end_requests(context: Context, *, older_than: timedelta, stopped: Callable[[], bool]) -> None:
+    """
+    Erase what requests for changes proposed that have lapsed, and delete those that ended longer ago than this.
+
+    Args:
+        context: its store has the requests.
+        older_than: age since the end of a request.
+        stopped: returns whether to end before the next step.
+    """
+    requests = context.store.change_requests
+    while not stopped() and requests.lapse(limit=_REQUESTS) == _REQUESTS:
+        pass
+    requests.prune(older_than=older_than)
+
+
 def prune(
     context: Context,
     *,
@@ -38,8 +53,6 @@ def prune(
     """
     Delete the runs and the ended leases that are older than this; the newest run of each sync stays.
 
-    Also erases what requests for changes proposed that have lapsed, and deletes old ones.
-
     Args:
         context: its store has the runs and the leases.
         older_than: age since the end of a run or a lease.
@@ -48,9 +61,6 @@ def prune(
         stopped: returns whether to end before the next step.
     """
     clock = context.clock
-    while not stopped() and context.store.change_requests.lapse(limit=_REQUESTS) == _REQUESTS:
-        pause(_SHORTEST_PAUSE)
-    context.store.change_requests.prune(older_than=older_than)
     runs = leases = 0
     after: str | None = None
     while not stopped():

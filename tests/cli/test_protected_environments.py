@@ -178,14 +178,11 @@ def test_syncs_are_added_and_shown_and_approve_takes_the_digest_too(shop: Comman
 def test_no_lease_is_revoked_for_a_removal_that_waits(ci: CommandLine, aws: Aws) -> None:
     ci.done("envs", "update", "shop/prod", "--protect")
     ci.done("leases", "issue", "ci", "-o", "json")
-    for command in (
-        ["dynamic", "remove", "ci", "--revoke", "--yes"],
-        ["credentials", "remove", "host", "--revoke", "--yes"],
-        ["envs", "remove", "shop/prod", "--revoke", "--yes"],
-    ):
-        request = held(ci, *command)
-        assert len(users(aws)) == 1
-    ci.done("envs", "reject", "shop/prod", "--plan", request["digest"])
+    whole = held(ci, "envs", "remove", "shop/prod", "--revoke", "--yes")
+    held(ci, "dynamic", "remove", "ci", "--revoke", "--yes")
+    held(ci, "credentials", "remove", "host", "--revoke", "--yes")
+    assert len(users(aws)) == 1
+    ci.done("envs", "reject", "shop/prod", "--plan", whole["digest"])
     (removal,) = ci.items("envs", "requests")
     assert approve(ci, removal)["command"] == "phasesync dynamic remove ci --revoke"
     ci.done("dynamic", "remove", "ci", "--revoke", "--yes")

@@ -14,7 +14,7 @@ from phasesync.core.change_request import ChangeRequest, RequestStatus
 from phasesync.core.sync import Adopt, SyncConfig
 from phasesync.engine import approvals
 from phasesync.engine.approvals import BY_ACTOR, BY_OS_USER
-from phasesync.engine.retention import prune
+from phasesync.engine.retention import end_requests
 from phasesync.errors import (
     AlreadyExistsError,
     ApprovalNeededError,
@@ -206,13 +206,7 @@ def test_housekeeping_erases_what_a_lapsed_request_proposed(protected: Store) ->
     ask_for(protected, "x" * 5_000, life=GONE)
     ask_for(protected, "y" * 5_000)
     long = sizes(protected)
-    prune(
-        context_of(protected),
-        older_than=timedelta(days=90),
-        with_leases=False,
-        pause=lambda _: None,
-        stopped=lambda: False,
-    )
+    end_requests(context_of(protected), older_than=timedelta(days=90), stopped=lambda: False)
     lapsed, waiting = sizes(protected)
     assert lapsed < 2_000 < 5_000 < waiting == long[1]
     assert [one.status for one in protected.change_requests.list_requests(closed=True)] == [
