@@ -43,13 +43,14 @@ names and numbers, never from the text of another exception: botocore and databa
         │   └── ProposalMovedError         exit 4
         ├── ApprovalNeededError            exit 4
         ├── InvalidInputError              exit 2
+        │   └── DocumentError              exit 2
         ├── UnhealthyError                 exit 7
         └── ConfirmationRequiredError      exit 2
 """
 
 import traceback
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
 from inspect import cleandoc
@@ -471,6 +472,20 @@ class InvalidInputError(OperatorError):
     """The input is not valid."""
 
     exit_code = 2
+
+
+class DocumentError(InvalidInputError):
+    """A document is not valid."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        """
+        Args:
+            problems: one line each, `file:line:column: what is wrong; how to correct it`; at least one. The message is
+                the first one; who shows the error to a person shows all of them.
+        """
+        self.problems = tuple(problems)
+        more = len(self.problems) - 1
+        super().__init__(f"{self.problems[0]} (and {more:,} more)" if more else self.problems[0])
 
 
 class UnhealthyError(OperatorError):

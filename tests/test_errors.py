@@ -18,6 +18,8 @@ def make(cls: type[PhasesyncError]) -> PhasesyncError:
         return errors.PlanHeldError(digest="0" * 16)
     if cls is errors.PayloadTooLargeError:
         return errors.PayloadTooLargeError(size_bytes=70_000, limit_bytes=65_536, largest=("A (60,000 bytes)",))
+    if cls is errors.DocumentError:
+        return errors.DocumentError(["shop.yaml:3:7: name is missing", "shop.yaml:4:1: unknown field 'app'"])
     return cls()
 
 

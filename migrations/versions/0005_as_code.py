@@ -4,7 +4,7 @@ As code, windows, approvals, and a store that moved.
 Revision: 0005
 Follows: 0004
 
-`projects` and `owned_objects` hold which document owns an object, and who changed it by hand since. `apps.windows`
+`projects` and `owned_objects` hold which document owns an object, and since when it was changed by hand. `apps.windows`
 holds maintenance windows; those of a sync are in its configuration. `environments.approvers` protects an environment,
 whose changes wait in `change_requests`. `instance.retired_to` marks a database whose copy is in use.
 """
@@ -69,7 +69,6 @@ def upgrade() -> None:
         sa.Column("project_id", sa.String(40), nullable=False),
         sa.Column("spec", sa.LargeBinary(), nullable=False),
         sa.Column("edited_at", sa.BigInteger()),
-        sa.Column("edited_by", sa.Text()),
         sa.ForeignKeyConstraint(
             ["project_id"], ["projects.id"], name="fk_owned_objects_project_id_projects", ondelete="CASCADE"
         ),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phasesync.cli.documents import app_document
+from phasesync.cli.dry_run import dry_run_option
 from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
@@ -50,6 +51,7 @@ def list_(application: "Application", paging: Paging, out: Output) -> None:
 @click.option("--description", default="", metavar="TEXT", help="What the app is. Default: nothing.")
 @output_option
 @with_application
+@dry_run_option
 def add(application: "Application", name: str, description: str, out: Output) -> None:
     """
     Add an app; it has no environments yet.
@@ -68,6 +70,7 @@ def add(application: "Application", name: str, description: str, out: Output) ->
 @click.option("--description", metavar="TEXT", help="New description of the app; '' removes it.")
 @output_option
 @with_application
+@dry_run_option
 def update(application: "Application", name: str, new_name: str | None, description: str | None, out: Output) -> None:
     """
     Rename or describe an app. What is not given stays as it is.
@@ -87,6 +90,7 @@ def update(application: "Application", name: str, new_name: str | None, descript
 @confirmation_options
 @output_option
 @with_application
+@dry_run_option
 def remove(application: "Application", name: str, yes: bool, no_input: bool, out: Output) -> None:
     """
     Remove an app that has no environments any more.

@@ -445,6 +445,10 @@ def status_document(summary: "StatusSummary") -> Document:
         "leases_overdue": [
             {"lease": lease.id, "dynamic": lease.dynamic, "expires_at": lease.expires_at} for lease in summary.overdue
         ],
+        "drift_from_code": [
+            {"kind": edited.kind, "name": edited.name, "owner": edited.project, "source": edited.source}
+            for edited in summary.drift_from_code
+        ],
         "database_log_bytes": summary.log_bytes,
     }
 

@@ -6,6 +6,7 @@ import click
 
 from phasesync.cli.approvals import approve, reject, requests
 from phasesync.cli.documents import environment_document
+from phasesync.cli.dry_run import dry_run_option
 from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
@@ -52,6 +53,7 @@ def list_(application: "Application", app: str | None, paging: Paging, out: Outp
 @environment_argument
 @output_option
 @with_application
+@dry_run_option
 def add(application: "Application", environment: tuple[str, str], out: Output) -> None:
     """
     Add an environment to an app.
@@ -90,6 +92,7 @@ def add(application: "Application", environment: tuple[str, str], out: Output) -
 )
 @output_option
 @with_application
+@dry_run_option
 def update(
     application: "Application",
     environment: tuple[str, str],
@@ -132,6 +135,7 @@ def update(
 @confirmation_options
 @output_option
 @with_application
+@dry_run_option
 def remove(
     application: "Application", environment: tuple[str, str], revoke: bool, yes: bool, no_input: bool, out: Output
 ) -> None:
@@ -167,6 +171,7 @@ def remove(
 @click.argument("target", type=Name("environment"), metavar="NEW")
 @output_option
 @with_application
+@dry_run_option
 def clone(application: "Application", environment: tuple[str, str], target: str, out: Output) -> None:
     """
     Copy the secrets as they are now into a new environment. It belongs to the same app.

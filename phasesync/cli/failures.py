@@ -1,8 +1,9 @@
 """
 From an exception to the lines that an operator reads on stderr, and to the exit code; and signals that end a command.
 
-An error is one line `error: ...` and a line `hint: ...` if there is a hint; with `-o json` it is one JSON document. The
-text of an exception that is not ours is never printed: it may contain a value.
+An error is one line `error: ...` and a line `hint: ...` if there is a hint; a document has one line for each of its
+problems. With `-o json` it is one JSON document. The text of an exception that is not ours is never printed: it may
+contain a value.
 """
 
 import json
@@ -19,7 +20,7 @@ import click
 
 from phasesync.cli.streams import drop_stream, json_text, one_line, print_to_stderr, styled
 from phasesync.core.names import without_value
-from phasesync.errors import PhasesyncError
+from phasesync.errors import DocumentError, PhasesyncError
 
 USAGE = 2
 INTERRUPTED = 130
@@ -43,6 +44,9 @@ def report(error: BaseException, args: Sequence[str]) -> int:
         case click.exceptions.NoArgsIsHelpError():
             error.show()
             return USAGE
+        case DocumentError():
+            _print_problems(error, args)
+            return error.exit_code
         case PhasesyncError():
             _print_error(type(error).__name__, error.message, error.hint, args)
             return error.exit_code
@@ -115,6 +119,29 @@ def _without_values(text: str, args: Sequence[str]) -> str:
         for form in (typed, repr(typed)[1:-1]):
             text = text.replace(form, shown)
     return text
+
+
+_MOST_PROBLEMS = 100
+"""Lines that a person reads; with -o json there are all of them."""
+
+
+def _print_problems(error: DocumentError, args: Sequence[str]) -> None:
+    """Print one line for each thing that is wrong in a document."""
+    if wants_json(args):
+        document = {
+            "error": {
+                "class": type(error).__name__,
+                "message": one_line(error.message),
+                "hint": error.hint,
+                "problems": list(error.problems),
+            }
+        }
+        print_to_stderr(json_text(json.dumps(document, ensure_ascii=False)))
+        return
+    for problem in error.problems[:_MOST_PROBLEMS]:
+        print_to_stderr(f"{styled('error:', fg='red')} {one_line(problem)}")
+    if (more := len(error.problems) - _MOST_PROBLEMS) > 0:
+        print_to_stderr(f"{styled('error:', fg='red')} {more:,} more problems are not shown")
 
 
 def _print_error(name: str, message: str, hint: str | None, args: Sequence[str]) -> None:

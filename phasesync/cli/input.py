@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
+from phasesync.cli.dry_run import is_dry_run
 from phasesync.cli.secret_prompt import ask_secret
 from phasesync.core.canonical_json import parse_json_document
 from phasesync.core.model import SecretValue, ValueType
@@ -69,7 +70,7 @@ def confirm(question: str, *, yes: bool, no_input: bool) -> None:
         ConfirmationRequiredError: there is no terminal to ask on.
         OperatorError: the answer was no.
     """
-    if yes:
+    if yes or is_dry_run():
         return
     if no_input or not is_terminal():
         raise ConfirmationRequiredError(f"this needs a confirmation: {question}")

@@ -30,8 +30,9 @@ Item = Mapping[str, object]
 class Output:
     """How a command prints, as `-o` asked for."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, as_markdown: bool = False) -> None:
         self.as_json = as_json
+        self.as_markdown = as_markdown
 
     def items(self, items: Iterable[Item], columns: Sequence[str], *, empty: str = "there is nothing yet") -> None:
         """
@@ -107,15 +108,25 @@ def print_document(document: Item) -> None:
 
 def output_option(command: F) -> F:
     """Add `-o/--output` to a command; it gets an `Output` as `out`."""
+    return _output_option(command, ["table", "json"], "How to print. JSON is one document on stdout.")
+
+
+def markdown_output_option(command: F) -> F:
+    """Add `-o/--output` to a command that can also print Markdown."""
+    words = "How to print. JSON is one document on stdout; Markdown is for a comment on a pull request."
+    return _output_option(command, ["table", "json", "markdown"], words)
+
+
+def _output_option(command: F, formats: Sequence[str], words: str) -> F:
     return click.option(
         "-o",
         "--output",
         "out",
-        type=click.Choice(["table", "json"]),
+        type=click.Choice(formats),
         default="table",
         show_default=True,
-        help="How to print. JSON is one document on stdout.",
-        callback=lambda _context, _parameter, value: Output(as_json=value == "json"),
+        help=words,
+        callback=lambda _context, _parameter, value: Output(as_json=value == "json", as_markdown=value == "markdown"),
     )(command)
 
 

@@ -10,12 +10,8 @@ import click
 
 from phasesync.core.names import check_key, check_name, check_stored_key, normalise_path, parse_environment_label
 from phasesync.core.regions import check_region
+from phasesync.core.times import is_duration, parse_duration
 from phasesync.errors import InvalidInputError
-
-_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
-LONGEST = timedelta(days=36_500)
-"""So that a duration before or after now is always an instant."""
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Duration(click.ParamType[timedelta]):
@@ -27,13 +23,10 @@ class Duration(click.ParamType[timedelta]):
         """Read a duration."""
         if isinstance(value, timedelta):
             return value
-        match = _DURATION.fullmatch(str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a duration, such as 90s, 15m, 1h or 7d", param, ctx)
-        duration = timedelta(**{_UNITS[match[2]]: int(match[1])})
-        if duration > LONGEST:
-            self.fail(f"{value!r} is longer than a hundred years", param, ctx)
-        return duration
+        try:
+            return parse_duration(str(value))
+        except InvalidInputError as error:
+            self.fail(error.message, param, ctx)
 
 
 class Instant(click.ParamType[datetime]):
@@ -64,7 +57,7 @@ class Moment(click.ParamType[datetime | timedelta]):
         """Read an instant or a duration."""
         if isinstance(value, datetime | timedelta):
             return value
-        if _DURATION.fullmatch(str(value)):
+        if is_duration(str(value)):
             return DURATION.convert(value, param, ctx)
         try:
             return INSTANT.convert(value, param, ctx)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phasesync.cli.documents import secret_document, value_document
+from phasesync.cli.dry_run import dry_run_option, is_dry_run
 from phasesync.cli.input import no_input_option, read_value, to_value
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
@@ -75,6 +76,7 @@ def history(application: "Application", environment: tuple[str, str], key: str, 
 )
 @output_option
 @with_application
+@dry_run_option
 def rollback(
     application: "Application", environment: tuple[str, str], key: str, path: str, version: int, out: Output
 ) -> None:
@@ -185,6 +187,7 @@ def list_(
 @no_input_option
 @output_option
 @with_application
+@dry_run_option
 def set_(
     application: "Application",
     environment: tuple[str, str],
@@ -228,7 +231,7 @@ def set_(
         for reference in malformed_references(value.reveal_text()):
             out.warn(f"{reference} is not a reference that resolves; write $${{ if a literal ${{ is meant")
     _write_secret(application, environment, path, key, value, comment=comment, origin="set", done="set", out=out)
-    if wait:
+    if wait and not is_dry_run():
         _wait_for_readers(application, environment, timeout, out)
 
 
@@ -246,6 +249,7 @@ def set_(
 @click.option("--comment", metavar="TEXT", help="What it is for. Default: the comment it has.")
 @output_option
 @with_application
+@dry_run_option
 def generate(
     application: "Application",
     environment: tuple[str, str],
@@ -329,6 +333,7 @@ def _resolved(application: "Application", environment: tuple[str, str], path: st
 @path_option
 @output_option
 @with_application
+@dry_run_option
 def unset(application: "Application", environment: tuple[str, str], key: str, path: str, out: Output) -> None:
     """
     Remove a key from an environment. Its history stays: rollback brings it back.

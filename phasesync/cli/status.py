@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from phasesync.bootstrap import Application
     from phasesync.core.lease import Lease
-    from phasesync.engine.status_summary import StatusSummary, SyncAttention
+    from phasesync.engine.status_summary import EditedObject, StatusSummary, SyncAttention
 
 
 WITHIN_S: Final = 4.0
@@ -172,6 +172,7 @@ def _show(application: "Application", out: Output) -> None:
         is_revocable=lambda lease: application.context.issuers.traits(lease.issuer).revocable,
         restored=application.store.restore_mark.is_set(),
         now=application.context.clock.now(),
+        edited=_edited(application),
         log_bytes=application.store.database.log_bytes(),
         requests=application.store.change_requests.list_requests(),
     )
@@ -191,6 +192,11 @@ def _show(application: "Application", out: Output) -> None:
         click.echo()
         out.warn("changes of protected environments wait for a person, each for its command")
         out.items(document["waiting_for_approval"], ["env", "changes", "asked_by", "expires_at", "command"])
+    if summary.drift_from_code:
+        click.echo()
+        out.items(document["drift_from_code"], ["kind", "name", "owner", "source"])
+        source = summary.drift_from_code[0].source.partition(", ")[0]
+        out.say(f"hint: changed by hand since they were applied: phasesync diff -f {source} shows what differs")
     if summary.overdue:
         click.echo()
         _warn_of_overdue(summary.overdue, out)
@@ -203,6 +209,16 @@ def _show(application: "Application", out: Output) -> None:
             f"it at once: phasesync leases revoke {summary.not_revoked[0].id}"
         )
         out.items(document["leases_not_revoked"], ["lease", "dynamic", "failures", "retry_at", "reason"])
+
+
+def _edited(application: "Application") -> "list[EditedObject]":
+    """Return what somebody changed by hand although a document owns it."""
+    from phasesync.engine.status_summary import EditedObject
+
+    return [
+        EditedObject(kind=kind, name=applied.name, project=applied.project, source=applied.source)
+        for (kind, _), applied in sorted(application.store.projects.applied(edited_only=True).items())
+    ]
 
 
 def _show_overview(summary: "StatusSummary", instance_id: str, out: Output) -> None:

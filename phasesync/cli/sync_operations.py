@@ -1,4 +1,4 @@
-"""Commands of `phasesync syncs` on one sync as it is: wait, trigger, pause, resume, approve, why, verify."""
+"""Commands of `phasesync syncs` on syncs as they are: wait, trigger, pause, resume, approve, why, verify."""
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -7,13 +7,14 @@ import click
 
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import DURATION, MOMENT, Name
+from phasesync.cli.params import DURATION, MOMENT
+from phasesync.cli.several_syncs import approve_several, approved_line
 from phasesync.cli.sync_options import name_argument
-from phasesync.core.pages import PAGE_SIZE, Page, each_page
+from phasesync.cli.sync_results import show_changed
+from phasesync.cli.sync_selection import Selection, selection_options
 from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus
 from phasesync.core.times import instant_text
-from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 timeout_option = click.option(
     "--timeout", type=DURATION, default="2m", show_default=True, help="How long to wait, such as 30s or 5m."
 )
-_NAMES_SHOWN = 10
-one_or_all = click.argument("name", type=Name("sync"), required=False)
-all_option = click.option("--all", "every", is_flag=True, help="All syncs, in place of one name.")
 
 
 def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
@@ -72,31 +70,62 @@ def wait_(application: "Application", name: str, wanted: str, timeout: timedelta
 
 
 @click.command()
-@name_argument
+@selection_options
 @click.option("--wait", is_flag=True, help="Wait until it is in sync.")
 @timeout_option
 @output_option
 @with_application
-def trigger(application: "Application", name: str, wait: bool, timeout: timedelta, out: Output) -> None:
+def trigger(application: "Application", selection: Selection, wait: bool, timeout: timedelta, out: Output) -> int:
     """
     Have the daemon reconcile a sync at once, whatever back-off says. With --wait it ends as syncs wait does.
 
     \b
-    Example:
+    Examples:
       phasesync syncs trigger shop-production --wait
+      phasesync syncs trigger --app shop
     """
+    if selection.only is None:
+        return _trigger_several(application, selection, timeout if wait else None, out)
+    name = selection.only
     before = application.store.syncs.get_sync(name).last_run_id
     application.operations.trigger(name, actor=invocation().actor)
-    if not application.store.daemons.alive():
-        out.warn(f"no daemon is running: start one, or run it here: phasesync syncs run {name}")
+    _warn_without_daemon(application, selection, out)
     if wait:
         application.operations.wait(name, wanted=SyncStatus.IN_SYNC, timeout=timeout, since_run=before or "none")
     out.done(f"{name} is in sync" if wait else f"the daemon was asked for {name}", sync_document_of(application, name))
+    return 0
+
+
+def _trigger_several(application: "Application", selection: Selection, timeout: timedelta | None, out: Output) -> int:
+    """Trigger several syncs, and wait for all of them if there is a time for that."""
+    from phasesync.engine.bulk_operations import trigger_all, wait_all
+
+    names = selection.resolve(application)
+    before = {sync.name: sync.last_run_id for sync in application.store.syncs.get_syncs(names)} if timeout else {}
+    errors = dict(trigger_all(application.context, names, actor=invocation().actor))
+    if names:
+        _warn_without_daemon(application, selection, out)
+    if timeout is not None:
+        asked = {name: run_id for name, run_id in before.items() if name not in errors}
+        errors |= wait_all(application.context, application.operations, asked, timeout=timeout)
+    return show_changed(
+        application,
+        out,
+        names,
+        errors,
+        done="in sync" if timeout is not None else "triggered",
+        empty=selection.empty,
+    )
+
+
+def _warn_without_daemon(application: "Application", selection: Selection, out: Output) -> None:
+    if not application.store.daemons.alive():
+        it = "it" if selection.only else "them"
+        out.warn(f"no daemon is running: start one, or run {it} here: phasesync syncs run {selection.words}")
 
 
 @click.command()
-@one_or_all
-@all_option
+@selection_options
 @click.option("--reason", default="", metavar="TEXT", help="Why, as the others will read it. Default: nothing.")
 @click.option(
     "--until",
@@ -108,105 +137,88 @@ def trigger(application: "Application", name: str, wait: bool, timeout: timedelt
 @with_application
 def pause(
     application: "Application",
-    name: str | None,
-    every: bool,
+    selection: Selection,
     reason: str,
     until: datetime | timedelta | None,
     out: Output,
-) -> None:
+) -> int:
     """
     Pause a sync; takes effect before its next write to AWS.
 
     \b
-    Example:
+    Examples:
       phasesync syncs pause shop-production --reason "database migration" --until 2h
+      phasesync syncs pause --credential aws --reason "the account moves"
     """
     end = application.context.clock.now() + until if isinstance(until, timedelta) else until
-    names = _names(application, name, every)
-    for sync in names:
-        application.operations.pause(sync, actor=invocation().actor, reason=reason, until=end)
-    _report(application, "paused", names, every, out, "" if end is None else f" until {instant_text(end)}")
+    more = "" if end is None else f" until {instant_text(end)}"
+    if selection.only is not None:
+        name = selection.only
+        application.operations.pause(name, actor=invocation().actor, reason=reason, until=end)
+        out.done(f"paused {name}{more}", sync_document_of(application, name))
+        return 0
+    from phasesync.engine.bulk_operations import pause_all
+
+    names = selection.resolve(application)
+    errors = pause_all(application.context, names, actor=invocation().actor, reason=reason, until=end)
+    return show_changed(application, out, names, errors, done="paused", more=more, empty=selection.empty)
 
 
 @click.command()
-@one_or_all
-@all_option
+@selection_options
 @output_option
 @with_application
-def resume(application: "Application", name: str | None, every: bool, out: Output) -> None:
+def resume(application: "Application", selection: Selection, out: Output) -> int:
     """
     Resume a paused sync; it is reconciled at once.
 
     \b
-    Example:
+    Examples:
+      phasesync syncs resume shop-production
       phasesync syncs resume --all
     """
-    names = _names(application, name, every)
-    for sync in names:
-        application.operations.resume(sync, actor=invocation().actor)
-    _report(application, "resumed", names, every, out)
+    if selection.only is not None:
+        name = selection.only
+        application.operations.resume(name, actor=invocation().actor)
+        out.done(f"resumed {name}", sync_document_of(application, name))
+        return 0
+    from phasesync.engine.bulk_operations import resume_all
+
+    names = selection.resolve(application)
+    errors = resume_all(application.context, names, actor=invocation().actor)
+    return show_changed(application, out, names, errors, done="resumed", empty=selection.empty)
 
 
 @click.command()
-@name_argument
+@selection_options
 @click.option("--plan", "digest", required=True, metavar="DIGEST", help="Digest that plan prints.")
 @output_option
 @with_application
-def approve(application: "Application", name: str, digest: str, out: Output) -> None:
+def approve(application: "Application", selection: Selection, digest: str, out: Output) -> int:
     """
     Approve what a plan holds back; the next run carries it out. Takes the digest of a change that waits in the sync's
     environment too, as envs approve does.
 
+    The digest of several syncs covers all held changes that plan shows for the same selection. If one of them differs
+    now, nothing is approved (exit 4).
+
     \b
-    Example:
+    Examples:
       phasesync syncs approve shop-production --plan 0123456789abcdef
+      phasesync syncs approve --app shop --plan 0123456789abcdef
     """
     from phasesync.cli.approvals import decided_for_sync
     from phasesync.cli.documents import held_document
 
+    if selection.only is None:
+        return approve_several(application, selection, digest, out)
+    name = selection.only
     if decided_for_sync(application, name, digest, "", out):
-        return
+        return 0
     held = application.operations.approve(name, digest, actor=invocation().actor)
     changes = [held_document(change) for change in held]
-    out.done(_approved(name, digest, changes), sync_document_of(application, name) | {"approved": changes})
-
-
-def _approved(name: str, digest: str, changes: list[dict[str, str]]) -> str:
-    if not changes:
-        return f"{digest} of {name} was approved already"
-    names = {change["remote_name"] for change in changes}
-    subject = names.pop() if len(names) == 1 else f"{len(changes)} changes of {len(names)} AWS secrets"
-    rules = ", ".join(sorted({change["rule"] for change in changes}))
-    return f"approved {digest} of {name}: {subject} ({rules}); the next run carries it out"
-
-
-def _names(application: "Application", name: str | None, every: bool) -> list[str]:
-    if every == (name is not None):
-        raise InvalidInputError("name one sync, or give --all")
-    if name is not None:
-        return [name]
-    pages = each_page(lambda after, limit: application.store.syncs.page_syncs(after=after, limit=limit))
-    return [sync.name for page in pages for sync in page.items]
-
-
-def _report(application: "Application", done: str, names: list[str], every: bool, out: Output, more: str = "") -> None:
-    if not every:
-        out.done(f"{done} {names[0]}{more}", sync_document_of(application, names[0]))
-    elif out.as_json:
-        out.pages(
-            (
-                Page(items=tuple(sync_document_of(application, sync) for sync in names[n : n + PAGE_SIZE]), next=None)
-                for n in range(0, len(names), PAGE_SIZE)
-            ),
-            [],
-            empty="",
-        )
-    elif names:
-        shown = ", ".join(names[:_NAMES_SHOWN])
-        others = f" and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
-        out.say(f"{done} {len(names)} syncs: {shown}{others}{more}")
-    else:
-        out.say("there are no syncs yet")
+    out.done(approved_line(name, digest, changes), sync_document_of(application, name) | {"approved": changes})
+    return 0
 
 
 @click.command(short_help="Explain how a sync stands, and what a run would decide.")

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phasesync.cli.invocation import invocation, with_application
-from phasesync.cli.output import Output, output_option
+from phasesync.cli.output import Output, markdown_output_option, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
-from phasesync.cli.params import ENVIRONMENT, PATH, REGION, Name, comma_list, path_option
+from phasesync.cli.params import ENVIRONMENT, PATH, REGION, Name, path_option
+from phasesync.cli.several_syncs import plan_several, run_several, show_as_markdown
 from phasesync.cli.sync_operations import approve, pause, resume, sync_document_of, trigger, verify, wait_, why
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
 from phasesync.cli.sync_ownership import adopt, import_line, release, remove
-from phasesync.core.sync import ALL_SYNCS, Adopt, SyncConfig, SyncFilter, SyncStatus
+from phasesync.cli.sync_selection import Selection, read_statuses, selection_options, status_option
+from phasesync.core.sync import ALL_SYNCS, Adopt, SyncConfig, SyncFilter
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -27,14 +29,7 @@ def syncs() -> None:
 
 
 @syncs.command("list")
-@click.option(
-    "--status",
-    "statuses",
-    multiple=True,
-    callback=comma_list,
-    metavar="STATUS,...",
-    help=f"Only these statuses: {', '.join(SyncStatus)}. Repeat it, or separate several with commas. Default: all.",
-)
+@status_option
 @click.option("--app", type=Name("app"), help="Those of this app's environments only. Default: of all apps.")
 @click.option("--credential", type=CREDENTIAL, help="Those that use this credential only. Default: any.")
 @paging_options("syncs")
@@ -58,7 +53,7 @@ def list_(
     """
     from phasesync.cli.documents import sync_document
 
-    which = SyncFilter(statuses=frozenset(_statuses(statuses)), app=app, credential=credential)
+    which = SyncFilter(statuses=frozenset(read_statuses(statuses)), app=app, credential=credential)
     of_credentials = application.store.credentials.statuses()
     there_are = "there are no syncs yet: phasesync syncs add --help"
     if which != ALL_SYNCS:
@@ -71,12 +66,6 @@ def list_(
         ["name", "env", "path", "secret", "region", "status", "revision"],
         empty=there_are,
     )
-
-
-def _statuses(words: tuple[str, ...]) -> list[SyncStatus]:
-    if unknown := [word for word in words if word not in set(SyncStatus)]:
-        raise InvalidInputError(f"{unknown[0]!r} is not a status", hint=f"statuses: {', '.join(SyncStatus)}")
-    return [SyncStatus(word) for word in words]
 
 
 def _listed(document: dict[str, Any], out: Output) -> dict[str, Any]:
@@ -228,29 +217,35 @@ def update(
 
 
 @syncs.command()
-@name_argument
+@selection_options
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with code 3 if the plan has changes.")
-@output_option
+@markdown_output_option
 @with_application
-def plan(application: "Application", name: str, detailed_exitcode: bool, out: Output) -> int:
+def plan(application: "Application", selection: Selection, detailed_exitcode: bool, out: Output) -> int:
     """
     Show what a run would change now. Writes nothing.
 
     If AWS does not report the state of a secret, or if its value cannot be made, the exit code is that of the error.
 
     \b
-    Example:
+    Examples:
       phasesync syncs plan shop-production --detailed-exitcode
+      phasesync syncs plan --app shop
+      phasesync syncs plan --all -o markdown
     """
     from phasesync.cli.documents import has_changes, plan_document
     from phasesync.cli.output import show_identity
     from phasesync.cli.text import show_plan
 
-    report = application.operations.plan(name)
+    if selection.only is None:
+        return plan_several(application, selection, detailed_exitcode=detailed_exitcode, out=out)
+    report = application.operations.plan(selection.only)
     show_identity(application, application.store.credentials.get_by_id(report.sync.credential_id), out)
     document = plan_document(report)
     if out.as_json:
         out.document(document)
+    elif out.as_markdown:
+        show_as_markdown([document], document["digest"], selection)
     else:
         show_plan(out, document)
     if report.problems:
@@ -259,21 +254,24 @@ def plan(application: "Application", name: str, detailed_exitcode: bool, out: Ou
 
 
 @syncs.command()
-@name_argument
+@selection_options
 @output_option
 @with_application
-def run(application: "Application", name: str, out: Output) -> int:
+def run(application: "Application", selection: Selection, out: Output) -> int:
     """
-    Reconcile a sync now, in this process, whatever back-off says.
+    Reconcile a sync now, in this process, whatever back-off says. Several are reconciled at once.
 
     \b
-    Example:
+    Examples:
       phasesync syncs run shop-production
+      phasesync syncs run --status failing,halted
     """
     from phasesync.cli.documents import run_document
     from phasesync.cli.text import exit_code_of_run, show_run
 
-    done = application.operations.run(name, actor=invocation().actor)
+    if selection.only is None:
+        return run_several(application, selection, out)
+    done = application.operations.run(selection.only, actor=invocation().actor)
     if out.as_json:
         out.document(run_document(done))
     else:

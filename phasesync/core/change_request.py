@@ -306,9 +306,10 @@ class UpdateCredential:
 
 @dataclass(frozen=True, kw_only=True)
 class ApplyProject:
-    """Apply a project document: the plan of this digest."""
+    """Apply project documents: the plan of this digest. `remote`: what happens to objects of removed syncs."""
 
     plan: str
+    remote: str
 
 
 Arguments = (

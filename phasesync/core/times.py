@@ -6,11 +6,34 @@ a wait that starts from it would last too long by as much. Such instants are mov
 been. Their number and their distances stay, so that counts remain right.
 """
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from phasesync.errors import InvalidInputError
+
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
+_WORDS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+LONGEST: Final = timedelta(days=36_500)
+"""So that a duration before or after now is always an instant."""
+
+
+def is_duration(text: str) -> bool:
+    """Return whether a text has the form of a duration."""
+    return _DURATION.fullmatch(text) is not None
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read `90s`, `15m`, `1h`, `7d`. InvalidInputError."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise InvalidInputError(f"{text!r} is not a duration, such as 90s, 15m, 1h or 7d")
+    duration = timedelta(**{_WORDS[match[2]]: int(match[1])})
+    if duration > LONGEST:
+        raise InvalidInputError(f"{text!r} is longer than a hundred years")
+    return duration
 
 
 def duration_text(duration: timedelta) -> str:
@@ -19,7 +42,7 @@ def duration_text(duration: timedelta) -> str:
     for size, unit in _UNITS:
         if seconds and seconds % size == 0:
             return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:g}s"
+    return f"{int(seconds)}s" if seconds == int(seconds) else f"{seconds:g}s"
 
 
 def instant_text(moment: datetime) -> str:

@@ -16,7 +16,6 @@ from phasesync.core.change_request import (
     AddDynamic,
     AddSync,
     AdoptObjects,
-    ApplyProject,
     ChangeRequest,
     DeleteObject,
     EditSecrets,
@@ -37,7 +36,7 @@ from phasesync.core.sync import Sync
 from phasesync.engine.context import Context
 from phasesync.errors import ApprovalNeededError, IllegalTransitionError, NotFoundError, ProposalMovedError
 from phasesync.store.database import retry_on_conflict
-from phasesync.store.protection import Permit, digest_of, permitted
+from phasesync.store.protection import Permit, collecting, digest_of, permitted
 
 BY_ACTOR: Final = "actor"
 """Two people are told apart by the whole text of the actor, `--actor` included."""
@@ -274,30 +273,30 @@ def carrying_out(
     Raises:
         ApprovalNeededError: the environment is protected, and nobody has approved the change.
     """
-    protected = context.store.apps.protected(sync.environment_id, authenticate=authenticate)
-    if not protected:
-        yield Carrying()
-        return
-    with approved(context, ApprovalNeededError(environments=protected, proposal=proposal), actor=actor) as carrying:
+
+    def check() -> None:
+        context.store.apps.check_change(sync.environment_id, lambda: proposal, authenticate=authenticate)
+
+    with allowed(context, check, actor=actor) as carrying:
         yield carrying
 
 
 @contextmanager
-def allowed(context: Context, check: Callable[[], None], *, actor: str) -> Iterator[None]:
+def allowed(context: Context, check: Callable[[], None], *, actor: str) -> Iterator[Carrying]:
     """
-    Let a removal through that `check` of the store refuses, if it is approved; the request ends with the block.
+    Let a command through that `check` of the store refuses, if it is approved; the request ends with the block.
 
-    Nothing has happened yet where it is not, so that no lease is revoked for it.
+    Nothing has happened yet where it is not, so that no lease is revoked and nothing is deleted for it.
     """
     try:
         check()
     except ApprovalNeededError as refusal:
         needed = refusal
     else:
-        yield
+        yield Carrying()
         return
-    with approved(context, needed, actor=actor):
-        yield
+    with approved(context, needed, actor=actor) as carrying:
+        yield carrying
 
 
 @contextmanager
@@ -337,49 +336,55 @@ def object_deletion_of(sync: Sync, remote_name: str, command: str) -> Proposal:
 
 
 @contextmanager
-def applying(
-    context: Context,
-    *,
-    digest: str,
-    changes: tuple[str, ...],
-    command: str,
-    actor: str,
-    rehearsal: bool = False,
-) -> Iterator[Permit]:
+def applying(context: Context, plan: Proposal, *, actor: str) -> Iterator[None]:
     """
-    Let the changes of a whole plan through, inside `Database.transaction()`, if its digest is approved.
+    Let the changes of a whole plan through, inside `Database.transaction()`, if the plan is approved.
 
     The changes of the block go on whether they are approved or not, so that one request covers every protected
     environment that the plan concerns. If one is not covered, the block ends with an error, which rolls all of it back.
+    Inside a rehearsal they are only noted there.
 
     Args:
         context: has the store.
-        digest: of the plan that was shown; it has to cover what the plan starts from.
-        changes: what the plan would change, one line each, for whoever approves it.
-        command: what applies the plan once it is approved.
-        actor: who applies it now.
-        rehearsal: do not end with an error: the caller rolls back, and looks at `Permit.met` (id -> label) for the
-            environments that need an approval.
+        plan: its arguments are an `ApplyProject`, and its digest is that of the plan that was shown, which covers what
+            the plan starts from.
+        actor: who applies it.
 
     Raises:
         ApprovalNeededError: at the end of the block; `file_request` files it.
     """
-    stored = context.store.change_requests.approved_plan(digest)
-    permit = Permit(
-        environments=frozenset() if stored is None else frozenset(stored.environments),
-        digest=None,
-        approved_by="" if stored is None else stored.approved_by,
-        met={},
-    )
-    with permitted(permit):
-        yield permit
-    if permit.met and not rehearsal:
-        raise ApprovalNeededError(
-            environments=permit.met,
-            proposal=Proposal(arguments=ApplyProject(plan=digest), changes=changes, command=command, digest=digest),
-        )
-    if stored is not None and not rehearsal:
-        context.store.change_requests.close(stored.id, RequestStatus.APPLIED, actor=actor)
+    if collecting() is not None:
+        yield
+        return
+    request = context.store.change_requests.approved_plan(plan)
+    met: dict[str, str] = {}
+    with permitted(_permit_of(request, met)):
+        yield
+    if met:
+        raise ApprovalNeededError(environments=met, proposal=plan)
+    if request is not None:
+        context.store.change_requests.close(request.id, RequestStatus.APPLIED, actor=actor)
+
+
+@contextmanager
+def approved_plan(context: Context, plan: Proposal) -> Iterator[None]:
+    """Let through what belongs to an approved plan and has to be done before its transaction."""
+    with permitted(_permit_of(context.store.change_requests.approved_plan(plan), None)):
+        yield
+
+
+def _permit_of(request: ChangeRequest | None, met: dict[str, str] | None) -> Permit:
+    if request is None:
+        return Permit(environments=frozenset(), digest=None, met=met)
+    return Permit(environments=frozenset(request.environments), digest=None, approved_by=request.approved_by, met=met)
+
+
+@contextmanager
+def rehearsing() -> Iterator[Mapping[str, str]]:
+    """Let every change through, for the caller to roll back; yields id -> label of the protected environments met."""
+    met: dict[str, str] = {}
+    with permitted(Permit(environments=frozenset(), digest=None, met=met)):
+        yield met
 
 
 # --- what history shows

@@ -131,9 +131,13 @@ class ClaimKeeper:
     def _deadline(self) -> float:
         return self._context.clock.monotonic() + self.ttl.total_seconds()
 
-    def _check(self, claim: Claim, *, heed_pause: bool) -> None:
+    def check_stop(self) -> None:
+        """Raise InterruptedRunError once `stop` was called."""
         if self._stopping:
             raise InterruptedRunError("phasesync was asked to stop")
+
+    def _check(self, claim: Claim, *, heed_pause: bool) -> None:
+        self.check_stop()
         with self._lock:
             deadline = self._deadlines[claim.sync_id][1] if self._holds(claim) else float("-inf")
         if self._context.clock.monotonic() >= deadline:
@@ -165,10 +169,25 @@ def wait_for_claim(
         sleep(_POLL_S)
 
 
-def take_claim(context: Context, sync: Sync, *, actor: str, patience: timedelta) -> Claim:
-    """Claim a sync for a command. ClaimHeldError if another process keeps it for longer than `patience`."""
+def take_claim(
+    context: Context, sync: Sync, *, actor: str, patience: timedelta, check: Callable[[], None] = lambda: None
+) -> Claim:
+    """
+    Claim a sync for a command.
+
+    Args:
+        context: of the installation.
+        sync: the sync.
+        actor: who asked.
+        patience: how long to wait for another process.
+        check: called before every attempt; what it raises ends the wait.
+
+    Raises:
+        ClaimHeldError: another process kept the claim for longer than `patience`.
+    """
 
     def attempt() -> Claim:
+        check()
         return context.store.claims.claim(
             sync.id, context.owner, trigger=Trigger.MANUAL, actor=actor, ttl=context.claim_ttl
         )

@@ -227,9 +227,21 @@ class Reconciler:
             raise prepared
         return prepared
 
-    def _prepare_once(self, state: SyncState) -> PlannedRun | StaleDatabaseError:
+    def prepare_rehearsed(self, state: SyncState, source: Source | None) -> PlannedRun:
+        """
+        Make the plan of a sync as a change would leave it, from what a rehearsal of the change read. Writes nothing.
+
+        Raises:
+            EnvironmentStoreError, DestinationError, PlanError: as in a run.
+        """
+        prepared = self._prepare_once(state, source)
+        if isinstance(prepared, StaleDatabaseError):
+            raise prepared
+        return prepared
+
+    def _prepare_once(self, state: SyncState, source: Source | None = None) -> PlannedRun | StaleDatabaseError:
         run = RunBuilder()
-        desired = load_desired(self._context, state, run, manual=False)
+        desired = load_desired(self._context, state, run, manual=False, source=source)
         scope = _Scope(
             desired=desired, wanted=desired.wanted, entries=entries_of(state, desired.wanted, desired.account)
         )

@@ -165,11 +165,21 @@ def _remove_keeping(context: Context, sync: Sync, actor: str) -> tuple[str, ...]
             for entry in entries
             if _may_exist(entry)
         )
-    return tuple(_unmark(context, sync, state.credential, entries))
+    return tuple(remove_owner_tags(context, sync, state.credential, entries))
 
 
-def _unmark(context: Context, sync: Sync, credential: Credential, entries: Sequence[JournalEntry]) -> Iterator[str]:
-    """Remove our owner tags; yield a line on each object that kept them."""
+def remove_owner_tags(
+    context: Context, sync: Sync, credential: Credential, entries: Sequence[JournalEntry]
+) -> Iterator[str]:
+    """
+    Remove our owner tags from the objects of a sync that was removed; yield a line on each object that kept them.
+
+    Args:
+        context: opens the destinations.
+        sync: wrote the objects.
+        credential: of the sync.
+        entries: its last journal.
+    """
 
     def unmark(destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
         if observed is not None and _is_ours(context, observed, entry):
@@ -201,7 +211,7 @@ class DeletionResult:
     Attributes:
         scheduled: names of the objects with a deletion that is now scheduled.
         left_alone: remote name -> why the object was never ours to delete.
-        blocked: remote name -> why the object could not be deleted; if not empty, the sync still exists, paused.
+        blocked: remote name -> why the object could not be deleted; if not empty, the sync stays, paused.
     """
 
     scheduled: tuple[str, ...]
@@ -222,6 +232,21 @@ def remove_sync_and_objects(context: Context, name: str, *, actor: str) -> Delet
     """
     Schedule the deletion of everything that a sync wrote, and remove the sync if that succeeded.
 
+    Args and Raises: as `delete_objects`.
+    """
+    sync = context.store.syncs.get_sync(name)
+    with carrying_out(context, sync, removal_of(sync.id, sync.name, sync.version, "delete"), actor=actor) as carrying:
+        result = delete_objects(context, name, actor=actor)
+        carrying.complete = not result.blocked
+        if not result.blocked:
+            context.store.syncs.remove_sync(name)
+        return result
+
+
+def delete_objects(context: Context, name: str, *, actor: str) -> DeletionResult:
+    """
+    Pause a sync and schedule the deletion of everything that it wrote.
+
     Waits for nothing: copies in other Regions are removed first, and if that takes time, the command has to be
     repeated.
 
@@ -239,13 +264,7 @@ def remove_sync_and_objects(context: Context, name: str, *, actor: str) -> Delet
     sync = context.store.syncs.get_sync(name)
     check_may_delete(context)
     proposal = removal_of(sync.id, sync.name, sync.version, "delete")
-    with carrying_out(context, sync, proposal, actor=actor) as carrying:
-        done = _remove_with_objects(context, sync, actor)
-        carrying.complete = not done.blocked
-        return done
-
-
-def _remove_with_objects(context: Context, sync: Sync, actor: str) -> DeletionResult:
+    context.store.apps.check_change(sync.environment_id, lambda: proposal)
     context.store.syncs.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=REMOVING, until=None))
     scheduled: list[str] = []
     left_alone: dict[str, str] = {}
@@ -270,8 +289,6 @@ def _remove_with_objects(context: Context, sync: Sync, actor: str) -> DeletionRe
                 raise visit.error
             hint = _hint(visit.error, sync)
             blocked[visit.entry.remote_name] = visit.error.message + (f" ({hint})" if hint else "")
-    if not blocked:
-        context.store.syncs.remove_sync(sync.name)
     return DeletionResult(scheduled=tuple(scheduled), left_alone=left_alone, blocked=blocked)
 
 

@@ -33,6 +33,16 @@ class SyncAttention:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EditedObject:
+    """An object that somebody changed by hand. `project`: the document that owns it; `source`: its files."""
+
+    kind: str
+    name: str
+    project: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatusSummary:
     """
     How an installation stands.
@@ -46,6 +56,7 @@ class StatusSummary:
         leases: status -> number of live leases.
         not_revoked: leases with a failed revocation; their keys may still work.
         overdue: leases past their end that no daemon revokes, because none is running.
+        drift_from_code: objects that somebody changed by hand since the document that owns them was applied.
         log_bytes: size of SQLite's log; 0 if there is none.
         requests: changes of protected environments that wait for a person.
     """
@@ -58,6 +69,7 @@ class StatusSummary:
     leases: Mapping[str, int]
     not_revoked: tuple[Lease, ...]
     overdue: tuple[Lease, ...]
+    drift_from_code: tuple[EditedObject, ...]
     log_bytes: int
     requests: tuple[ChangeRequest, ...] = ()
 
@@ -77,6 +89,7 @@ def summarise_status(
     is_revocable: Callable[[Lease], bool],
     restored: bool,
     now: datetime,
+    edited: Sequence[EditedObject] = (),
     log_bytes: int,
     requests: Sequence[ChangeRequest] = (),
 ) -> StatusSummary:
@@ -92,6 +105,7 @@ def summarise_status(
         is_revocable: returns whether a lease can be revoked; sessions of roles only end by themselves.
         restored: whether the database is older than AWS.
         now: the time of the check.
+        edited: objects that somebody changed by hand since the document that owns them was applied.
         log_bytes: size of SQLite's log.
         requests: changes of protected environments that wait for a person.
     """
@@ -110,6 +124,7 @@ def summarise_status(
         leases=_counts(lease.status for lease in leases),
         not_revoked=tuple(lease for lease in leases if lease.error is not None),
         overdue=() if daemons else tuple(lease for lease in leases if _is_overdue(lease, now, restored, is_revocable)),
+        drift_from_code=tuple(edited),
         log_bytes=log_bytes,
         requests=tuple(requests),
     )

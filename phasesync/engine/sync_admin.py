@@ -45,7 +45,13 @@ class SyncAdmin:
         self._validator = SyncValidator(context)
 
     def add(
-        self, draft: SyncDraft, *, verify: bool, dry_run: bool = False, actor: str = UNKNOWN_ACTOR
+        self,
+        draft: SyncDraft,
+        *,
+        verify: bool,
+        dry_run: bool = False,
+        actor: str = UNKNOWN_ACTOR,
+        may_be_empty: bool = False,
     ) -> ConfiguredSync:
         """
         Add a sync. If the draft asks for it, the values at its remote names are imported first.
@@ -55,6 +61,7 @@ class SyncAdmin:
             verify: ask AWS first for the identity of the credential and for what exists at the remote names.
             dry_run: check only; add nothing.
             actor: who asked, for the history of imported values.
+            may_be_empty: do not warn of an environment without keys.
 
         Raises:
             InvalidInputError, NotFoundError, AlreadyExistsError: the draft.
@@ -69,7 +76,7 @@ class SyncAdmin:
         credential = self._context.store.credentials.get(draft.credential)
         draft = self._validator.normalise(draft, credential, former=None, ask=verify)
         importing = draft.adopt not in (None, Adopt.OVERWRITE)
-        warnings = [] if importing else self._source_warnings(draft)
+        warnings = [] if importing or may_be_empty else self._source_warnings(draft)
         if draft.adopt is Adopt.OVERWRITE:
             # For the present names only: a key that is added later may meet an object without a consent.
             named = dict.fromkeys(self._validator.remote_names(draft, limit=None), "")
@@ -117,6 +124,7 @@ class SyncAdmin:
         path: str | None = None,
         credential: str | None = None,
         region: str | None = None,
+        ask: bool = True,
     ) -> ConfiguredSync:
         """
         Change a sync; it is reconciled at once. A consent to adopt ends if the sync now writes to other objects.
@@ -127,6 +135,7 @@ class SyncAdmin:
             path: None keeps it. The next two likewise.
             credential: name of a credential.
             region: an AWS Region.
+            ask: AWS may be asked.
 
         Raises:
             InvalidInputError, NotFoundError, AlreadyExistsError: what was asked for.
@@ -146,7 +155,7 @@ class SyncAdmin:
             account=used.account if used.id != sync.credential_id else sync.account,
             adopt=sync.adopt,
         )
-        draft = self._validator.normalise(draft, used, former=sync.config, ask=True)
+        draft = self._validator.normalise(draft, used, former=sync.config, ask=ask)
         warnings = [*self._validator.check_names(draft, account=draft.account, except_for=sync.name)]
         warnings += _kept_keys(sync.config, draft.config)
         warnings += _leaving_warnings(sync, draft)

@@ -6,6 +6,7 @@ Uses the store and the reconciler. Prints nothing, and decides nothing about a s
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,7 +21,8 @@ from phasesync.core.sync_status import blocker_of, reason_clause, status_of
 from phasesync.engine.claims import ClaimKeeper, release_claim, take_claim
 from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_of, hints_for
-from phasesync.engine.reconcile import Reconciler
+from phasesync.engine.reconcile import PlannedRun, Reconciler
+from phasesync.engine.rehearsal import AffectedSync
 from phasesync.engine.stale_database import not_accepted_error
 from phasesync.errors import (
     ClaimLostError,
@@ -69,6 +71,15 @@ class SyncOperations:
         state = self._context.store.syncs.state_of(name)
         with hints_for(state.sync):
             prepared = self._reconciler.prepare(state)
+        return self._report(prepared)
+
+    def plan_rehearsed(self, affected: AffectedSync) -> PlanReport:
+        """Return what a run would do after a change that was rehearsed. Writes nothing. Raises as `plan` does."""
+        with hints_for(affected.state.sync):
+            prepared = self._reconciler.prepare_rehearsed(affected.state, affected.source)
+        return self._report(prepared)
+
+    def _report(self, prepared: PlannedRun) -> PlanReport:
         state = prepared.desired.state
         now = self._context.clock.now()
         problems: dict[str, PhasesyncError] = {**prepared.desired.problems, **prepared.observation.failed}
@@ -85,7 +96,14 @@ class SyncOperations:
             problems=problems,
         )
 
-    def run(self, name: str, *, actor: str, patience: timedelta = timedelta(seconds=30)) -> Run:
+    def run(
+        self,
+        name: str,
+        *,
+        actor: str,
+        patience: timedelta = timedelta(seconds=30),
+        keeper: ClaimKeeper | None = None,
+    ) -> Run:
         """
         Reconcile a sync now, in this process, regardless of its back-off.
 
@@ -93,22 +111,25 @@ class SyncOperations:
             name: of the sync.
             actor: who asked.
             patience: how long to wait if another process has the claim.
+            keeper: renews the claim, and those of other runs; None means one for this run.
 
         Raises:
             IllegalTransitionError: it is paused, or its credential has no role yet.
             ClaimHeldError: another process kept the claim for that long.
         """
         sync = self._require_runnable(name)
-        claim = take_claim(self._context, sync, actor=actor, patience=patience)
-        keeper = ClaimKeeper(self._context)
+        shared, keeper = keeper is not None, keeper or ClaimKeeper(self._context)
+        claim = take_claim(self._context, sync, actor=actor, patience=patience, check=keeper.check_stop)
         checkpoint = keeper.hold(claim)
         try:
-            with keeper.renewing():
+            with nullcontext() if shared else keeper.renewing():
                 run = self._reconciler.reconcile(claim, checkpoint)
         except BaseException:
             # Including Ctrl-C. The next run settles an open intent, so the claim need not run until it expires.
             release_claim(self._context, claim)
             raise
+        finally:
+            keeper.drop(claim)
         if run is None:
             raise ClaimLostError(f"the sync {name} was taken over or removed while it ran")
         return run
@@ -180,11 +201,8 @@ class SyncOperations:
 
     def pause(self, name: str, *, actor: str, reason: str, until: datetime | None) -> Sync:
         """Pause a sync. This takes effect before its next AWS write."""
-        if until is not None and until <= self._context.clock.now():
-            raise InvalidInputError("the end of the pause is in the past", hint="a time from now: --until 2h")
-        self._context.store.syncs.pause(
-            name, Paused(by=actor, at=self._context.clock.now(), reason=reason, until=until)
-        )
+        paused = pause_of(self._context, actor=actor, reason=reason, until=until)
+        self._context.store.syncs.pause(name, paused)
         return self._context.store.syncs.get_sync(name)
 
     def resume(self, name: str, *, actor: str) -> Sync:
@@ -231,3 +249,11 @@ class SyncOperations:
 
     def _credential_status(self, sync: Sync) -> CredentialStatus:
         return self._context.store.credentials.get_by_id(sync.credential_id).status
+
+
+def pause_of(context: Context, *, actor: str, reason: str, until: datetime | None) -> Paused:
+    """Return a pause that begins now. InvalidInputError if its end is in the past."""
+    now = context.clock.now()
+    if until is not None and until <= now:
+        raise InvalidInputError("the end of the pause is in the past", hint="a time from now: --until 2h")
+    return Paused(by=actor, at=now, reason=reason, until=until)

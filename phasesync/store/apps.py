@@ -15,7 +15,7 @@ edit, and no proof about sums of digests is needed.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from phasesync.core.model import App, Environment
 from phasesync.core.names import check_name, parse_environment_label
 from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, each_page, page_of
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,
@@ -37,6 +38,7 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry
 from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key, same_mac
+from phasesync.store.projects import note_edit
 from phasesync.store.protection import require_approval
 from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved
 from phasesync.store.serialization import to_json
@@ -79,6 +81,7 @@ class AppStore(BaseStore):
         """Change an app; None leaves a member as it is. NotFoundError, AlreadyExistsError."""
         with self._database.write() as connection:
             app = find_app(connection, name, lock=True)
+            note_edit(connection, ObjectKind.APP, app.id)
             if new_name is not None and new_name != app.name:
                 check_name(new_name, "app")
                 if new_name.lower() != app.name_key:
@@ -109,6 +112,7 @@ class AppStore(BaseStore):
                     f"the app {app.name} still has environments: {names}",
                     hint=f"phasesync envs remove {app.name}/{names.first[0]}",
                 )
+            note_edit(connection, ObjectKind.APP, app.id, removed=True)
             connection.execute(apps.delete().where(apps.c.id == app.id))
 
     def add_environment(self, app: str, name: str) -> Environment:
@@ -151,6 +155,7 @@ class AppStore(BaseStore):
         check_name(new_name, "environment")
         with self._database.write() as connection:
             environment = find_environment(connection, app, name, lock=True)
+            note_edit(connection, ObjectKind.ENVIRONMENT, environment.id)
             if new_name != environment.name:
                 if new_name.lower() != environment.name_key:
                     _refuse_taken_environment(connection, environment.app_id, environment.app, new_name)
@@ -189,15 +194,26 @@ class AppStore(BaseStore):
                 )
             return to_environment(find_environment(connection, app, name))
 
-    def protected(self, environment_id: str, *, authenticate: bool = True) -> dict[str, str]:
-        """Return id -> `app/environment` of an environment; empty if it is not protected. CiphertextError."""
+    def check_change(
+        self, environment_id: str, propose: "Callable[[], Proposal]", *, authenticate: bool = True
+    ) -> None:
+        """
+        Raise ApprovalNeededError if a change of an environment needs an approval, before anything is done for it.
+
+        Args:
+            environment_id: of the environment.
+            propose: describes the change.
+            authenticate: False where an altered environment must not keep something from being removed.
+
+        Raises:
+            CiphertextError: the environment was altered.
+        """
         which = environments.c.id == environment_id
         with self._database.read() as connection:
+            rows: Sequence[sa.Row[Any]] = find_environments(connection, which)
             if authenticate:
-                rows: Sequence[sa.Row[Any]] = authentic_environments(connection, self._keys, which)
-            else:
-                rows = find_environments(connection, which)
-        return {row.id: f"{row.app}/{row.name}" for row in rows if row.approvers is not None}
+                rows = authentic_environments(connection, self._keys, which)
+            require_approval(self._keys, rows, propose)
 
     def find_environment_by_id(self, environment_id: str) -> Environment | None:
         """Return one environment by id; None if there is no such environment."""
@@ -250,9 +266,12 @@ class AppStore(BaseStore):
             if live:
                 label = f"{environment.app}/{environment.name}"
                 raise has_live_leases(label, live, f"phasesync envs remove {label} --revoke")
+            note_edit(connection, ObjectKind.ENVIRONMENT, environment.id, removed=True)
+            note_edit(connection, ObjectKind.VALUES, environment.id, removed=True)
             request_runs_of_readers(connection, environment.id)
             connection.execute(environments.delete().where(environments.c.id == environment.id))
             for dynamic in dynamics:
+                note_edit(connection, ObjectKind.DYNAMIC, dynamic, removed=True)
                 registry.forget(dynamic_secrets, dynamic)
             registry.store()
             # Without the key, copies of the rows in backups and on the disk cannot be decrypted.

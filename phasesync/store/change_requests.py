@@ -19,7 +19,6 @@ import sqlalchemy as sa
 from phasesync.core.change_request import (
     ACTIONS,
     LIFE,
-    ApplyProject,
     Approval,
     Arguments,
     ChangeRequest,
@@ -149,11 +148,11 @@ class ChangeRequestStore(BaseStore):
         with self._database.read() as connection:
             return self._find(connection, environment_id, digest)
 
-    def approved_plan(self, digest: str) -> ChangeRequest | None:
+    def approved_plan(self, plan: Proposal) -> ChangeRequest | None:
         """Return the approved request for a plan; None if there is none. CiphertextError."""
         with self._database.read() as connection:
-            for found in self._waiting(connection, change_requests.c.digest == digest):
-                if found.request.status is RequestStatus.APPROVED and isinstance(found.arguments, ApplyProject):
+            for found in self._waiting(connection, change_requests.c.digest == digest_of(self._keys, plan)):
+                if found.request.status is RequestStatus.APPROVED and found.arguments == plan.arguments:
                     return found.request
         return None
 

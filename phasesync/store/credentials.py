@@ -16,6 +16,7 @@ from phasesync.core.credential import USERS_SHOWN, Credential, CredentialDraft, 
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_name
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,
@@ -38,6 +39,7 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry, read_registry
 from phasesync.store.key_ring import CREDENTIALS_KEY, KeyRing
+from phasesync.store.projects import note_edit
 from phasesync.store.protection import require_approval
 from phasesync.store.run_requests import request_runs_of_credential, retry_leases, retry_refused
 from phasesync.store.serialization import to_member
@@ -134,6 +136,7 @@ class CredentialStore(BaseStore):
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             row = find_credential(connection, name, lock=True)
+            note_edit(connection, ObjectKind.CREDENTIAL, row.id)
             drafted = self._drafted(connection, draft)
             _refuse_circle(connection, row.id, drafted["source_id"])
             require_approval(
@@ -215,6 +218,7 @@ class CredentialStore(BaseStore):
                 )
             if others := Names.of(connection, credentials, credentials.c.source_id == row.id):
                 raise IllegalTransitionError(f"the credential {row.name} is the source of: {others}")
+            note_edit(connection, ObjectKind.CREDENTIAL, row.id, removed=True)
             connection.execute(credentials.delete().where(credentials.c.id == row.id))
             registry.forget(credentials, row.id)
             registry.store()

@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
@@ -40,10 +40,11 @@ _FIRST_PAUSE_S: Final = 0.02
 
 
 class _Thread(threading.local):
-    """What a thread is doing: the transactions that its reads and writes join, by database."""
+    """What a thread is doing, by database: the transactions that its reads and writes join, and its rehearsals."""
 
     def __init__(self) -> None:
         self.joined: dict[Database, sa.Connection] = {}
+        self.rehearsals: dict[Database, ExitStack] = {}
 
 
 _thread: Final = _Thread()
@@ -132,26 +133,41 @@ class Database:
         return self._joined() or self._transaction(self._readers)
 
     @contextmanager
-    def transaction(self, *, rehearsal: bool = False) -> Iterator[sa.Connection]:
+    def transaction(self) -> Iterator[sa.Connection]:
         """
         Open a write that all reads and writes of this thread join until the end of the block: together they are one.
 
         It is committed at the end and rolled back by any error. On SQLite nobody else writes meanwhile, and on
         PostgreSQL nobody changes the rows that it changed: no call to AWS belongs in the block.
-
-        Args:
-            rehearsal: roll back at the end as well: the block finds out what would happen.
         """
         with self.write() as connection:
             if self in _thread.joined:
-                raise AssertionError("a transaction is open already in this thread")
+                yield connection  # It is a part of the one that is open already.
+                return
             _thread.joined[self] = connection
             try:
                 yield connection
             finally:
                 del _thread.joined[self]
-            if rehearsal and (begun := connection.get_transaction()) is not None:
-                begun.rollback()
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """
+        Let this thread find out what writes would do: from the first one on, its reads and writes are one transaction,
+        which is rolled back at the end of the block.
+
+        What the block asks AWS should come before the first write: from then on the database is locked as it is in
+        `transaction`.
+        """
+        with ExitStack() as opened:
+            _thread.rehearsals[self] = opened
+            try:
+                yield
+            finally:
+                del _thread.rehearsals[self]
+                connection = _thread.joined.pop(self, None)
+                if connection is not None and (begun := connection.get_transaction()) is not None:
+                    begun.rollback()
 
     def _joined(self) -> AbstractContextManager[sa.Connection] | None:
         """Return the transaction that this thread joins, which its opener ends; None if there is none."""
@@ -164,6 +180,8 @@ class Database:
 
         On PostgreSQL a conflict with another write may need a repetition: see `retry_on_conflict`.
         """
+        if self in _thread.rehearsals and self not in _thread.joined:
+            _thread.joined[self] = _thread.rehearsals[self].enter_context(self._write())
         return self._joined() or self._write()
 
     @contextmanager
@@ -184,7 +202,9 @@ class Database:
 
     def write_once(self) -> AbstractContextManager[sa.Connection]:
         """Open a write of one statement, which is committed with it."""
-        return self.write() if self.is_sqlite else self._joined() or self._transaction(self._single)
+        if self.is_sqlite or self in _thread.rehearsals:
+            return self.write()
+        return self._joined() or self._transaction(self._single)
 
     @contextmanager
     def _turn_to_write(self) -> Iterator[None]:

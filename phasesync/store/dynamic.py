@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.names import check_name
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import AlreadyExistsError, CiphertextError
 from phasesync.store.apps import authentic_pointers, find_environment, find_environments
 from phasesync.store.base import BaseStore, Names, has_live_leases, lookup_error, name_of_cursor, new_id, no_such
@@ -24,6 +25,7 @@ from phasesync.store.db_time import now
 from phasesync.store.instance import Registry, lock_registry, read_registry
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.lease_rows import check_live_leases_mac, live_leases_mac, load_live_leases
+from phasesync.store.projects import note_edit
 from phasesync.store.protection import require_approval
 from phasesync.store.secrets import lookup_of
 from phasesync.store.tables import LEASE_IS_LIVE, apps, credentials, dynamic_secrets, environments, leases, secrets
@@ -121,6 +123,7 @@ class DynamicStore(BaseStore):
             environment = find_environment(connection, row.app, row.environment, lock=True)
             row = find_dynamic(connection, name, lock=True)
             self._to_dynamic(row, registry)  # An altered row must not get a new ciphertext.
+            note_edit(connection, ObjectKind.DYNAMIC, row.id)
             authentic_pointers(connection, self._keys, environment)
             self._refuse_taken_keys(connection, environment, row.path, config, but=row.id)
             used = find_credential(connection, credential)
@@ -156,6 +159,7 @@ class DynamicStore(BaseStore):
             if live := count_live(connection, row.id):
                 command = f"phasesync dynamic remove {row.name} --revoke"
                 raise has_live_leases(f"the dynamic secret {row.name}", live, command)
+            note_edit(connection, ObjectKind.DYNAMIC, row.id, removed=True)
             connection.execute(dynamic_secrets.delete().where(dynamic_secrets.c.id == row.id))
             registry.forget(dynamic_secrets, row.id)
             registry.store()

@@ -93,7 +93,13 @@ def require_approval(keys: KeyRing, rows: Iterable[sa.Row[Any]], propose: "Calla
             raise ProposalMovedError(
                 f"what the request starts from has changed since: {moved(permit.seen, proposal.seen)}"
             )
-    return permit.approved_by
+    return permit.approved_by or None
+
+
+def collecting() -> Permit | None:
+    """Return the permit of this thread if it lets everything through for a rehearsal, or for a plan; else None."""
+    permit = _current.get()
+    return permit if permit is not None and permit.met is not None else None
 
 
 def digest_of(keys: KeyRing, proposal: "Proposal") -> str:

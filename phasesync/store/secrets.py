@@ -37,6 +37,7 @@ from phasesync.store.apps import (
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import from_microseconds
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.projects import refuse_values_of_file
 from phasesync.store.protection import require_approval
 from phasesync.store.tables import apps, dynamic_secrets, environments, secret_versions, secrets
 
@@ -333,6 +334,7 @@ class SecretStore(BaseStore):
         wanted = _edits_by_key(writes, unsets)
         with self._database.write() as connection:
             environment_row = find_environment(connection, app, environment, lock=True)
+            refuse_values_of_file(connection, self._keys, environment_row.id)
             pointers = authentic_pointers(connection, self._keys, environment_row)
             edits = self._key_edits(connection, environment_row, wanted)
             if not edits:

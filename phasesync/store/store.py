@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from phasesync.store.dynamic import DynamicStore
     from phasesync.store.journal import JournalStore
     from phasesync.store.leases import LeaseStore
+    from phasesync.store.projects import ProjectStore
     from phasesync.store.restore_mark import RestoreMark
     from phasesync.store.runs import RunStore
     from phasesync.store.secrets import SecretStore
@@ -114,6 +115,13 @@ class Store:
         from phasesync.store.change_requests import ChangeRequestStore
 
         return ChangeRequestStore(self.database, self.keys)
+
+    @cached_property
+    def projects(self) -> "ProjectStore":
+        """Project documents and what they own."""
+        from phasesync.store.projects import ProjectStore
+
+        return ProjectStore(self.database, self.keys)
 
     def leases(self, *, ttl: timedelta) -> "LeaseStore":
         """Return the leases. `ttl`: how long a claim lasts unless it is extended; longer than any call to AWS."""

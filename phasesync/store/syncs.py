@@ -6,7 +6,7 @@ followed by one more.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from phasesync.core.names import check_name, normalise_path
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import (
     ALL_SYNCS,
@@ -44,11 +45,12 @@ from phasesync.errors import (
 from phasesync.store.apps import authentic_environments, find_app, find_environment, find_environments
 from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such
 from phasesync.store.credentials import find_credential, select_credentials, to_credential
-from phasesync.store.database import in_id_order, row_lock
+from phasesync.store.database import in_id_order, lock_rows, row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import Registry, read_registry
 from phasesync.store.journal import journal_rows, load_journal, to_entry
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.projects import note_edit
 from phasesync.store.protection import require_approval
 from phasesync.store.restore_mark import is_marked
 from phasesync.store.run_requests import REQUESTER, retry_refused
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
     from phasesync.core.change_request import Proposal
 
 _NOT_PAUSED: Final = {"paused_by": None, "paused_at": None, "paused_until": None}
+_NO_CHANGES: Final[Mapping[str, Any]] = {}
 
 
 class SyncStore(BaseStore):
@@ -256,6 +259,7 @@ class SyncStore(BaseStore):
         """Replace the configuration; the sync becomes pending. NotFoundError, AlreadyExistsError."""
         with self._database.write() as connection:
             row = self._locked(connection, name)
+            note_edit(connection, ObjectKind.SYNC, row.id)
             new_credential = find_credential(connection, credential)
             moved = new_credential.id != row.credential_id
             changes = {
@@ -295,6 +299,7 @@ class SyncStore(BaseStore):
                 entries = load_journal(connection, row.id, self._keys)
             except CiphertextError:
                 entries = ()  # An altered journal must not keep the sync from being removed.
+            note_edit(connection, ObjectKind.SYNC, row.id, removed=True)
             connection.execute(syncs.delete().where(syncs.c.id == row.id))
             return entries
 
@@ -302,9 +307,7 @@ class SyncStore(BaseStore):
         """Pause a sync; pausing again replaces who, why and until. NotFoundError."""
         with self._database.write() as connection:
             row = self._locked(connection, name)
-            reason = self._keys.encrypt_text(row.data_key_id, reason_context(row.id, "paused_reason"), paused.reason)
-            changes = {"paused_by": paused.by, "paused_at": paused.at, "paused_until": paused.until}
-            _update(connection, row, paused_reason=reason, **with_mac(connection, self._keys, row, changes))
+            _update(connection, row, **with_mac(connection, self._keys, row, self._pausing(row, paused)))
 
     def resume(self, name: str, *, actor: str) -> None:
         """Resume a paused sync and have it reconciled at once; leave any other alone. NotFoundError."""
@@ -318,11 +321,82 @@ class SyncStore(BaseStore):
         """Request a run at once, whatever back-off says. NotFoundError; IllegalTransitionError while it is paused."""
         with self._database.write() as connection:
             row = self._locked(connection, name)
-            if is_paused(row, row.clock):
-                raise IllegalTransitionError(
-                    f"the sync {row.name} is paused by {row.paused_by}", hint=f"phasesync syncs resume {row.name}"
-                )
+            _refuse_paused(row)
             _request_run(connection, row, trigger, actor)
+
+    def names_of(self, which: SyncFilter = ALL_SYNCS) -> list[str]:
+        """Return the names of syncs, by name, as they are stored: rows are not authenticated. NotFoundError."""
+        with self._database.read() as connection:
+            ids = self._filtered(connection, which)
+            return list(
+                connection.scalars(sa.select(syncs.c.name).where(syncs.c.id.in_(ids)).order_by(syncs.c.name_key))
+            )
+
+    def stored_names(self, names: Sequence[str]) -> list[str]:
+        """Return names as they are stored, in the given order. NotFoundError if there is no sync of one of them."""
+        with self._database.read() as connection:
+            found = self._ids_of(connection, names)
+            if unknown := [name for name in names if name.lower() not in found]:
+                error = no_such("sync", ", ".join(unknown), Names.of(connection, syncs), "syncs")
+                raise lookup_error(connection, syncs, unknown[0], error)
+        return [found[name.lower()].name for name in names]
+
+    def get_syncs(self, names: Sequence[str]) -> list[Sync]:
+        """Return syncs in the given order, without those that are gone; an altered sync is halted."""
+        found: dict[str, Sync] = {}
+        with self._database.read() as connection:
+            for part in _parts([name.lower() for name in names]):
+                rows = connection.execute(select_syncs().where(syncs.c.name_key.in_(part))).all()
+                keys = dict.fromkeys(row.name_key for row in rows)
+                found |= dict(zip(keys, to_listed_syncs(rows, self._keys), strict=True))
+        return [found[name.lower()] for name in names if name.lower() in found]
+
+    def pause_all(self, names: Sequence[str], paused: Paused) -> dict[str, PhasesyncError]:
+        """Pause several syncs in one transaction, as `pause` does; return the errors of those left alone, by name."""
+        with self._database.write() as connection:
+            return self._change_all(connection, names, lambda row: self._pausing(row, paused))
+
+    def resume_all(self, names: Sequence[str], *, actor: str) -> dict[str, PhasesyncError]:
+        """Resume several syncs in one transaction, as `resume` does; return the errors of those left alone, by name."""
+
+        def resuming(row: sa.Row[Any]) -> dict[str, Any] | None:
+            return {**_NOT_PAUSED, "paused_reason": None} if is_paused(row, row.clock) else None
+
+        with self._database.write() as connection:
+            return self._change_all(connection, names, resuming, _requesting(Trigger.RESUME, actor))
+
+    def request_all(self, names: Sequence[str], trigger: Trigger, *, actor: str) -> dict[str, PhasesyncError]:
+        """Request runs of several syncs in one transaction; return the errors of those left alone, by name."""
+
+        def requested(row: sa.Row[Any]) -> dict[str, Any]:
+            _refuse_paused(row)
+            return {}
+
+        with self._database.write() as connection:
+            return self._change_all(connection, names, requested, _requesting(trigger, actor))
+
+    def approve_all(self, digests: Mapping[str, str], *, actor: str) -> None:
+        """
+        Store the approvals of several plans in one transaction: name -> digest; all of them, or none.
+
+        Raises:
+            NotFoundError, CiphertextError: of one of the syncs.
+            IllegalTransitionError: as `approve` raises it.
+        """
+        by_name = {name.lower(): digest for name, digest in digests.items()}
+        with self._database.write() as connection:
+            for part in _parts(list(by_name)):
+                owners = sa.select(syncs.c.environment_id).where(syncs.c.name_key.in_(part))
+                for environment in authentic_environments(connection, self._keys, environments.c.id.in_(owners)):
+                    _refuse_author(connection, environment, actor)
+            errors = self._change_all(
+                connection,
+                list(digests),
+                lambda row: {"approved_digest": by_name[row.name_key]},
+                _requesting(Trigger.MANUAL, actor),
+            )
+            if errors:
+                raise next(iter(errors.values()))
 
     def retry_refused(self) -> None:
         """Request runs of the syncs that AWS refused, or that did not reach it, in their newest run."""
@@ -382,6 +456,66 @@ class SyncStore(BaseStore):
                 partial(_adopted, row, adopt, dict(versions or {})),
             )
             _request_run(connection, row, Trigger.MANUAL, actor, **with_mac(connection, self._keys, row, changes))
+
+    def _pausing(self, row: sa.Row[Any], paused: Paused) -> dict[str, Any]:
+        """Return the columns of a paused sync."""
+        reason = self._keys.encrypt_text(row.data_key_id, reason_context(row.id, "paused_reason"), paused.reason)
+        return {
+            "paused_by": paused.by,
+            "paused_at": paused.at,
+            "paused_until": paused.until,
+            "paused_reason": reason,
+        }
+
+    def _change_all(
+        self,
+        connection: sa.Connection,
+        names: Sequence[str],
+        change: Callable[[sa.Row[Any]], dict[str, Any] | None],
+        also: Mapping[str, Any] = _NO_CHANGES,
+    ) -> dict[str, PhasesyncError]:
+        """
+        Change several syncs; the number of statements depends on their number by the thousand only.
+
+        Args:
+            connection: of a write.
+            names: of the syncs.
+            change: returns what changes of a row, None if nothing does. What it raises is the error of that sync.
+            also: changes by the database itself, of every row that `change` returns something for.
+
+        Returns:
+            Name -> error, of the syncs that are left alone.
+        """
+        found = self._ids_of(connection, names)
+        errors: dict[str, PhasesyncError] = {
+            name: self._unknown(connection, name) for name in names if name.lower() not in found
+        }
+        # All locks in the order of ids, or two such writes could wait for each other.
+        for part in _parts(sorted(row.id for row in found.values())):
+            lock_rows(connection, syncs, syncs.c.id.in_(part))
+            changed = []
+            for row in connection.execute(_select_to_change(), {"syncs": part}).all():
+                try:
+                    check_sync_mac(row, self._keys)
+                    columns = change(row)
+                    if columns is not None:
+                        changed.append((row, with_mac(connection, self._keys, row, columns) if columns else {}))
+                except PhasesyncError as error:
+                    errors[row.name] = error
+            _update_all(connection, changed, also)
+        if also:
+            notify_daemons(connection)
+        return errors
+
+    @staticmethod
+    def _ids_of(connection: sa.Connection, names: Sequence[str]) -> dict[str, Any]:
+        """Return name in lower case -> row with id and name, of those that exist."""
+        select = sa.select(syncs.c.id, syncs.c.name, syncs.c.name_key)
+        return {
+            row.name_key: row
+            for part in _parts([name.lower() for name in names])
+            for row in connection.execute(select.where(syncs.c.name_key.in_(part)))
+        }
 
     def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Sync:
         rows = connection.execute(select_syncs().where(which)).all()
@@ -444,6 +578,32 @@ class SyncStore(BaseStore):
             if not rows:
                 raise self._unknown(connection, name)
             return self._states(connection, [rows])[0].read()
+
+    def states_by_id(self, sync_ids: Sequence[str]) -> list[SyncState]:
+        """Read the states of some syncs by name, for planning only. CiphertextError, KeyUnavailableError."""
+        with self._database.read() as connection:
+            rows = connection.execute(_select_states(), {"syncs": sync_ids}).all()
+            groups = [list(group) for _, group in groupby(rows, key=lambda row: row.id)]
+            stored = self._states(connection, groups)
+        return sorted((state.read() for state in stored), key=lambda state: state.sync.name.lower())
+
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Return sync id -> numbers that grow with every change of what the sync does: of itself and what it reads."""
+        numbers = (
+            sa.select(
+                syncs.c.id,
+                syncs.c.version,
+                syncs.c.request_number,
+                credentials.c.version,
+                sa.func.coalesce(sa.func.sum(environments.c.revision), 0),
+            )
+            .join_from(syncs, credentials, credentials.c.id == syncs.c.credential_id)
+            .outerjoin(sync_reads, sync_reads.c.sync_id == syncs.c.id)
+            .outerjoin(environments, environments.c.id == sync_reads.c.environment_id)
+            .group_by(syncs.c.id, syncs.c.version, syncs.c.request_number, credentials.c.version)
+        )
+        with self._database.read() as connection:
+            return {row[0]: tuple(int(number) for number in row[1:]) for row in connection.execute(numbers)}
 
     def _states(self, connection: sa.Connection, groups: Sequence[Sequence[sa.Row[Any]]]) -> list["_StoredState"]:
         """Return the rows of the states of syncs, each given as rows of `_select_state`; in three statements."""
@@ -609,6 +769,51 @@ def _request_run(connection: sa.Connection, row: sa.Row[Any], trigger: Trigger, 
         **changes,
     )
     notify_daemons(connection)
+
+
+def _refuse_paused(row: sa.Row[Any]) -> None:
+    if is_paused(row, row.clock):
+        raise IllegalTransitionError(
+            f"the sync {row.name} is paused by {row.paused_by}", hint=f"phasesync syncs resume {row.name}"
+        )
+
+
+def _requesting(trigger: Trigger, actor: str) -> dict[str, Any]:
+    """Return the columns of a sync with a request."""
+    return {
+        "requested": trigger,
+        "requested_by": actor,
+        "request_number": syncs.c.request_number + 1,
+        **WOKEN,
+    }
+
+
+def _update_all(
+    connection: sa.Connection, changed: Sequence[tuple[sa.Row[Any], Mapping[str, Any]]], also: Mapping[str, Any]
+) -> None:
+    """Store changes of several syncs; one statement for all with the same columns."""
+    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row, columns in changed:
+        values = {f"new_{name}": value for name, value in columns.items()}
+        by_columns.setdefault(tuple(sorted(columns)), []).append({"of_sync": row.id, **values})
+    for names, rows in by_columns.items():
+        new = {name: sa.bindparam(f"new_{name}", type_=syncs.c[name].type) for name in names}
+        connection.execute(syncs.update().where(syncs.c.id == sa.bindparam("of_sync")).values(**new, **also), rows)
+
+
+@cache
+def _select_to_change() -> sa.Select[Any]:
+    """Return the select of the rows of syncs with what a change of one needs."""
+    return (
+        sa.select(syncs, environments.c.data_key_id, now().label("clock"))
+        .join(environments, environments.c.id == syncs.c.environment_id)
+        .where(syncs.c.id.in_(sa.bindparam("syncs", expanding=True)))
+    )
+
+
+def _parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    for n in range(0, len(items), PAGE_SIZE):
+        yield items[n : n + PAGE_SIZE]
 
 
 def _update(connection: sa.Connection, row: sa.Row[Any], **changes: Any) -> None:

@@ -104,6 +104,52 @@ def test_each_command_waits_and_says_for_what(protected: CommandLine, command: l
     assert protected.items("envs", "requests") == []
 
 
+def test_a_dry_run_shows_the_change_and_who_is_needed_and_asks_for_nothing(protected: CommandLine) -> None:
+    edit = ("secrets", "set", "shop/prod", "URL", "-", "--dry-run")
+    shown = protected.json(*edit, stdin=SECRET)
+    assert (shown["dry_run"], shown["approval_needed_for"]) == (True, ["shop/prod"])
+    assert "somebody else has to approve it" in protected.done(*edit, stdin=SECRET).stderr
+    assert (value(protected), protected.items("envs", "requests", "--all")) == ("postgres://db", [])
+
+
+DOCUMENT = """apiVersion: phasesync/v1
+kind: Project
+name: shop
+apps: [shop]
+environments: [shop/prod, shop/dev]
+credentials: [{name: host, type: ambient, region: eu-west-1}]
+syncs:
+  - {name: "web-{env}", for: [prod, dev], credential: host, secret_name: "shop/{env}"}
+"""
+
+
+def test_a_project_waits_as_a_whole_and_is_applied_with_its_digest(protected: CommandLine, aws: Aws) -> None:
+    file = protected.directory / "project.yaml"
+    file.write_text(DOCUMENT)
+    request = held(protected, "apply", "-f", str(file))
+    assert request["action"] == "project.apply"
+    assert "add sync web-prod" in request["changes"]
+    assert protected.items("syncs", "list") == []
+    assert request["digest"] == protected.json("diff", "-f", str(file))["digest"]
+    protected.done("apply", "-f", str(file), "--dry-run")
+    command = approve(protected, request)["command"]
+    assert command == f"phasesync apply -f {file} --plan {request['digest']}"
+    protected.done(*command.split()[1:])
+    assert {sync["name"] for sync in protected.items("syncs", "list")} == {"web-prod", "web-dev"}
+    assert protected.items("envs", "requests") == []
+
+    protected.json("syncs", "run", "web-prod")
+    file.write_text(DOCUMENT.replace("[prod, dev]", "[dev]"))
+    removal = held(protected, "apply", "-f", str(file), "--prune", "--remote", "delete", "--yes")
+    assert removal["digest"].endswith("-delete")
+    keeping = held(protected, "apply", "-f", str(file), "--prune", "--yes")
+    assert removal["digest"] == f"{keeping['digest']}-delete"
+    assert "DeletedDate" not in aws.boto("secretsmanager").describe_secret(SecretId="shop/prod")
+    command = approve(protected, removal)["command"]
+    protected.done(*command.split()[1:], "--yes")
+    assert "DeletedDate" in aws.boto("secretsmanager").describe_secret(SecretId="shop/prod")
+
+
 def test_two_approvers_and_the_setting_that_counts_users_alone(
     protected: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

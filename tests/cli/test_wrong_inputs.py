@@ -294,7 +294,12 @@ INPUTS = [
         message="invalid value for '--for': 'synced' is not one of 'pending', 'running', 'in-sync', 'held', 'halted', 'failing', 'paused', 'incomplete'",
         hint="phasesync syncs wait --help",
     ),
-    Wrong(line="syncs pause", code=2, message="name one sync, or give --all"),
+    Wrong(
+        line="syncs pause",
+        code=2,
+        message="name a sync, or give --all",
+        hint="either names, or --all, or --app, --credential and --status",
+    ),
     Wrong(
         line="syncs pause web --until yesterday",
         code=2,

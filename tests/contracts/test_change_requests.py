@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from phasesync.core.change_request import ChangeRequest, RequestStatus
+from phasesync.core.change_request import ApplyProject, ChangeRequest, Proposal, RequestStatus
 from phasesync.core.sync import Adopt, SyncConfig
 from phasesync.engine import approvals
 from phasesync.engine.approvals import BY_ACTOR, BY_OS_USER
@@ -423,24 +423,20 @@ def test_one_request_covers_every_protected_environment_of_a_plan(store: Store) 
     store.apps.protect_environment(*SHOP, approvers=1)
     store.apps.protect_environment("shop", "staging", approvers=2)
 
-    def apply(value: str, actor: str = ACTOR, *, rehearsal: bool = False) -> dict[str, str] | None:
-        with (
-            store.database.transaction(rehearsal=rehearsal),
-            approvals.applying(
-                context,
-                digest="abc123",
-                changes=("update everything",),
-                command="phasesync apply -f . --plan abc123",
-                actor=actor,
-                rehearsal=rehearsal,
-            ) as permit,
-        ):
+    plan = Proposal(
+        arguments=ApplyProject(plan="abc123", remote="keep"),
+        changes=("update everything",),
+        command="phasesync apply -f . --plan abc123",
+        digest="abc123",
+    )
+
+    def apply(value: str, actor: str = ACTOR) -> None:
+        with store.database.transaction(), approvals.applying(context, plan, actor=actor):
             for name in ("production", "staging", "open"):
                 put(store, write("URL", value), environment=name)
-        return permit.met
 
-    met = apply("new", rehearsal=True)
-    assert met is not None
+    with store.database.rehearsal(), approvals.rehearsing() as met:
+        apply("new")
     assert sorted(met.values()) == ["shop/production", "shop/staging"]
     with pytest.raises(ApprovalNeededError) as refused:
         apply("new")
@@ -453,7 +449,7 @@ def test_one_request_covers_every_protected_environment_of_a_plan(store: Store) 
     assert (approved.status, approved.command) == (RequestStatus.APPROVED, "phasesync apply -f . --plan abc123")
     assert values_of(store) == {"URL": "postgres://db"}
 
-    assert apply("new", "anybody") == {}
+    apply("new", "anybody")
     assert values_of(store, "staging") == {"URL": "new"}
     assert store.secrets.get_secret(*SHOP, "/", "URL").approved_by == "grace, linus"
     assert store.change_requests.list_requests(applied=True)[0].closed_by == "anybody"

@@ -388,7 +388,7 @@ def test_an_error_undoes_a_whole_transaction(database):
 
 
 def test_a_rehearsal_leaves_nothing(database):
-    with database.transaction(rehearsal=True):
+    with database.rehearsal():
         with database.write() as connection:
             connection.execute(apps.insert().values(**app_row("a")))
         with database.read() as connection:
@@ -410,3 +410,29 @@ def test_other_threads_see_nothing_of_an_open_transaction(database):
         reader.start()
         reader.join()
     assert seen == []
+
+
+def test_an_error_in_a_rehearsal_leaves_nothing_either(database):
+    with pytest.raises(InvalidInputError), database.rehearsal():
+        with database.transaction() as connection:
+            connection.execute(apps.insert().values(**app_row("a")))
+        raise InvalidInputError("no")
+    with database.write() as connection:
+        assert connection.scalars(sa.select(apps.c.name)).all() == []
+
+
+def test_a_rehearsal_locks_nothing_before_its_first_write(database):
+    with database.rehearsal():
+        with database.read() as connection:
+            assert connection.scalars(sa.select(apps.c.name)).all() == []
+        writer = threading.Thread(target=lambda: add_app_row(database, "b"))
+        writer.start()
+        writer.join()
+        add_app_row(database, "a")
+    with database.read() as connection:
+        assert connection.scalars(sa.select(apps.c.name)).all() == ["b"]
+
+
+def add_app_row(database, name: str) -> None:
+    with database.write() as connection:
+        connection.execute(apps.insert().values(**app_row(name)))

@@ -82,12 +82,14 @@ FREE = {
     "secrets": {"clone_environment", "snapshot", "list_secrets", "page_secrets", "get_secret", "history"},
     "apps": {
         *("add_app", "page_apps", "list_apps", "remove_app", "add_environment", "page_environments"),
-        *("list_environments", "get_environment", "protected", "find_environment_by_id", "find_app_by_id"),
+        *("list_environments", "get_environment", "check_change", "find_environment_by_id", "find_app_by_id"),
     },
     "syncs": {
         *("page_syncs", "list_syncs", "count_by_status", "has_sync", "find_by_id", "find_similar", "get_sync"),
-        *("pause", "resume", "request", "retry_refused", "wake_where_behind", "load", "load_all", "state_of"),
-        "approve",  # What the guard holds was approved before; `_refuse_author` asks for another person here too.
+        *("names_of", "stored_names", "get_syncs", "load", "load_all", "state_of", "states_by_id", "inputs"),
+        *("pause", "resume", "request", "pause_all", "resume_all", "request_all", "retry_refused", "wake_where_behind"),
+        # What the guard holds was approved before; `_refuse_author` asks for another person here too.
+        *("approve", "approve_all"),
     },
     "dynamics": {"page", "list_all", "get", "find_by_id"},
     "credentials": {"add", "page", "list_all", "statuses", "get", "get_by_id", "mark", "remove"},

@@ -1,0 +1,345 @@
+"""`phasesync diff`, `apply`, `dump` and `schema`: apps, environments, credentials, syncs, dynamic secrets as code."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from phasesync.cli.dry_run import dry_run_flag, planned_syncs, show_planned_syncs
+from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_terminal
+from phasesync.cli.invocation import invocation, with_application
+from phasesync.cli.output import Output, markdown_output_option
+from phasesync.cli.params import Name
+from phasesync.cli.streams import write_data
+from phasesync.errors import ConfirmationRequiredError, InvalidInputError, PlanHeldError
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+    from phasesync.core.model import SecretValue
+    from phasesync.core.project.desired import DesiredProject, SecretOrigin
+    from phasesync.engine.project.objects import Work
+    from phasesync.engine.project.plan import Documents, ProjectPlan
+
+PLAN_HAS_CHANGES = 3
+
+files_option = click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    required=True,
+    metavar="FILE|DIR|-",
+    help="Documents: a file, a directory with all *.yaml, *.yml and *.json below it, or - for stdin. Repeat it.",
+)
+prune_option = click.option(
+    "--prune", is_flag=True, help="Remove what these documents own and no longer have; nothing of others."
+)
+plan_aws_option = click.option(
+    "--plan-aws", is_flag=True, help="Ask AWS too: show what the next run of each affected sync would do."
+)
+
+
+@click.command(short_help="What differs between documents and the store.")
+@files_option
+@prune_option
+@plan_aws_option
+@click.option("--exit-code", is_flag=True, help="Exit with code 3 if there are changes.")
+@markdown_output_option
+@with_application
+def diff(
+    application: "Application", files: Sequence[str], prune: bool, plan_aws: bool, exit_code: bool, out: Output
+) -> int:
+    """
+    Show what apply would change, object by object: as it is and as it will be, with a digest. Writes nothing.
+
+    Members that somebody changed by hand since the documents were applied are marked: drift from code.
+
+    \b
+    Examples:
+      phasesync diff -f project.yaml
+      phasesync diff -f infra/ --prune --exit-code
+      phasesync diff -f infra/ --plan-aws -o markdown
+    """
+    projects = _read(files)
+    documents = _documents(projects, prune=prune, prompt=_never)
+    plan, work = _plan(application, documents)
+    syncs: list[dict[str, Any]] | None = None
+    worst = 0
+    if plan_aws:
+        syncs, worst = _planned(application, documents, plan)
+    _show(out, plan, work, files, syncs)
+    if worst:
+        return worst
+    return PLAN_HAS_CHANGES if exit_code and plan.changes_anything else 0
+
+
+@click.command(short_help="Make the store as documents say.")
+@files_option
+@prune_option
+@click.option(
+    "--remote",
+    type=click.Choice(["keep", "delete"]),
+    default="keep",
+    show_default=True,
+    help="With --prune, what happens to the AWS secrets of removed syncs: they stay, or are deleted with the sync's "
+    "recovery window.",
+)
+@click.option("--plan", "digest", metavar="DIGEST", help="Do exactly what diff showed with this digest, or nothing.")
+@dry_run_flag
+@confirmation_options
+@markdown_output_option
+@with_application
+def apply(
+    application: "Application",
+    files: Sequence[str],
+    prune: bool,
+    remote: str,
+    digest: str | None,
+    dry_run: bool,
+    yes: bool,
+    no_input: bool,
+    out: Output,
+) -> int:
+    """
+    Make the store as documents say, in one transaction. The daemon then brings AWS in step.
+
+    With --plan it does exactly what diff showed, or ends with exit code 4. Asks only before --prune removes something.
+    The removal of many objects at once needs --plan.
+
+    \b
+    Examples:
+      phasesync apply -f project.yaml --dry-run
+      phasesync apply -f infra/ --plan 0123456789abcdef
+      phasesync apply -f infra/ --prune --yes
+    """
+    from phasesync.engine.project.apply import apply_projects, check_approved
+
+    if remote == "delete" and not prune:
+        raise InvalidInputError("--remote says what happens to removed syncs, so it needs --prune", hint="add --prune")
+    projects = _read(files)
+    documents = _documents(projects, prune=prune, prompt=_never)
+    plan, work = _plan(application, documents)
+    answers = {} if dry_run else _ask_for_secrets(plan, projects, no_input=no_input)
+    if answers:
+        documents = _documents(projects, prune=prune, prompt=lambda origin: answers.get(str(origin.place)))
+        plan, work = _plan(application, documents)
+    if dry_run:
+        syncs, worst = _planned(application, documents, plan)
+        _show(out, plan, work, files, syncs, dry_run=True)
+        check_approved(plan, digest)
+        return worst
+    check = _attempt(lambda: check_approved(plan, digest))
+    if check is not None:
+        if isinstance(check, PlanHeldError):
+            _show(out, plan, work, files, None)
+        raise check
+    if not out.as_json:
+        _show(out, plan, work, files, None)
+    if removals := [change for each in plan.diffs for change in each.removals]:
+        fate = "are deleted" if remote == "delete" else "stay"
+        names = ", ".join(f"{change.kind} {change.name}" for change in removals[:10])
+        more = f" and {len(removals) - 10} more" if len(removals) > 10 else ""
+        confirm(f"remove {names}{more}; AWS secrets of removed syncs {fate}", yes=yes, no_input=no_input)
+    applied = apply_projects(application.context, documents, plan, actor=invocation().actor, delete=remote == "delete")
+    for warning in applied.warnings:
+        out.warn(warning)
+    document = _document(plan, work, files, None) | {"applied": True, "scheduled": list(applied.scheduled)}
+    out.done(_done(plan), document)
+    return 0
+
+
+@click.command(short_help="Print the store as documents, without values.")
+@click.option("--app", type=Name("app"), metavar="NAME", help="This app, and what it uses. Default: everything.")
+@click.option(
+    "--project",
+    type=Name("project"),
+    metavar="NAME",
+    help="Name of the document that gets what no document owns. Default: the app's name, or main.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "format_",
+    type=click.Choice(["yaml", "json"]),
+    default="yaml",
+    show_default=True,
+    help="How to print; apply reads both.",
+)
+@with_application
+def dump(application: "Application", app: str | None, project: str | None, format_: str) -> None:
+    """
+    Print apps, environments, credentials, syncs and dynamic secrets as documents: everything but values.
+
+    \b
+    Examples:
+      phasesync dump > project.yaml
+      phasesync dump --app shop -o json
+      phasesync dump | phasesync diff -f -
+    """
+    from phasesync.adapters.project_files.write import write_json, write_yaml
+    from phasesync.engine.project import dump as writing
+
+    documents = writing.dump(application.context, app=app, project=project or app or writing.DEFAULT_PROJECT)
+    write_data(write_json(documents) if format_ == "json" else write_yaml(documents))
+
+
+@click.command(short_help="Print the JSON Schema of documents.")
+@click.option("-o", "--output", "format_", type=click.Choice(["json"]), default="json", help="How to print: json.")
+def schema(format_: str) -> None:
+    """
+    Print the JSON Schema of documents, with which editors check and complete them.
+
+    \b
+    Example:
+      phasesync schema > phasesync.schema.json
+      # yaml-language-server: $schema=phasesync.schema.json     (first line of a document)
+    """
+    import json
+
+    from phasesync.core.project.json_schema import schema as of_documents
+
+    del format_
+    write_data(json.dumps(of_documents(), indent=2, ensure_ascii=False) + "\n")
+
+
+# --- reading
+
+
+def _read(files: Sequence[str]) -> "tuple[DesiredProject, ...]":
+    from phasesync.adapters.project_files.read import read_projects
+
+    return read_projects(files)
+
+
+Prompt = Callable[["SecretOrigin"], "SecretValue | None"]
+
+
+def _never(_: "SecretOrigin") -> None:
+    return None
+
+
+def _documents(projects: "Sequence[DesiredProject]", *, prune: bool, prompt: Prompt) -> "Documents":
+    import os
+    from pathlib import Path
+
+    from phasesync.adapters.project_files.secret_access_keys import resolve_secret
+    from phasesync.adapters.project_files.sops import decrypt
+    from phasesync.engine.project.plan import Documents
+
+    def resolve(origin: "SecretOrigin") -> "SecretValue | None":
+        if origin.prompt:
+            return prompt(origin)
+        # Who only looks at the changes need not have the secret.
+        there = os.environ.get(origin.env) if origin.env is not None else Path(origin.file or "").exists()
+        return resolve_secret(origin, prompt=str) if there else None
+
+    return Documents.of(projects, decrypt=decrypt, resolve_secret=resolve, prune=prune)
+
+
+def _plan(application: "Application", documents: "Documents") -> "tuple[ProjectPlan, Work]":
+    from phasesync.engine.project.plan import plan_projects
+
+    return plan_projects(application.context, documents, actor=invocation().actor)
+
+
+def _planned(
+    application: "Application", documents: "Documents", plan: "ProjectPlan"
+) -> tuple[list[dict[str, Any]], int]:
+    """Rehearse a plan, and return what the runs after it would do."""
+    from phasesync.engine.project.apply import rehearse_projects
+    from phasesync.engine.rehearsal import rehearse
+
+    with rehearse(application.context) as rehearsal:
+        rehearse_projects(application.context, documents, plan, actor=invocation().actor)
+    return planned_syncs(application, rehearsal.affected)
+
+
+def _ask_for_secrets(
+    plan: "ProjectPlan", projects: "Sequence[DesiredProject]", *, no_input: bool
+) -> "dict[str, SecretValue]":
+    """Ask for the secret access keys that documents want to be asked for, where the change needs them."""
+    from phasesync.cli.secret_prompt import ask_secret
+    from phasesync.core.credential import check_secret_access_key
+    from phasesync.core.model import SecretValue
+    from phasesync.core.project.compare import ChangeAction
+    from phasesync.core.project.desired import DesiredCredential
+
+    needed = {
+        change.name.lower()
+        for each in plan.diffs
+        for change in each.changes
+        if change.kind == DesiredCredential.kind
+        and (change.action is ChangeAction.ADD or "access_key_id" in (change.after or {}))
+    }
+    answers = {}
+    for project in projects:
+        for wanted in project:
+            if not isinstance(wanted, DesiredCredential) or wanted.secret is None or not wanted.secret.prompt:
+                continue
+            if wanted.key not in needed:
+                continue
+            if no_input or not is_terminal():
+                raise ConfirmationRequiredError(
+                    f"{wanted.secret.place}: there is no terminal to ask for the secret access key of {wanted.name}",
+                    hint="write secret_access_key: {env: NAME} or {file: PATH}",
+                )
+            typed = ask_secret(f"Secret access key of {wanted.name}", max_bytes=MAX_BYTES, otherwise="use {env: NAME}")
+            answers[str(wanted.secret.place)] = check_secret_access_key(SecretValue(typed))
+    return answers
+
+
+def _attempt(check: Callable[[], None]) -> "PlanHeldError | None":
+    try:
+        check()
+    except PlanHeldError as error:
+        return error
+    return None
+
+
+# --- printing
+
+
+def _document(
+    plan: "ProjectPlan", work: "Work", files: Sequence[str], syncs: list[dict[str, Any]] | None
+) -> dict[str, Any]:
+    from phasesync.cli.project_documents import plan_document
+
+    del files
+    return plan_document(plan, warnings=work.warnings, syncs=syncs)
+
+
+def _show(
+    out: Output,
+    plan: "ProjectPlan",
+    work: "Work",
+    files: Sequence[str],
+    syncs: list[dict[str, Any]] | None,
+    *,
+    dry_run: bool = False,
+) -> None:
+    """Print a plan, as `-o` asked for."""
+    from phasesync.cli.project_documents import plan_as_markdown, show_plan
+
+    document = _document(plan, work, files, syncs) | ({"dry_run": True} if dry_run else {})
+    command = " ".join(f"-f {file}" for file in files)
+    if out.as_json:
+        out.document(document)
+    elif out.as_markdown:
+        write_data(plan_as_markdown(document, files=command))
+    else:
+        show_plan(out, document, files=command)
+        if syncs is not None:
+            show_planned_syncs(out, syncs)
+        if dry_run:
+            out.say("dry run: nothing was changed")
+
+
+def _done(plan: "ProjectPlan") -> str:
+    if not plan.changes_anything:
+        return "nothing to change"
+    counts: dict[str, int] = {}
+    for each in plan.diffs:
+        for change in each.changes:
+            counts[str(change.action)] = counts.get(str(change.action), 0) + 1
+    words = {"add": "added", "update": "updated", "remove": "removed", "adopt-ownership": "adopted"}
+    return "applied: " + ", ".join(f"{count} {words[action]}" for action, count in counts.items())

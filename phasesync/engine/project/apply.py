@@ -1,0 +1,269 @@
+"""
+Applies documents: carries out exactly the plan that was shown, in one transaction.
+
+What only AWS can do stands outside it: objects of removed syncs are deleted before, and lose our tags after it.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from phasesync.core.change_request import ApplyProject, Proposal
+from phasesync.core.credential import Credential
+from phasesync.core.project.compare import ChangeAction, ObjectChange, ProjectDiff, Spec
+from phasesync.core.project.desired import Desired, DesiredEnvironment, DesiredSync
+from phasesync.core.project.ownership import ObjectKind
+from phasesync.core.remote import JournalEntry
+from phasesync.core.sync import Sync
+from phasesync.engine import approvals
+from phasesync.engine.approvals import approved_plan
+from phasesync.engine.context import Context
+from phasesync.engine.project.objects import STORE_KINDS, Work, describe_all
+from phasesync.engine.project.plan import ORDER, Documents, ProjectPlan, plan_projects
+from phasesync.engine.project.values import write_values
+from phasesync.engine.removal import delete_objects, remove_owner_tags
+from phasesync.errors import ClaimHeldError, DocumentError, IllegalTransitionError, PhasesyncError, PlanHeldError
+from phasesync.store.database import retry_on_conflict
+from phasesync.store.projects import Ownership, applying
+
+_PATIENCE: Final = timedelta(seconds=30)
+"""How long a sync that is removed may still be reconciled by another process."""
+_POLL_S: Final = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppliedPlan:
+    """
+    What was applied.
+
+    Attributes:
+        plan: what was carried out.
+        warnings: lines for the operator.
+        scheduled: names of the remote objects with a deletion that is now scheduled.
+    """
+
+    plan: ProjectPlan
+    warnings: tuple[str, ...]
+    scheduled: tuple[str, ...] = ()
+
+
+@dataclass
+class _Removed:
+    """Removed syncs, with what gives their remote objects back."""
+
+    syncs: list[tuple[Sync, Credential, tuple[JournalEntry, ...]]] = field(default_factory=list)
+
+
+def check_approved(plan: ProjectPlan, digest: str | None) -> None:
+    """
+    Refuse a plan that is not the approved one, or that needs an approval and has none.
+
+    Args:
+        plan: what would be carried out now.
+        digest: what the operator approved; None if there was no approval.
+
+    Raises:
+        IllegalTransitionError: the plan has another digest.
+        PlanHeldError: it is held.
+    """
+    if digest is not None and digest != plan.digest:
+        raise IllegalTransitionError(
+            f"the changes have the digest {plan.digest} now, not {digest}: documents or store changed since",
+            hint="look at them again: phasesync diff",
+        )
+    if digest is None and plan.held:
+        raise PlanHeldError(
+            "; ".join(plan.held),
+            digest=plan.digest,
+            hint=f"if that is meant: the same command with --plan {plan.digest}",
+        )
+
+
+def apply_projects(
+    context: Context, documents: Documents, plan: ProjectPlan, *, actor: str, delete: bool = False
+) -> AppliedPlan:
+    """
+    Carry out a plan that was shown, in one transaction: all of it or nothing.
+
+    Args:
+        context: has the store.
+        documents: what the plan was made of.
+        plan: what was shown and approved.
+        actor: who asks.
+        delete: the remote objects of removed syncs are deleted, with the recovery window of the sync; otherwise they
+            stay, and lose our tags if that is allowed.
+
+    Raises:
+        IllegalTransitionError: the store changed since the plan was made; nothing was applied.
+        DocumentError, and what adding, changing and removing objects raises: nothing was applied.
+    """
+    scheduled: list[str] = []
+    warnings: list[str] = []
+    removed = _Removed()
+    proposal = proposal_of(documents, plan, delete=delete)
+    apply = partial(retry_on_conflict(_apply_once), context, documents, proposal, actor, removed)
+    if delete and _removed_syncs(plan):
+        # Nothing at AWS is touched for a plan that cannot be applied, or that somebody else has to approve first.
+        _when_free(partial(_rehearsed, context, apply))
+        with approved_plan(context, proposal):
+            for change in _removed_syncs(plan):
+                scheduled += _delete_objects_of(context, change.name, actor)
+    work = _when_free(apply)
+    warnings += work.warnings
+    if not delete and not context.store.restore_mark.is_set():
+        for sync, credential, entries in removed.syncs:
+            warnings += remove_owner_tags(context, sync, credential, entries)
+    return AppliedPlan(plan=plan, warnings=tuple(warnings), scheduled=tuple(scheduled))
+
+
+def rehearse_projects(context: Context, documents: Documents, plan: ProjectPlan, *, actor: str) -> Work:
+    """Carry out a plan inside a rehearsal. Raises as `apply_projects` does."""
+    return _apply_once(context, documents, proposal_of(documents, plan, delete=False), actor, _Removed())
+
+
+def proposal_of(documents: Documents, plan: ProjectPlan, *, delete: bool) -> Proposal:
+    """
+    Return a plan as a change that waits for an approval, where it concerns a protected environment.
+
+    The digest is that of the plan. A plan that deletes objects at AWS is another one: its digest says so.
+    """
+    files = " ".join(f"-f {file}" for project in documents.projects for file in project.files)
+    options = " --prune" if documents.prune else ""
+    options += " --remote delete" if delete else ""
+    changes = [change for diff in plan.diffs for change in diff.changes]
+    return Proposal(
+        arguments=ApplyProject(plan=plan.digest, remote="delete" if delete else "keep"),
+        changes=tuple(f"{change.action} {change.kind} {change.name}" for change in changes),
+        command=f"phasesync apply {files}{options} --plan {plan.digest}",
+        digest=f"{plan.digest}-delete" if delete else plan.digest,
+    )
+
+
+def _removed_syncs(plan: ProjectPlan) -> list[ObjectChange]:
+    return [change for diff in plan.diffs for change in diff.removals if change.kind == DesiredSync.kind]
+
+
+def _delete_objects_of(context: Context, name: str, actor: str) -> tuple[str, ...]:
+    result = delete_objects(context, name, actor=actor)
+    if result.blocked:
+        reasons = "; ".join(f"{remote}: {reason}" for remote, reason in result.blocked.items())
+        raise IllegalTransitionError(
+            f"AWS secrets of the sync {name} could not be deleted, so nothing was applied, and {name} is paused: "
+            f"{reasons}",
+            hint="repeat the command when that is corrected, or leave them: --remote keep",
+        )
+    return result.scheduled
+
+
+def _when_free(apply: Callable[[], Work]) -> Work:
+    """Apply; if a sync that is removed is being reconciled, wait for its run and try again. ClaimHeldError."""
+    deadline = time.monotonic() + _PATIENCE.total_seconds()
+    while True:
+        try:
+            return apply()
+        except ClaimHeldError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
+
+
+def _rehearsed(context: Context, apply: Callable[[], Work]) -> Work:
+    with context.store.database.rehearsal():
+        return apply()
+
+
+def _apply_once(context: Context, documents: Documents, shown: Proposal, actor: str, removed: _Removed) -> Work:
+    removed.syncs.clear()
+    digest = shown.arguments.plan if isinstance(shown.arguments, ApplyProject) else None
+    with context.store.database.transaction(), applying(), approvals.applying(context, shown, actor=actor):
+        plan, work = plan_projects(context, documents, actor=actor)
+        if plan.digest != digest:
+            raise IllegalTransitionError(
+                f"the store changed while the plan was shown: its digest is {plan.digest} now, not {digest}; nothing "
+                "was applied",
+                hint="look at the changes again: phasesync diff",
+            )
+        by_key = {(each.kind, each.key): each for project in documents.projects for each in project}
+        changes = [change for diff in plan.diffs for change in diff.changes]
+        # Of all documents together: one may refer to what another adds.
+        for change in sorted(changes, key=_turn):
+            _carry_out(work, documents, change, by_key, removed)
+        _save_ownership(work, documents, plan)
+    return work
+
+
+def _turn(change: ObjectChange) -> tuple[int, int]:
+    rank = _RANK[change.kind]
+    return (1, -rank) if change.action is ChangeAction.REMOVE else (0, rank)
+
+
+_RANK: Final = {kind: n for n, kind in enumerate(ORDER)}
+
+_ByKey = Mapping[tuple[str, str], Desired]
+
+
+def _carry_out(work: Work, documents: Documents, change: ObjectChange, wanted: _ByKey, removed: _Removed) -> None:
+    """Carry out one change. An error names the place in the document."""
+    try:
+        if change.action is ChangeAction.REMOVE:
+            _remove(work, change, removed)
+        elif change.kind == ObjectKind.VALUES:
+            environment = wanted[DesiredEnvironment.kind, change.name.lower()]
+            if not isinstance(environment, DesiredEnvironment):
+                raise AssertionError("values belong to an environment")
+            write_values(work, environment, documents.files.values_of(environment) or {})
+        elif change.action is ChangeAction.ADD:
+            STORE_KINDS[change.kind].add(work, wanted[change.kind, change.name.lower()])
+        elif change.after:
+            STORE_KINDS[change.kind].update(work, wanted[change.kind, change.name.lower()], change)
+    except DocumentError:
+        raise
+    except PhasesyncError as error:
+        where = change.place or f"to remove the {change.kind} {change.name}"
+        error.message = f"{where}: {error.message}; nothing was applied"
+        raise
+
+
+def _remove(work: Work, change: ObjectChange, removed: _Removed) -> None:
+    if change.kind != DesiredSync.kind:
+        STORE_KINDS[change.kind].remove(work, change.name)
+        return
+    state = work.context.store.syncs.state_of(change.name)
+    entries = work.context.store.syncs.remove_sync(change.name)
+    removed.syncs.append((state.sync, state.credential, entries))
+
+
+def _save_ownership(work: Work, documents: Documents, plan: ProjectPlan) -> None:
+    """Remember which document owns what, and as what it was applied."""
+    ids = {each.key: each.id for each in describe_all(work, {})}
+    for project, diff in zip(documents.projects, _in_order(documents, plan), strict=True):
+        objects: dict[tuple[str, str], tuple[str, Spec]] = {}
+        dropped: list[tuple[str, str]] = []
+        for wanted in plan.wanted[project.name]:
+            if wanted.kind == ObjectKind.VALUES:
+                environment_id = ids[DesiredEnvironment.kind, wanted.name.lower()]
+                objects[ObjectKind.VALUES, environment_id] = (wanted.name, {"sops": wanted.spec["sops"]})
+            else:
+                objects[wanted.kind, ids[wanted.key]] = (wanted.name, wanted.spec)
+        for kind, object_id in list(objects):
+            if kind == DesiredEnvironment.kind and (ObjectKind.VALUES, object_id) not in objects:
+                dropped.append((ObjectKind.VALUES, object_id))
+        dropped += [(change.kind, change.id) for change in diff.removals if change.id is not None]
+        work.context.store.projects.save(
+            Ownership(
+                name=project.name,
+                manage=project.manage,
+                source=", ".join(project.files),
+                objects=objects,
+                dropped=dropped,
+            ),
+            actor=work.actor,
+        )
+
+
+def _in_order(documents: Documents, plan: ProjectPlan) -> Sequence[ProjectDiff]:
+    by_name = {diff.project: diff for diff in plan.diffs}
+    return [by_name[project.name] for project in documents.projects]

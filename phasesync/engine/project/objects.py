@@ -1,0 +1,522 @@
+"""
+The kinds of objects as code, against the store: how each is listed, described, added, changed and removed.
+
+ONE table, `STORE_KINDS`, has a line for each kind of `core.project.kinds`. Both sides of a comparison are described
+here, so that they say the same in the same words.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from phasesync.core.arns import check_role_arn, is_key_arn
+from phasesync.core.credential import Credential, CredentialDraft, CredentialType
+from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
+from phasesync.core.model import App, Environment, SecretValue
+from phasesync.core.project.compare import Applied, ObjectChange, Present, Spec, Wanted
+from phasesync.core.project.desired import (
+    Desired,
+    DesiredApp,
+    DesiredCredential,
+    DesiredDynamic,
+    DesiredEnvironment,
+    DesiredSync,
+    SecretOrigin,
+)
+from phasesync.core.project.models import NO_EXTERNAL_ID
+from phasesync.core.project.settings import DYNAMIC, SYNC, described
+from phasesync.core.sync import AWS_MANAGED_KEY, Sync, SyncDraft
+from phasesync.engine.context import Context
+from phasesync.engine.credential_admin import CredentialAdmin
+from phasesync.engine.dynamic_admin import DEFAULT_KEYS, DynamicAdmin
+from phasesync.engine.sync_admin import SyncAdmin
+from phasesync.errors import DocumentError
+
+AppliedObjects = Mapping[tuple[str, str], Applied]
+"""(kind, id) -> how the object was applied."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """
+    What a document is compared and applied with.
+
+    Attributes:
+        resolve_secret: returns a secret access key from where a document says it is; None if it is not there now.
+        regions: credential in lower case -> its Region, of the documents and the store.
+        actor: who asks.
+        warnings: takes lines for the operator.
+    """
+
+    context: Context
+    resolve_secret: Callable[[SecretOrigin], SecretValue | None]
+    regions: dict[str, str] = field(default_factory=dict)
+    actor: str
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreKind:
+    """
+    A kind of objects in the store.
+
+    Attributes:
+        listed: returns all objects.
+        described: an object of the store, and how it was applied -> how it is.
+        wanted: an object of a document -> how it should be, and digests of what is hidden.
+        add: adds an object of a document.
+        update: changes an object so that it is as a document wants it.
+        remove: removes an object, by the name that it has in the store.
+    """
+
+    listed: Callable[[Context], Iterable[Any]]
+    described: Callable[[Work, Any, Applied | None], Present]
+    wanted: Callable[[Work, Any], tuple[Spec, Mapping[str, str]]]
+    add: Callable[[Work, Any], None]
+    update: Callable[[Work, Any, ObjectChange], None]
+    remove: Callable[[Work, str], None]
+
+
+def describe_all(work: Work, applied: AppliedObjects) -> list[Present]:
+    """Return all objects of the store as they are."""
+    return [
+        kind.described(work, each, applied.get((name, each.id)))
+        for name, kind in STORE_KINDS.items()
+        for each in kind.listed(work.context)
+    ]
+
+
+def want(work: Work, desired: Desired) -> Wanted:
+    """Return an object of a document as it should be. DocumentError for what cannot be compared."""
+    spec, hidden = STORE_KINDS[desired.kind].wanted(work, desired)
+    return Wanted(
+        kind=desired.kind,
+        name=desired.name,
+        spec=spec,
+        place=f"{desired.place.file}:{desired.place.line}",
+        hidden=hidden,
+    )
+
+
+def former_name(desired: Desired, change: ObjectChange) -> str:
+    """Return the name that an object has in the store before a change."""
+    return str((change.before or {}).get("name", desired.name))
+
+
+# --- apps
+
+
+def _app_spec(description: str) -> Spec:
+    return {"description": description}
+
+
+def _describe_app(_: Work, app: App, applied: Applied | None) -> Present:
+    return Present(kind=DesiredApp.kind, id=app.id, name=app.name, spec=_app_spec(app.description), applied=applied)
+
+
+def _want_app(_: Work, app: DesiredApp) -> tuple[Spec, Mapping[str, str]]:
+    return _app_spec(app.description), {}
+
+
+def _add_app(work: Work, app: DesiredApp) -> None:
+    work.context.store.apps.add_app(app.name, description=app.description)
+
+
+def _update_app(work: Work, app: DesiredApp, change: ObjectChange) -> None:
+    work.context.store.apps.update_app(former_name(app, change), new_name=app.name, description=app.description)
+
+
+def _remove_app(work: Work, name: str) -> None:
+    work.context.store.apps.remove_app(name)
+
+
+# --- environments
+
+
+def _environment_spec(folders: Iterable[str], keys: Iterable[str], values: str | None) -> Spec:
+    return {
+        "folders": list(folders),
+        "keys": list(keys),
+        "values": None if values is None else {"sops": values},
+    }
+
+
+def key_text(folder: str, key: str) -> str:
+    """Return a key with its folder, as documents write it."""
+    return key if folder == "/" else f"{folder}/{key}"
+
+
+def file_text(environment: DesiredEnvironment) -> str | None:
+    """Return the file of an environment's values as its document names it."""
+    if environment.values_file is None:
+        return None
+    return os.path.relpath(environment.values_file, environment.part.document.folder)
+
+
+def _describe_environment(_: Work, environment: Environment, applied: Applied | None) -> Present:
+    # The store does not know which folders and keys there should be: only a document says so.
+    said = {} if applied is None else applied.spec
+    values = said.get("values") or {}
+    return Present(
+        kind=DesiredEnvironment.kind,
+        id=environment.id,
+        name=environment.label,
+        spec=_environment_spec(said.get("folders", ()), said.get("keys", ()), values.get("sops")),
+        applied=applied,
+    )
+
+
+def _want_environment(_: Work, environment: DesiredEnvironment) -> tuple[Spec, Mapping[str, str]]:
+    keys = sorted(key_text(folder, key) for folder, key in environment.keys)
+    return _environment_spec(environment.folders, keys, file_text(environment)), {}
+
+
+def _add_environment(work: Work, environment: DesiredEnvironment) -> None:
+    work.context.store.apps.add_environment(environment.app, environment.environment)
+
+
+def _update_environment(work: Work, environment: DesiredEnvironment, change: ObjectChange) -> None:
+    # Its app has its name already: apps are changed before environments.
+    former = former_name(environment, change).partition("/")[2]
+    if former != environment.environment:
+        work.context.store.apps.update_environment(environment.app, former, new_name=environment.environment)
+
+
+def _remove_environment(work: Work, name: str) -> None:
+    app, _, environment = name.partition("/")
+    work.context.store.apps.remove_environment(app, environment)
+
+
+# --- credentials
+
+
+def _describe_credential(work: Work, credential: Credential, applied: Applied | None) -> Present:
+    secret = credential.secret_access_key
+    without = NO_EXTERNAL_ID if credential.type is CredentialType.ASSUME_ROLE else None
+    return Present(
+        kind=DesiredCredential.kind,
+        id=credential.id,
+        name=credential.name,
+        spec={
+            "type": str(credential.type),
+            "region": credential.region,
+            "role_arn": credential.role_arn,
+            "external_id": credential.external_id or without,
+            "source": credential.source_name,
+            "account": credential.account,
+            "access_key_id": credential.access_key_id,
+        },
+        hidden={} if secret is None else {_SECRET: digest_of_value(work, secret)},
+        applied=applied,
+    )
+
+
+_SECRET: Final = "secret_access_key"
+
+
+def digest_of_value(work: Work, value: SecretValue) -> str:
+    """Return a keyed digest of a secret, with which it can be compared but not guessed."""
+    return work.context.digests.digest("as-code", value.type.encode(), value.reveal()).hex()
+
+
+def _want_credential(work: Work, credential: DesiredCredential) -> tuple[Spec, Mapping[str, str]]:
+    spec: dict[str, Any] = {
+        "type": str(credential.type),
+        "region": credential.region,
+        "role_arn": credential.role_arn,
+        "source": credential.source,
+        "access_key_id": credential.access_key_id,
+    }
+    if credential.external_id is not None or credential.no_external_id:
+        spec["external_id"] = credential.external_id or NO_EXTERNAL_ID
+    if (account := _account_of(credential)) is not None:
+        spec["account"] = account
+    secret = _secret_of(work, credential)
+    return spec, {} if secret is None else {_SECRET: digest_of_value(work, secret)}
+
+
+def _account_of(credential: DesiredCredential) -> str | None:
+    """Return the account that a document pins: the one it names, or the one of the role."""
+    if credential.account is not None or credential.role_arn is None:
+        return credential.account
+    return check_role_arn(credential.role_arn)
+
+
+def _secret_of(work: Work, credential: DesiredCredential) -> SecretValue | None:
+    return None if credential.secret is None else work.resolve_secret(credential.secret)
+
+
+def _credential_draft(credential: DesiredCredential, secret: SecretValue | None) -> CredentialDraft:
+    return CredentialDraft(
+        type=credential.type,
+        region=credential.region,
+        role_arn=credential.role_arn,
+        external_id=credential.external_id,
+        source_name=credential.source,
+        access_key_id=credential.access_key_id,
+        secret_access_key=secret,
+    )
+
+
+def _add_credential(work: Work, credential: DesiredCredential) -> None:
+    secret = _secret_of(work, credential)
+    if credential.type is CredentialType.ACCESS_KEY and secret is None:
+        raise DocumentError(
+            [
+                f"{credential.place}: the credential {credential.name} is new, and its secret access key is not there; "
+                f"{_where(credential.secret)}"
+            ]
+        )
+    admin = CredentialAdmin(work.context)
+    draft = _credential_draft(credential, secret)
+    added = admin.add(credential.name, draft, generate_external_id=not credential.no_external_id)
+    account = _account_of(credential)
+    if account is not None:
+        admin.update(added.name, replace(draft, external_id=added.external_id), account=account)
+
+
+def _where(origin: SecretOrigin | None) -> str:
+    if origin is None:
+        return "say where it comes from: secret_access_key: {env: NAME}, {file: PATH} or {prompt: true}"
+    return f"set the environment variable {origin.env}" if origin.env else f"put it into {origin.file}"
+
+
+def _update_credential(work: Work, credential: DesiredCredential, change: ObjectChange) -> None:
+    present = work.context.store.credentials.get(former_name(credential, change))
+    if present.type is not credential.type:
+        raise DocumentError(
+            [
+                f"{credential.part.place('type')}: the type of a credential cannot change from {present.type} to "
+                f"{credential.type}; give the new credential another name"
+            ]
+        )
+    if present.name != credential.name:
+        work.context.store.credentials.rename(present.name, credential.name)  # type: ignore[attr-defined]
+    secret = _secret_of(work, credential) or present.secret_access_key
+    draft = _credential_draft(credential, secret)
+    if credential.external_id is None and not credential.no_external_id:
+        draft = replace(draft, external_id=present.external_id)
+    CredentialAdmin(work.context).update(credential.name, draft, account=_account_of(credential))
+
+
+def _remove_credential(work: Work, name: str) -> None:
+    work.context.store.credentials.remove(name)
+
+
+# --- syncs
+
+
+def _describe_sync(_: Work, sync: Sync, applied: Applied | None) -> Present:
+    return Present(
+        kind=DesiredSync.kind,
+        id=sync.id,
+        name=sync.name,
+        spec={
+            "env": sync.environment_label,
+            "path": sync.path,
+            "credential": sync.credential,
+            "destination": sync.destination_kind,
+            "region": sync.region,
+            **described(sync.config, SYNC),
+        },
+        applied=applied,
+    )
+
+
+def _want_sync(work: Work, sync: DesiredSync) -> tuple[Spec, Mapping[str, str]]:
+    key = sync.config.kms_key
+    if key not in (None, AWS_MANAGED_KEY) and not is_key_arn(str(key)):
+        raise DocumentError(
+            [
+                f"{sync.part.place('kms_key')}: {key} is not the ARN of a KMS key; as code, only the ARN or the word "
+                f"{AWS_MANAGED_KEY} can be compared: aws kms describe-key --key-id {key} prints the ARN"
+            ]
+        )
+    return {
+        "env": sync.environment_label,
+        "path": sync.path,
+        "credential": sync.credential,
+        "destination": sync.destination,
+        "region": _region_of(work, sync),
+        **described(sync.config, SYNC),
+    }, {}
+
+
+def _region_of(work: Work, sync: DesiredSync) -> str | None:
+    return sync.region or work.regions.get(sync.credential.lower())
+
+
+def _add_sync(work: Work, sync: DesiredSync) -> None:
+    draft = SyncDraft(
+        name=sync.name,
+        app=sync.app,
+        environment=sync.environment,
+        path=sync.path,
+        credential=sync.credential,
+        destination_kind=sync.destination,
+        region=_region_of(work, sync) or "",
+        config=sync.config,
+        account=None,
+        adopt=sync.adopt,
+    )
+    # Values are set later: the keys that must exist say whether any are missing.
+    added = SyncAdmin(work.context).add(draft, verify=False, actor=work.actor, may_be_empty=True)
+    work.warnings.extend([f"the sync {sync.name}: {warning}" for warning in added.warnings])
+
+
+def _update_sync(work: Work, sync: DesiredSync, change: ObjectChange) -> None:
+    _refuse_move(sync, change, "env", "destination")
+    former = former_name(sync, change)
+    if former != sync.name:
+        work.context.store.syncs.rename(former, sync.name)  # type: ignore[attr-defined]
+    if set(change.after or ()) - {"name"}:
+        updated = SyncAdmin(work.context).update(
+            sync.name,
+            change=lambda _: sync.config,
+            path=sync.path,
+            credential=sync.credential,
+            region=_region_of(work, sync),
+            ask=False,
+        )
+        work.warnings.extend([f"the sync {sync.name}: {warning}" for warning in updated.warnings])
+
+
+def _refuse_move(desired: Desired, change: ObjectChange, *members: str) -> None:
+    for member in members:
+        if member in (change.after or {}):
+            raise DocumentError(
+                [
+                    f"{desired.part.place(member)}: the {member} of {desired.name} cannot change from "
+                    f"{(change.before or {}).get(member)} to {(change.after or {})[member]}; give it another name, and "
+                    "remove the former one"
+                ]
+            )
+
+
+def _remove_sync(work: Work, name: str) -> None:
+    work.context.store.syncs.remove_sync(name)
+
+
+# --- dynamic secrets
+
+
+def _describe_dynamic(_: Work, dynamic: DynamicSecret, applied: Applied | None) -> Present:
+    return Present(
+        kind=DesiredDynamic.kind,
+        id=dynamic.id,
+        name=dynamic.name,
+        spec={
+            "env": dynamic.environment_label,
+            "path": dynamic.path,
+            "credential": dynamic.credential,
+            "issuer": dynamic.issuer,
+            **described(dynamic.config, DYNAMIC),
+        },
+        applied=applied,
+    )
+
+
+def _want_dynamic(work: Work, dynamic: DesiredDynamic) -> tuple[Spec, Mapping[str, str]]:
+    config = _full_config(work, dynamic)
+    spec = {
+        "env": dynamic.environment_label,
+        "path": dynamic.path,
+        "credential": dynamic.credential,
+        "issuer": dynamic.issuer,
+        **described(config, DYNAMIC),
+    }
+    if config.iam_path is None:
+        del spec["iam_path"]  # It was chosen when the dynamic secret was added, and stays.
+    return spec, {}
+
+
+def _full_config(work: Work, dynamic: DesiredDynamic) -> DynamicConfig:
+    """Return the configuration with a key for every output."""
+    if dynamic.issuer not in work.context.issuers.kinds():
+        raise DocumentError(
+            [
+                f"{dynamic.part.place('issuer')}: {dynamic.issuer} is not an issuer; issuers: "
+                f"{', '.join(work.context.issuers.kinds())}"
+            ]
+        )
+    outputs = work.context.issuers.traits(dynamic.issuer).outputs
+    keys = {output: DEFAULT_KEYS[output] for output in outputs} | dict(dynamic.config.keys)
+    return replace(dynamic.config, keys=keys)
+
+
+def _add_dynamic(work: Work, dynamic: DesiredDynamic) -> None:
+    added = DynamicAdmin(work.context).add(
+        DynamicDraft(
+            name=dynamic.name,
+            app=dynamic.app,
+            environment=dynamic.environment,
+            path=dynamic.path,
+            credential=dynamic.credential,
+            issuer=dynamic.issuer,
+            config=dynamic.config,
+        )
+    )
+    work.warnings.extend([f"the dynamic secret {dynamic.name}: {warning}" for warning in added.warnings])
+
+
+def _update_dynamic(work: Work, dynamic: DesiredDynamic, change: ObjectChange) -> None:
+    _refuse_move(dynamic, change, "env", "path", "issuer")
+    former = former_name(dynamic, change)
+    if former != dynamic.name:
+        work.context.store.dynamics.rename(former, dynamic.name)  # type: ignore[attr-defined]
+
+    def changed(present: DynamicConfig) -> DynamicConfig:
+        return replace(dynamic.config, iam_path=dynamic.config.iam_path or present.iam_path)
+
+    if set(change.after or ()) - {"name"}:
+        updated = DynamicAdmin(work.context).update(dynamic.name, changed, credential=dynamic.credential)
+        work.warnings.extend([f"the dynamic secret {dynamic.name}: {warning}" for warning in updated.warnings])
+
+
+def _remove_dynamic(work: Work, name: str) -> None:
+    work.context.store.dynamics.remove(name)
+
+
+STORE_KINDS: Final[Mapping[str, StoreKind]] = {
+    DesiredApp.kind: StoreKind(
+        listed=lambda context: context.store.apps.list_apps(),
+        described=_describe_app,
+        wanted=_want_app,
+        add=_add_app,
+        update=_update_app,
+        remove=_remove_app,
+    ),
+    DesiredEnvironment.kind: StoreKind(
+        listed=lambda context: context.store.apps.list_environments(),
+        described=_describe_environment,
+        wanted=_want_environment,
+        add=_add_environment,
+        update=_update_environment,
+        remove=_remove_environment,
+    ),
+    DesiredCredential.kind: StoreKind(
+        listed=lambda context: context.store.credentials.list_all(),
+        described=_describe_credential,
+        wanted=_want_credential,
+        add=_add_credential,
+        update=_update_credential,
+        remove=_remove_credential,
+    ),
+    DesiredSync.kind: StoreKind(
+        listed=lambda context: context.store.syncs.list_syncs(),
+        described=_describe_sync,
+        wanted=_want_sync,
+        add=_add_sync,
+        update=_update_sync,
+        remove=_remove_sync,
+    ),
+    DesiredDynamic.kind: StoreKind(
+        listed=lambda context: context.store.dynamics.list_all(),
+        described=_describe_dynamic,
+        wanted=_want_dynamic,
+        add=_add_dynamic,
+        update=_update_dynamic,
+        remove=_remove_dynamic,
+    ),
+}

@@ -1,0 +1,203 @@
+"""
+Project documents: which objects each one owns, how it was applied last, and what somebody changed by hand since.
+
+The spec of an object as it was applied is one ciphertext, bound to the object and its document. An object whose row
+here was removed or altered counts as owned by nobody: a document then adopts it again, which a person sees in the plan.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.core.names import check_name
+from phasesync.core.project.compare import Applied, Spec
+from phasesync.core.project.ownership import Manage, ObjectKind
+from phasesync.errors import CiphertextError, IllegalTransitionError
+from phasesync.store.base import BaseStore, new_id
+from phasesync.store.db_time import now
+from phasesync.store.key_ring import CREDENTIALS_KEY, KeyRing
+from phasesync.store.serialization import to_member
+from phasesync.store.tables import owned_objects, projects
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppliedProject:
+    """A document as it was applied last. `source`: its files, for messages."""
+
+    name: str
+    manage: Manage
+    source: str
+    applied_at: datetime
+    applied_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ownership:
+    """
+    What an application of a document leaves: its objects, and those that it owns no longer.
+
+    Attributes:
+        objects: (kind, id) -> name and spec, as applied; of all objects that the document has.
+        dropped: (kind, id) of removed objects.
+    """
+
+    name: str
+    manage: Manage
+    source: str
+    objects: Mapping[tuple[str, str], tuple[str, Spec]] = field(default_factory=dict)
+    dropped: Sequence[tuple[str, str]] = ()
+
+
+_APPLYING: Final = ContextVar("_APPLYING", default=False)
+
+
+@contextmanager
+def applying() -> Iterator[None]:
+    """Let the changes of a block pass as those of a document: they are neither refused nor drift."""
+    token = _APPLYING.set(True)
+    try:
+        yield
+    finally:
+        _APPLYING.reset(token)
+
+
+class ProjectStore(BaseStore):
+    """Project documents and what they own."""
+
+    def list_projects(self) -> list[AppliedProject]:
+        """Return the documents by name."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(projects).order_by(projects.c.name_key)).all()
+        return [
+            AppliedProject(
+                name=row.name,
+                manage=to_member(Manage, row.manage, "manage in table projects"),
+                source=row.source,
+                applied_at=row.applied_at,
+                applied_by=row.applied_by,
+            )
+            for row in rows
+        ]
+
+    def applied(self, *, edited_only: bool = False) -> dict[tuple[str, str], Applied]:
+        """Return (kind, id) -> how the object was applied; of all owned objects, or of those changed by hand."""
+        statement = sa.select(owned_objects, projects.c.name, projects.c.source).join_from(owned_objects, projects)
+        if edited_only:
+            statement = statement.where(owned_objects.c.edited_at.is_not(None))
+        with self._database.read() as connection:
+            rows = connection.execute(statement).all()
+        applied = {}
+        for row in rows:
+            try:
+                name, spec = _open(row, self._keys)
+            except CiphertextError:
+                continue
+            applied[row.kind, row.object_id] = Applied(
+                project=row.name, source=row.source, name=name, spec=spec, edited=row.edited_at is not None
+            )
+        return applied
+
+    def save(self, ownership: Ownership, *, actor: str) -> None:
+        """Remember how a document was applied. The caller holds the transaction of the application."""
+        check_name(ownership.name, "project")
+        values = {
+            "name": ownership.name,
+            "manage": ownership.manage,
+            "source": ownership.source,
+            "applied_at": now(),
+            "applied_by": actor,
+        }
+        with self._database.write() as connection:
+            project_id = connection.scalar(
+                sa.select(projects.c.id).where(projects.c.name_key == ownership.name.lower())
+            )
+            if project_id is None:
+                project_id = new_id()
+                connection.execute(projects.insert().values(id=project_id, name_key=ownership.name.lower(), **values))
+            else:
+                connection.execute(projects.update().where(projects.c.id == project_id).values(**values))
+            gone = [*ownership.dropped, *ownership.objects]
+            if gone:
+                connection.execute(
+                    owned_objects.delete().where(
+                        owned_objects.c.kind == sa.bindparam("gone_kind"),
+                        owned_objects.c.object_id == sa.bindparam("gone_id"),
+                    ),
+                    [{"gone_kind": kind, "gone_id": object_id} for kind, object_id in gone],
+                )
+            if ownership.objects:
+                key_id = self._keys.data_key(CREDENTIALS_KEY)
+                connection.execute(
+                    owned_objects.insert(),
+                    [
+                        {
+                            "kind": kind,
+                            "object_id": object_id,
+                            "project_id": project_id,
+                            "spec": self._keys.encrypt_json(
+                                key_id, _context(kind, object_id, project_id), [name, dict(spec)]
+                            ),
+                        }
+                        for (kind, object_id), (name, spec) in ownership.objects.items()
+                    ],
+                )
+
+
+def note_edit(connection: sa.Connection, kind: ObjectKind, object_id: str, *, removed: bool = False) -> None:
+    """
+    Note in the transaction of a change that it was made by hand, if a document owns the object.
+
+    Raises:
+        IllegalTransitionError: the document is managed strictly.
+    """
+    if _APPLYING.get():
+        return
+    which = (owned_objects.c.kind == kind) & (owned_objects.c.object_id == object_id)
+    owner = connection.execute(
+        sa.select(projects.c.name, projects.c.source, projects.c.manage).join_from(owned_objects, projects).where(which)
+    ).first()
+    if owner is None:
+        return
+    if owner.manage == Manage.STRICT:
+        raise IllegalTransitionError(
+            f"the project {owner.name} ({owner.source}) manages this {kind} strictly: it is not changed by hand",
+            hint=f"change {owner.source}, then: phasesync apply -f {owner.source}",
+        )
+    if removed:
+        connection.execute(owned_objects.delete().where(which))
+    else:
+        edited_at = sa.func.coalesce(owned_objects.c.edited_at, now())
+        connection.execute(owned_objects.update().where(which).values(edited_at=edited_at))
+
+
+def refuse_values_of_file(connection: sa.Connection, keys: KeyRing, environment_id: str) -> None:
+    """Raise IllegalTransitionError if the values of an environment come from a file: then nobody types them."""
+    if _APPLYING.get():
+        return
+    row = connection.execute(
+        sa.select(owned_objects, projects.c.name, projects.c.source)
+        .join_from(owned_objects, projects)
+        .where(owned_objects.c.kind == ObjectKind.VALUES, owned_objects.c.object_id == environment_id)
+    ).first()
+    if row is None:
+        return
+    label, spec = _open(row, keys)
+    raise IllegalTransitionError(
+        f"the values of {label} come from the file {spec.get('sops')} of the project {row.name} ({row.source})",
+        hint=f"edit that file: sops edit {spec.get('sops')}; then: phasesync apply -f {row.source}",
+    )
+
+
+def _open(row: sa.Row[Any], keys: KeyRing) -> tuple[str, Spec]:
+    """Return name and spec of an owned object, as they were applied. CiphertextError."""
+    name, spec = keys.decrypt_json(list[Any], _context(row.kind, row.object_id, row.project_id), row.spec)
+    return name, spec
+
+
+def _context(kind: str, object_id: str, project_id: str) -> tuple[str, ...]:
+    return ("owned_objects", f"{kind}/{object_id}", "spec", "1", project_id)

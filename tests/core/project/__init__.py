@@ -1,0 +1,1 @@
+"""Tests of clients, errors, policies and identity."""
