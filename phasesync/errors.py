@@ -35,7 +35,9 @@ names and numbers, never from the text of another exception: botocore and databa
     │   ├── ClaimHeldError                 retry
     │   ├── ClaimLostError                 replan
     │   ├── InterruptedRunError            replan, exit 130
-    │   └── SchemaMismatchError            halt
+    │   ├── SchemaMismatchError            halt
+    │   ├── RetiredDatabaseError           halt, ends a daemon
+    │   └── DatabaseCopyError              halt
     └── OperatorError                      halt
         ├── NotFoundError                  exit 5
         ├── AlreadyExistsError             exit 4
@@ -413,6 +415,19 @@ class SchemaMismatchError(StateError):
 
     exit_code = 6
     default_hint = "phasesync db migrate"
+
+
+class RetiredDatabaseError(StateError):
+    """This database is retired: it was copied, and the copy is in use."""
+
+    exit_code = 6
+    default_hint = "phasesync db status says where the copy is; set PHASESYNC_DATABASE_URL to it"
+
+
+class DatabaseCopyError(StateError):
+    """The copy of the database is not like the original."""
+
+    exit_code = 6
 
 
 # --- what an operator asked for

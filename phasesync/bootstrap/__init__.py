@@ -7,21 +7,31 @@ Nothing here decides anything, and nothing below it may import it.
 from phasesync.bootstrap.app import Application
 from phasesync.bootstrap.open import (
     InitResult,
+    copy_database,
     initialise_installation,
     load_instance_id,
     migrate_database,
     open_application,
+    preview_installation,
+    preview_migration,
+    preview_restoration,
     restore_database,
     schema_status,
+    unretire_database,
 )
 
 __all__ = [
     "Application",
     "InitResult",
+    "copy_database",
     "initialise_installation",
     "load_instance_id",
     "migrate_database",
     "open_application",
+    "preview_installation",
+    "preview_migration",
+    "preview_restoration",
     "restore_database",
     "schema_status",
+    "unretire_database",
 ]

@@ -18,11 +18,14 @@ from phasesync.settings.model import Settings
 from phasesync.store import Store
 from phasesync.store.key_ring import RootKey
 from phasesync.store.migrate import SchemaStatus, status_of
+from phasesync.store.retirement import refuse_retired
 
 if TYPE_CHECKING:
     from phasesync.adapters.aws.sdk import CallLimits
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.core.events import Event
+    from phasesync.core.sync import Sync
+    from phasesync.core.sync_windows import WindowState
     from phasesync.engine.context import Context
     from phasesync.engine.credential_admin import CredentialAdmin
     from phasesync.engine.dynamic_admin import DynamicAdmin
@@ -100,6 +103,7 @@ class Application:
             make_destinations=self._make_destinations,
             make_issuers=self._make_issuers,
             make_tester=self._make_tester,
+            windows=lambda: self.current().daemon.windows,
         )
 
     def schema(self) -> SchemaStatus:
@@ -108,9 +112,19 @@ class Application:
 
         Raises:
             StoreUnavailableError: the database cannot be written now.
+            RetiredDatabaseError: it was copied meanwhile.
         """
         self.store.database.check_writable()
-        return status_of(self.store.database, queued=self.settings.daemon.queued)
+        schema = status_of(self.store.database, queued=self.settings.daemon.queued, retirement=True)
+        if schema.retirement is not None:
+            refuse_retired(schema.retirement.at, schema.retirement.to)
+        return schema
+
+    def window_state(self, sync: "Sync") -> "WindowState | None":
+        """Return how the maintenance windows of a sync stand; None if it has none."""
+        from phasesync.core.sync_windows import window_state
+
+        return window_state(sync, self.current().daemon.windows, self._clock.now())
 
     def endpoint_note(self, region: str) -> str:
         """Return text that names the custom endpoints of a Region; empty if all are AWS's own."""

@@ -1,8 +1,8 @@
 """Settings -> an opened database with its key: opening, first set-up, migrations, and restoring a backup."""
 
 import os
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING
 from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.root_keys import load_root_key, write_new_root_key
 from phasesync.bootstrap.app import Application
-from phasesync.errors import KeyUnavailableError, SettingsError
+from phasesync.errors import KeyUnavailableError, SchemaMismatchError, SettingsError
 from phasesync.settings.model import Settings
 from phasesync.store import Database, initialise, open_database, open_store, read_instance_id, read_wrapped_keys
 from phasesync.store.key_ring import KeyRing, RootKey
-from phasesync.store.migrate import open_migrated, status, upgrade
+from phasesync.store.migrate import open_migrated, preview_upgrade, status, upgrade
 
 if TYPE_CHECKING:
     from phasesync.ports.runtime import EventSink
+    from phasesync.store.backup import RestorePreview
+    from phasesync.store.database_copy import CopiedDatabase
+    from phasesync.store.key_ring import WrappedKey
     from phasesync.store.migrate import SchemaStatus
+    from phasesync.store.raw_rows import TableDigest
+    from phasesync.store.retirement import Retirement
 
 
 def open_application(
@@ -81,6 +86,48 @@ def initialise_installation(settings: Settings) -> InitResult:
     return InitResult(root_key=root_key, key_made=key_made, instance_id=instance_id, warnings=warnings)
 
 
+@dataclass(frozen=True, kw_only=True)
+class InitPreview:
+    """
+    What `init` would make.
+
+    Attributes:
+        root_key: the one that is there; None if one would be made.
+        instance_id: None if there is no installation yet.
+        revisions: of the schema that would be applied, oldest first.
+        folder_made: the data directory would be made.
+    """
+
+    root_key: RootKey | None
+    instance_id: str | None
+    schema: "SchemaStatus"
+    revisions: tuple[str, ...]
+    folder_made: bool
+
+
+def preview_installation(settings: Settings) -> InitPreview:
+    """Return what `initialise_installation` would make; makes nothing. Raises as that does."""
+    schema, revisions = preview_migration(settings)
+    instance_id, wrapped_keys = None, []
+    if schema.current is not None:
+        with closing(open_database(settings.database_url)) as database:
+            wrapped_keys = read_wrapped_keys(database)
+            root_key = _load_root_key_for(settings, wrapped_keys)
+            if root_key is not None:
+                _verified_keys(database, root_key)
+            with suppress(SchemaMismatchError):  # Migrated, and never initialised.
+                instance_id = read_instance_id(database)
+    else:
+        root_key = _load_root_key_for(settings, [])
+    return InitPreview(
+        root_key=root_key,
+        instance_id=instance_id,
+        schema=schema,
+        revisions=revisions,
+        folder_made=schema.current is None and not settings.data_dir.exists(),
+    )
+
+
 def schema_status(settings: Settings) -> "SchemaStatus":
     """
     Return how the schema of the database stands, with the queue if the settings ask for one; creates nothing.
@@ -114,6 +161,19 @@ def migrate_database(settings: Settings) -> None:
             upgrade_queue(database)
 
 
+def preview_migration(settings: Settings) -> tuple["SchemaStatus", tuple[str, ...]]:
+    """
+    Return how the schema stands and the revisions that `migrate_database` would apply; changes and creates nothing.
+
+    Raises as that does.
+    """
+    schema = schema_status(settings)
+    revisions = preview_upgrade(
+        settings.database_url, lambda database: _verified_keys(database, _load_root_key(settings))
+    )
+    return schema, revisions
+
+
 def _require_queue(settings: Settings) -> None:
     # Imported here, so that a command that needs no queue does not pay for it.
     from phasesync.store.queue_schema import require_queue
@@ -133,13 +193,51 @@ def restore_database(settings: Settings, file: Path) -> Path | None:
     """
     from phasesync.store.backup import restore
 
+    return restore(settings.database_url, file, open_keys=_keys_by(settings), at=SystemClock().now())
+
+
+def preview_restoration(settings: Settings, file: Path) -> "RestorePreview":
+    """Return what `restore_database` would do. Raises as that does."""
+    from phasesync.store.backup import preview_restore
+
+    return preview_restore(settings.database_url, file, open_keys=_keys_by(settings), at=SystemClock().now())
+
+
+def _keys_by(settings: Settings) -> Callable[[Database], KeyRing]:
+    """Return what opens the keys of a database. KeyUnavailableError at once if there is no root key."""
     root_key = _load_root_key(settings)
-    return restore(
+    return lambda database: _verified_keys(database, root_key)
+
+
+def copy_database(
+    settings: Settings, target_url: str, *, verify: bool, report: "Callable[[TableDigest], object]"
+) -> "CopiedDatabase":
+    """
+    Copy the database to another one, and retire it; see `store.database_copy.copy_database`.
+
+    `verify`: check also that the copy authenticates under the root key. KeyUnavailableError, CiphertextError.
+    """
+    # Imported here, so that other commands do not pay for it.
+    from phasesync.store.authenticity import authenticate_all
+    from phasesync.store.database_copy import copy_database as copy
+
+    if not verify:
+        return copy(settings.database_url, target_url, report=report)
+    root_key = _load_root_key(settings)
+    return copy(
         settings.database_url,
-        file,
-        open_keys=lambda database: _verified_keys(database, root_key),
-        at=SystemClock().now(),
+        target_url,
+        report=report,
+        verify=lambda target: authenticate_all(target, _key_ring(target, root_key)),
     )
+
+
+def unretire_database(settings: Settings) -> "Retirement":
+    """Take a retired database back into use, also one of an older schema; see `store.retire.unretire`."""
+    from phasesync.store.retire import unretire
+
+    with closing(open_database(settings.database_url)) as database:
+        return unretire(database)
 
 
 def _load_root_key(settings: Settings) -> RootKey:
@@ -152,13 +250,29 @@ def _load_root_key(settings: Settings) -> RootKey:
 
 def _load_or_make_root_key(settings: Settings, database: Database) -> tuple[RootKey, bool]:
     """Return the root key, and whether it is new. A database with keys never gets a new one."""
+    root_key = _load_root_key_for(settings, read_wrapped_keys(database))
+    if root_key is not None:
+        return root_key, False
+    return write_new_root_key(settings.root_key_file), True
+
+
+def _load_root_key_for(settings: Settings, wrapped_keys: "Sequence[WrappedKey]") -> RootKey | None:
+    """
+    Return the root key of a database; None if there is none yet, and one may be made at its default place.
+
+    Args:
+        settings: say where it is.
+        wrapped_keys: of the database. If it has some, no new root key may be made.
+
+    Raises:
+        KeyUnavailableError, SettingsError: it cannot be loaded, and none may be made.
+    """
     try:
-        return _load_root_key(settings), False
+        return _load_root_key(settings)
     except KeyUnavailableError as error:
         key_file = settings.default_root_key_file
         if settings.root_key is not None or (key_file is not None and os.path.lexists(key_file)):
             raise
-        wrapped_keys = read_wrapped_keys(database)
         if wrapped_keys:
             raise KeyUnavailableError(
                 f"the root key is missing: this database was made with the key {wrapped_keys[0].root_key_id}; "
@@ -170,7 +284,7 @@ def _load_or_make_root_key(settings: Settings, database: Database) -> tuple[Root
                 "the root key would be in the home directory, and this user has none",
                 hint="name another place: PHASESYNC_ROOT_KEY_FILE=/etc/phasesync/root.key",
             ) from error
-        return write_new_root_key(key_file), True
+        return None
 
 
 def _key_ring(database: Database, root_key: RootKey) -> KeyRing:

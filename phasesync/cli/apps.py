@@ -11,6 +11,7 @@ from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import Name
+from phasesync.cli.window_option import window_option, windows_of
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def list_(application: "Application", paging: Paging, out: Output) -> None:
         paging,
         lambda after, limit: application.store.apps.page_apps(after=after, limit=limit),
         app_document,
-        ["name", "description", "created_at"],
+        ["name", "description", "windows", "created_at"],
         empty="there are no apps yet: phasesync apps add NAME",
     )
 
@@ -49,10 +50,11 @@ def list_(application: "Application", paging: Paging, out: Output) -> None:
 @apps.command()
 @click.argument("name", type=APP)
 @click.option("--description", default="", metavar="TEXT", help="What the app is. Default: nothing.")
+@window_option
 @output_option
 @with_application
 @dry_run_option
-def add(application: "Application", name: str, description: str, out: Output) -> None:
+def add(application: "Application", name: str, description: str, windows: tuple[str, ...], out: Output) -> None:
     """
     Add an app; it has no environments yet.
 
@@ -60,7 +62,9 @@ def add(application: "Application", name: str, description: str, out: Output) ->
     Example:
       phasesync apps add shop --description "The shop"
     """
-    app = application.store.apps.add_app(name, description=description)
+    app = application.store.apps.add_app(
+        name, description=description, windows=_windows(application, name, windows) or ()
+    )
     out.done(f"added the app {app.name}; next: phasesync envs add {app.name}/production", app_document(app))
 
 
@@ -68,21 +72,52 @@ def add(application: "Application", name: str, description: str, out: Output) ->
 @click.argument("name", type=APP)
 @click.option("--name", "new_name", type=APP, metavar="NEW", help="New name. References that name the app break.")
 @click.option("--description", metavar="TEXT", help="New description of the app; '' removes it.")
+@window_option
+@confirmation_options
 @output_option
 @with_application
 @dry_run_option
-def update(application: "Application", name: str, new_name: str | None, description: str | None, out: Output) -> None:
+def update(
+    application: "Application",
+    name: str,
+    new_name: str | None,
+    description: str | None,
+    windows: tuple[str, ...],
+    yes: bool,
+    no_input: bool,
+    out: Output,
+) -> None:
     """
-    Rename or describe an app. What is not given stays as it is.
+    Change an app. What is not given stays as it is.
+
+    Asks if a name template of a sync gives objects at AWS other names, and shows them.
 
     \b
-    Example:
+    Examples:
       phasesync apps update shop --name store
+      phasesync apps update shop --window 'deny: 08:00-18:00 Mon-Fri Europe/Berlin'
     """
-    if new_name is None and description is None:
+    if new_name is None and description is None and not windows:
         raise InvalidInputError("there is nothing to change", hint="phasesync apps update --help")
-    app = application.store.apps.update_app(name, new_name=new_name, description=description)
-    out.done(f"updated the app {app.name}", app_document(app))
+    from phasesync.cli.renaming import confirm_rename, renamed_document
+    from phasesync.engine.renaming import plan_renamed_app
+
+    plan = None if new_name is None else plan_renamed_app(application.context, name, new_name)
+    if plan is not None:
+        confirm_rename(plan, f"rename the app {name} to {new_name}", out, yes=yes, no_input=no_input)
+    app = application.store.apps.update_app(
+        name, new_name=new_name, description=description, windows=_windows(application, name, windows)
+    )
+    out.done(f"updated the app {app.name}", app_document(app) | {"renamed": renamed_document(plan)})
+
+
+def _windows(application: "Application", app: str, texts: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return checked windows; None if the option was not used."""
+    if not texts:
+        return None
+    from phasesync.engine.windows import checked_windows
+
+    return checked_windows(application.context, windows_of(texts), owner=f"the app {app}")
 
 
 @apps.command()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from phasesync.cli.dry_run import dry_run_option, is_dry_run, would_call
 from phasesync.cli.input import confirm_by_name, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option, print_document
@@ -334,6 +335,7 @@ def list_secrets(application: "Application", credential: str, region: str | None
 @confirmation_options
 @output_option
 @with_application
+@dry_run_option
 def force_delete(
     application: "Application",
     name: str,
@@ -352,6 +354,7 @@ def force_delete(
     """
     from phasesync.cli.output import show_identity
     from phasesync.cli.syncs import AWS_SECRETS_MANAGER
+    from phasesync.core.planned_call import PlannedCall
     from phasesync.engine.error_hints import hints_about, hints_for
     from phasesync.engine.removal import find_for_force_deletion, force_delete
 
@@ -360,8 +363,13 @@ def force_delete(
         sync, observed = find_for_force_deletion(context, credential, region, name, kind=kind)
     show_identity(application, application.store.credentials.get(credential), out)
     out.say(f"{name} is {observed.arn}, written by the sync {sync.name}")
+    document = {"deleted": name, "arn": observed.arn, "sync": sync.name}
+    if is_dry_run():
+        would_call(out, [PlannedCall(action="delete", target=name, details={"arn": observed.arn, "recovery_days": 0})])
+        out.done(f"would delete {name} for good", document)
+        return
     confirm_by_name(f"delete {name} for good, without a way back", name, yes=yes, no_input=no_input)
     with hints_for(sync):
         force_delete(context, credential, region, name, kind=kind, actor=invocation().actor)
     wanted = "" if sync.paused is not None else f"; the next run of {sync.name} creates it anew if it is still wanted"
-    out.done(f"deleted {name} for good{wanted}", {"deleted": name, "arn": observed.arn, "sync": sync.name})
+    out.done(f"deleted {name} for good{wanted}", document)

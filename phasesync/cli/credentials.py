@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_terminal, read_stdin
+from phasesync.cli.dry_run import dry_run_option, is_dry_run
+from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_terminal, never_asks, read_stdin
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
@@ -107,6 +108,7 @@ def show(application: "Application", name: str, out: Output) -> None:
 )
 @output_option
 @with_application
+@dry_run_option
 def add(
     application: "Application",
     name: str,
@@ -147,7 +149,12 @@ def add(
     )
     added = application.credential_operations.add(name, draft, generate_external_id=not no_external_id)
     document = credential_document(added)
-    if added.type is CredentialType.ASSUME_ROLE:
+    if is_dry_run():
+        # The one that counts is made when the credential is added, and the trust policy needs it.
+        document["external_id"] = external_id
+        if added.external_id != external_id:
+            out.say("its External ID would be a new random one")
+    elif added.type is CredentialType.ASSUME_ROLE:
         setup = role_setup(application.context.tester, added)
         document = document | {"setup": role_setup_document(setup)}
         if not out.as_json:
@@ -162,6 +169,7 @@ def add(
 @name_argument
 @output_option
 @with_application
+@dry_run_option
 def test(application: "Application", name: str, out: Output) -> None:
     """
     Ask AWS who a credential is, and what its trust policy lacks. Uses the identity of this shell.
@@ -220,6 +228,7 @@ def _tested(application: "Application", name: str, tried: "Sequence[str]") -> st
 )
 @output_option
 @with_application
+@dry_run_option
 def update(
     application: "Application",
     name: str,
@@ -263,10 +272,32 @@ def update(
 
 @credentials.command()
 @name_argument
+@click.argument("new_name", metavar="NEW", type=CREDENTIAL)
+@never_asks
+@output_option
+@with_application
+@dry_run_option
+def rename(application: "Application", name: str, new_name: str, out: Output) -> None:
+    """
+    Give a credential another name. What uses it goes on with it. AWS's logs show the new name in names of sessions.
+
+    \b
+    Example:
+      phasesync credentials rename aws aws-production
+    """
+    from phasesync.cli.documents import credential_document
+
+    renamed = application.store.credentials.rename(name, new_name)
+    out.done(f"renamed the credential {name} to {renamed.name}", credential_document(renamed))
+
+
+@credentials.command()
+@name_argument
 @click.option("--revoke", is_flag=True, help="Revoke the leases made with it, and remove the dynamic secrets on it.")
 @confirmation_options
 @output_option
 @with_application
+@dry_run_option
 def remove(application: "Application", name: str, revoke: bool, yes: bool, no_input: bool, out: Output) -> None:
     """
     Remove a credential that nothing uses any more; with --revoke also the dynamic secrets that use it.

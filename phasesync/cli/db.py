@@ -1,26 +1,30 @@
-"""`phasesync db`: the database's schema and backups."""
+"""`phasesync db`: the database's schema, backups, and its copy to another database."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from phasesync.cli.input import confirm, confirmation_options, never_asks
+from phasesync.cli.dry_run import dry_run_flag, dry_run_option, show_dry_run
+from phasesync.cli.input import confirm, confirmation_options, never_asks, read_stdin
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
+from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+    from phasesync.settings import Settings
 
 
 @click.group()
 def db() -> None:
-    """The database: schema and backups."""
+    """The database: schema, backups, and moving it."""
 
 
 @db.command()
 @output_option
-def migrate(out: Output) -> None:
+@dry_run_flag
+def migrate(dry_run: bool, out: Output) -> None:
     """
     Bring the database to the schema of this release. Any number of processes may do it at once.
 
@@ -32,9 +36,18 @@ def migrate(out: Output) -> None:
       phasesync db migrate
     """
     settings = invocation().settings().settings
-    from phasesync.bootstrap import migrate_database, schema_status
+    from phasesync.bootstrap import migrate_database, preview_migration, schema_status
     from phasesync.cli.documents import schema_document
 
+    if dry_run:
+        schema, revisions = preview_migration(settings)
+        message = f"the database is at schema {schema.current} already"
+        if revisions:
+            message = f"would bring the database from schema {schema.current or 'none'} to {schema.expected}"
+        if schema.queue_fix is not None:
+            message += ", and would give it the queue of this release"
+        show_dry_run(out, message, schema_document(schema) | {"revisions": list(revisions)})
+        return
     before = schema_status(settings)
     migrate_database(settings)
     after = schema_status(settings)
@@ -47,7 +60,7 @@ def migrate(out: Output) -> None:
 @output_option
 def status(out: Output) -> int:
     """
-    Show which schema the database has and which this release needs. Exit 6 if they differ.
+    Show which schema the database has and which this release needs. Exit 6 if they differ, or if it is retired.
 
     \b
     Example:
@@ -61,13 +74,18 @@ def status(out: Output) -> int:
     if not schema.is_current:
         missing = "there is no queue of this release" if schema.current == schema.expected else None
         out.warn(f"{missing or 'the schema is not the one of this release'}; next: {schema.fix}")
+    if schema.retirement is not None:
+        from phasesync.store.retirement import refuse_retired
+
+        refuse_retired(schema.retirement.at, schema.retirement.to)
     return 0 if schema.is_current else 6
 
 
 @db.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @output_option
-def backup(file: Path, out: Output) -> None:
+@dry_run_flag
+def backup(file: Path, dry_run: bool, out: Output) -> None:
     """
     Copy a SQLite database while it is in use. The new file has mode 0600. The root key is not in it.
 
@@ -76,8 +94,14 @@ def backup(file: Path, out: Output) -> None:
       phasesync db backup /var/backups/phasesync-monday.db
     """
     from phasesync.store.backup import backup as copy
+    from phasesync.store.backup import preview_backup
 
-    copy(invocation().settings().settings.database_url, file)
+    url = invocation().settings().settings.database_url
+    if dry_run:
+        size = preview_backup(url, file)
+        show_dry_run(out, f"would copy about {size:,} bytes to {file}", {"file": str(file), "bytes": size})
+        return
+    copy(url, file)
     out.done(f"copied the database to {file}", {"file": str(file), "bytes": file.stat().st_size})
 
 
@@ -85,7 +109,8 @@ def backup(file: Path, out: Output) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @never_asks
 @output_option
-def restore(file: Path, out: Output) -> None:
+@dry_run_flag
+def restore(file: Path, dry_run: bool, out: Output) -> None:
     """
     Replace a SQLite database with a backup. The former database is kept beside it.
 
@@ -99,6 +124,9 @@ def restore(file: Path, out: Output) -> None:
     from phasesync.bootstrap import restore_database
 
     settings = invocation().settings().settings
+    if dry_run:
+        _show_restore(settings, file, out)
+        return
     kept = restore_database(settings, file)
     if kept is not None:
         out.say(f"the former database is kept as {kept}")
@@ -109,10 +137,30 @@ def restore(file: Path, out: Output) -> None:
     )
 
 
+def _show_restore(settings: "Settings", file: Path, out: Output) -> None:
+    from phasesync.bootstrap import preview_restoration
+    from phasesync.cli.documents import restore_preview_document
+
+    preview = preview_restoration(settings, file)
+    document = restore_preview_document(preview, file)
+    if not out.as_json:
+        rows = [{"what": noun, **counts} for noun, counts in document["contents"].items()]
+        out.items(rows, ["what", "now", "then"])
+        for title in ("lost", "added"):
+            if names := document["syncs"][title]:
+                out.say(f"syncs that would be {title}: {', '.join(names)}")
+    migrated = "" if preview.schema == preview.backup.schema else f", brought to schema {preview.backup.schema}"
+    message = f"would replace the database with {file} (schema {preview.schema}{migrated})"
+    if preview.kept is not None:
+        message += f", and keep the present one as {preview.kept}"
+    show_dry_run(out, message, document)
+
+
 @db.command("accept-restore", short_help="Go on with a database that is older than AWS.")
 @confirmation_options
 @output_option
 @with_application
+@dry_run_option
 def accept_restore(application: "Application", yes: bool, no_input: bool, out: Output) -> None:
     """
     Go on with a database that is older than AWS: its values are written over newer ones.
@@ -132,4 +180,98 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
     out.done(
         f"accepted: {accepted.syncs} syncs with {accepted.objects} remote objects are checked again",
         {"syncs": accepted.syncs, "objects": accepted.objects, "unread": list(accepted.unread)},
+    )
+
+
+@db.command("copy", short_help="Copy the database to PostgreSQL or SQLite, and retire this one.")
+@click.option(
+    "--to",
+    "target",
+    metavar="URL",
+    required=True,
+    help="An empty database, or a SQLite file that does not exist. - reads the URL from stdin.",
+)
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Check also that every row of the copy authenticates under the root key.",
+)
+@never_asks
+@output_option
+def copy_to(target: str, verify: bool, out: Output) -> None:
+    """
+    Copy the database to another one, compare the two, and retire this one.
+
+    No daemon may be at work. Ids, ciphertexts and history stay as they are, so a daemon on the copy writes nothing at
+    AWS. Rows and digests of every table are compared before the copy can be used. Interrupted, repeat it: it goes on.
+    Nobody can write to a retired database; db unretire takes it back.
+
+    \b
+    Examples:
+      phasesync db copy --to postgresql://phasesync@db.internal/phasesync --verify
+      phasesync db copy --to sqlite:////var/lib/phasesync/phasesync.db
+    """
+    settings = invocation().settings().settings
+    from phasesync.bootstrap import copy_database
+    from phasesync.cli.documents import copy_document
+
+    copied = copy_database(
+        settings,
+        _target_url(target),
+        verify=verify,
+        report=lambda table: None if out.as_json else out.say(f"{table.table}: {table.rows:,} rows, the same in both"),
+    )
+    document = copy_document(copied, verified=verify)
+    if out.as_json:
+        out.document(document)
+    else:
+        out.items(document["tables"], ["table", "rows", "digest"])
+    if (apart_s := abs(copied.clocks_apart).total_seconds()) > _CLOCKS_APART_S:
+        out.warn(
+            f"the clocks of the two databases are {apart_s:.0f} s apart: from now on leases end, and syncs run, by the "
+            "clock of the copy"
+        )
+    out.say(f"copied to {copied.target}; {copied.source} is retired")
+    out.say(f"next: set PHASESYNC_DATABASE_URL, or database_url in the settings, to {copied.target}; start the daemon")
+
+
+_CLOCKS_APART_S = 5
+
+
+def _target_url(target: str) -> str:
+    """Return the URL of `--to`. InvalidInputError for a password in it: every user of the machine sees arguments."""
+    if target == "-":
+        return read_stdin().decode("utf-8", "replace").strip()
+    from phasesync.store.database_url import parse_database_url
+
+    if parse_database_url(target).password is not None:
+        raise InvalidInputError(
+            "a password among the arguments can be read by every user of the machine",
+            hint="put it into ~/.pgpass and leave it out, or give the URL on stdin: --to -",
+        )
+    return target
+
+
+@db.command("unretire", short_help="Take a retired database back into use.")
+@confirmation_options
+@output_option
+def unretire(yes: bool, no_input: bool, out: Output) -> None:
+    """
+    Take a database back into use that db copy has retired.
+
+    Only if nobody has ever worked with the copy: otherwise two databases write to the same objects at AWS. Remove the
+    copy first. If it was in use, copy it back: db copy with its settings.
+
+    \b
+    Example:
+      phasesync db unretire --yes
+    """
+    from phasesync.bootstrap import unretire_database
+
+    settings = invocation().settings().settings
+    confirm("take this database back; nobody has ever worked with its copy", yes=yes, no_input=no_input)
+    retirement = unretire_database(settings)
+    out.done(
+        f"this database is in use again; its copy at {retirement.to} must never be used: remove it",
+        {"retired_at": retirement.at, "retired_to": retirement.to},
     )

@@ -15,6 +15,8 @@ from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 # Every command imports this module for its own documents. A noun's module is imported with the command that shows it.
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from phasesync.core.change import Change, KeyDiff
     from phasesync.core.change_request import ChangeRequest
     from phasesync.core.credential import Credential, CredentialStatus
@@ -26,18 +28,27 @@ if TYPE_CHECKING:
     from phasesync.core.remote import RemoteListing
     from phasesync.core.run import ChangeResult, Run
     from phasesync.core.sync import Sync
+    from phasesync.core.sync_windows import WindowState
     from phasesync.engine.explanation import Explanation
     from phasesync.engine.iam_policies import RoleSetup
     from phasesync.engine.import_values import ImportResult
     from phasesync.engine.leases.orphan_users import OrphanUser
+    from phasesync.engine.leases.preview import IssuePreview
     from phasesync.engine.status_summary import StatusSummary
     from phasesync.engine.sync_operations import PlanReport
+    from phasesync.store.backup import RestorePreview
+    from phasesync.store.database_copy import CopiedDatabase
     from phasesync.store.migrate import SchemaStatus
 
 
 def app_document(app: App) -> dict[str, object]:
     """Return an app as `apps list` prints it."""
-    return {"name": app.name, "description": app.description, "created_at": app.created_at}
+    return {
+        "name": app.name,
+        "description": app.description,
+        "windows": list(app.windows),
+        "created_at": app.created_at,
+    }
 
 
 def environment_document(environment: Environment) -> dict[str, object]:
@@ -78,7 +89,14 @@ def value_document(value: SecretValue) -> dict[str, object]:
 Document = dict[str, Any]
 
 
-def sync_document(sync: "Sync", credential: "CredentialStatus") -> Document:
+def window_document(window: "WindowState | None") -> Document | None:
+    """Return how the maintenance windows of a sync stand; null if it has none."""
+    if window is None:
+        return None
+    return {"closed": window.closed, "opens_at": window.opens_at, "text": window.text}
+
+
+def sync_document(sync: "Sync", credential: "CredentialStatus", window: "WindowState | None") -> Document:
     """Return a sync as `syncs list` and `show` print it."""
     from phasesync.core.sync_status import status_of
 
@@ -108,15 +126,21 @@ def sync_document(sync: "Sync", credential: "CredentialStatus") -> Document:
         "revisions": {"source": sync.source_revision, "applied": sync.applied_revision},
         "last_run": sync.last_run_id,
         "next_due_at": sync.next_due_at,
+        "window": window_document(window),
     }
 
 
 def sync_details(
-    sync: "Sync", credential: "CredentialStatus", *, last_synced_at: datetime | None, now: datetime
+    sync: "Sync",
+    credential: "CredentialStatus",
+    *,
+    window: "WindowState | None",
+    last_synced_at: datetime | None,
+    now: datetime,
 ) -> Document:
     """Return a sync with its settings and when it was last in sync, as `syncs show` prints it."""
     config = sync.config
-    return sync_document(sync, credential) | {
+    return sync_document(sync, credential, window) | {
         "kms_key": config.kms_key,
         "description": config.description,
         "tags": dict(config.tags),
@@ -133,6 +157,8 @@ def sync_details(
         "delete_limit_percent": config.delete_limit_percent,
         "delete_limit_objects": config.delete_limit_objects,
         "guard_window_s": seconds(config.guard_window),
+        "windows": list(config.windows),
+        "app_windows": list(sync.app_windows),
         "adopt": None if sync.adopt is None else str(sync.adopt),
         "failures": sync.failures,
         "retry_at": ahead(sync.retry_at, now),
@@ -176,6 +202,7 @@ def plan_document(report: "PlanReport") -> Document:
             for name, error in sorted(report.problems.items())
         ],
         "estimate": {"calls": report.estimate.calls, "writes": report.estimate.writes},
+        "window": window_document(report.window),
     }
 
 
@@ -360,8 +387,39 @@ def held_document(held: "HeldChange") -> dict[str, str]:
 def schema_document(schema: "SchemaStatus") -> Document:
     """Return which schema the database has, as `db status` and `db migrate` print it."""
     document: Document = {"current": schema.current, "expected": schema.expected, "is_current": schema.is_current}
+    if schema.retirement is not None:
+        document |= {"retired_at": schema.retirement.at, "retired_to": schema.retirement.to}
     # Only where the settings ask for a queue, and this release cannot use it.
     return document if schema.queue_fix is None else document | {"queue": "missing, or of another release"}
+
+
+def copy_document(copied: "CopiedDatabase", *, verified: bool) -> Document:
+    """Return what `db copy -o json` prints."""
+    return {
+        "from": copied.source,
+        "to": copied.target,
+        "instance_id": copied.instance_id,
+        "tables": [{"table": table.table, "rows": table.rows, "digest": table.digest} for table in copied.tables],
+        "verified": verified,
+    }
+
+
+def restore_preview_document(preview: "RestorePreview", file: "Path") -> Document:
+    """Return what a restore would replace, as `db restore --dry-run` prints it."""
+    backup, present = preview.backup, preview.present
+    now = {} if present is None else {**present.counts, "objects": present.objects}
+    then = {**backup.counts, "objects": backup.objects}
+    before = () if present is None else present.syncs
+    return {
+        "restored": str(file),
+        "kept": None if preview.kept is None else str(preview.kept),
+        "schema": {"backup": preview.schema, "expected": backup.schema},
+        "contents": {noun: {"now": now.get(noun), "then": number} for noun, number in then.items()},
+        "syncs": {
+            "lost": [name for name in before if name not in backup.syncs],
+            "added": [name for name in backup.syncs if name not in before],
+        },
+    }
 
 
 def explanation_document(explanation: "Explanation") -> dict[str, Any]:
@@ -377,6 +435,7 @@ def explanation_document(explanation: "Explanation") -> dict[str, Any]:
         "failures": sync.failures,
         "retry_at": sync.retry_at,
         "next_due_at": sync.next_due_at,
+        "window": window_document(explanation.window),
         "last_run": None
         if run is None
         else {
@@ -426,6 +485,7 @@ def status_document(summary: "StatusSummary") -> Document:
         "restored": summary.restored,
         "daemons": [dict(daemon) for daemon in summary.daemons],
         "syncs": summary.syncs,
+        "waiting_for_window": {"syncs": summary.windowed, "next_opens_at": summary.next_opens_at},
         "needs_attention": [
             {"sync": sync.name, "status": str(sync.status), "reason": sync.reason} for sync in summary.needs_attention
         ],
@@ -513,6 +573,22 @@ def lease_details(lease: "Lease", log: "Sequence[LeaseRecord]", *, now: datetime
             {"at": record.at, "event": str(record.event), "actor": record.actor, "detail": record.detail}
             for record in log
         ],
+    }
+
+
+def issue_preview_document(preview: "IssuePreview") -> Document:
+    """Return what issuing a lease would do, as a dry run prints it: the names of the variables, never a value."""
+    spec = preview.spec
+    return {
+        "dynamic": preview.dynamic.name,
+        "issuer": preview.dynamic.issuer,
+        "account": preview.account,
+        "ttl_s": seconds(preview.ttl),
+        "name": None if spec is None else spec.name,
+        "iam_path": None if spec is None else spec.iam_path,
+        "keys": sorted(preview.dynamic.config.keys.values()),
+        "reused": None if preview.reused is None else preview.reused.id,
+        "replaced": None if preview.replaced is None else preview.replaced.id,
     }
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from phasesync.cli.input import confirm, confirmation_options, text_of
+from phasesync.cli.dry_run import dry_run_option
+from phasesync.cli.input import confirm, confirmation_options, never_asks, text_of
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
@@ -272,6 +273,7 @@ def show(application: "Application", name: str, out: Output) -> None:
 @dynamic_options(required=True)
 @output_option
 @with_application
+@dry_run_option
 def add(
     application: "Application",
     name: str,
@@ -326,6 +328,7 @@ def add(
 @dynamic_options(required=False)
 @output_option
 @with_application
+@dry_run_option
 def update(application: "Application", name: str, credential: str | None, options: DynamicOptions, out: Output) -> None:
     """
     Change a dynamic secret. What is not given stays as it is, and so do leases that were issued. Environment, folder
@@ -347,10 +350,34 @@ def update(application: "Application", name: str, credential: str | None, option
 
 @dynamic.command()
 @name_argument
+@click.argument("new_name", metavar="NEW", type=DYNAMIC)
+@never_asks
+@output_option
+@with_application
+@dry_run_option
+def rename(application: "Application", name: str, new_name: str, out: Output) -> None:
+    """
+    Give a dynamic secret another name. Its leases stay as they are; later ones may get users with other names.
+
+    \b
+    Example:
+      phasesync dynamic rename ci deploy
+    """
+    from phasesync.cli.documents import dynamic_document
+
+    renamed = application.dynamic_configuration.rename(name, new_name)
+    for warning in renamed.warnings:
+        out.note(warning)
+    out.done(f"renamed the dynamic secret {name} to {renamed.dynamic.name}", dynamic_document(renamed.dynamic))
+
+
+@dynamic.command()
+@name_argument
 @click.option("--revoke", is_flag=True, help="Revoke its live leases first.")
 @confirmation_options
 @output_option
 @with_application
+@dry_run_option
 def remove(application: "Application", name: str, revoke: bool, yes: bool, no_input: bool, out: Output) -> None:
     """
     Remove a dynamic secret with the log of its leases. Refused while a lease is live, unless --revoke says otherwise.

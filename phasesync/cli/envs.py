@@ -90,6 +90,7 @@ def add(application: "Application", environment: tuple[str, str], out: Output) -
     metavar="N",
     help="With --protect: the number of others who have to approve a change. Default: 1.",
 )
+@confirmation_options
 @output_option
 @with_application
 @dry_run_option
@@ -99,11 +100,15 @@ def update(
     new_name: str | None,
     protect: bool | None,
     approvers: int | None,
+    yes: bool,
+    no_input: bool,
     out: Output,
 ) -> None:
     """
     Rename or protect an environment. In a protected one every change of it, of its syncs and of its dynamic secrets
     waits for somebody else; so does a change of its protection.
+
+    Asks if a name template of a sync gives objects at AWS other names, and shows them.
 
     \b
     Examples:
@@ -117,8 +122,16 @@ def update(
     if new_name is not None and protect is not None:
         raise InvalidInputError("--name and --protect are two changes", hint="give one after the other")
     if new_name is not None:
+        from phasesync.cli.renaming import confirm_rename, renamed_document
+        from phasesync.engine.renaming import plan_renamed_environment
+
+        label = "/".join(environment)
+        plan = plan_renamed_environment(application.context, *environment, new_name)
+        confirm_rename(plan, f"rename {label} to {environment[0]}/{new_name}", out, yes=yes, no_input=no_input)
         updated = application.store.apps.update_environment(*environment, new_name=new_name)
-        out.done(f"renamed {'/'.join(environment)} to {updated.label}", environment_document(updated))
+        out.done(
+            f"renamed {label} to {updated.label}", environment_document(updated) | {"renamed": renamed_document(plan)}
+        )
         return
     wanted = (approvers or 1) if protect else None
     updated = application.store.apps.protect_environment(*environment, approvers=wanted)

@@ -1,14 +1,21 @@
 """`phasesync init`: data directory, root key and database, ready for the first app."""
 
+from typing import TYPE_CHECKING
+
 import click
 
+from phasesync.cli.dry_run import dry_run_flag, show_dry_run
 from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output, output_option
+
+if TYPE_CHECKING:
+    from phasesync.settings import Settings
 
 
 @click.command()
 @output_option
-def init(out: Output) -> None:
+@dry_run_flag
+def init(dry_run: bool, out: Output) -> None:
     """
     Make what is missing: data directory, root key (mode 0600), database. Safe to repeat.
 
@@ -17,6 +24,9 @@ def init(out: Output) -> None:
       PHASESYNC_DATA_DIR=/var/lib/phasesync PHASESYNC_ROOT_KEY_FILE=/etc/phasesync/root.key phasesync init
     """
     settings = invocation().settings().settings
+    if dry_run:
+        _show_dry_run(settings, out)
+        return
     from phasesync.bootstrap import initialise_installation
 
     done = initialise_installation(settings)
@@ -38,5 +48,32 @@ def init(out: Output) -> None:
             "root_key_id": done.root_key.id,
             "root_key_made": done.key_made,
             "data_dir": str(settings.data_dir),
+        },
+    )
+
+
+def _show_dry_run(settings: "Settings", out: Output) -> None:
+    from phasesync.bootstrap import preview_installation
+
+    preview = preview_installation(settings)
+    root_key, schema = preview.root_key, preview.schema
+    made = []
+    if preview.folder_made:
+        made.append(f"the data directory {settings.data_dir}")
+    if root_key is None:
+        made.append(f"the root key {settings.root_key_file}")
+    if preview.revisions:
+        made.append(f"the schema {schema.expected} of the database, which has {schema.current or 'none'}")
+    show_dry_run(
+        out,
+        f"would make {', and '.join(made)}" if made else "everything is there already",
+        {
+            "instance_id": preview.instance_id,
+            "root_key": str(settings.root_key_file) if root_key is None else root_key.source,
+            "root_key_id": None if root_key is None else root_key.id,
+            "root_key_made": root_key is None,
+            "data_dir": str(settings.data_dir),
+            "data_dir_made": preview.folder_made,
+            "schema": {"current": schema.current, "expected": schema.expected, "revisions": list(preview.revisions)},
         },
     )

@@ -9,7 +9,7 @@ import codecs
 import select
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ import click
 
 from phasesync.cli.dry_run import is_dry_run
 from phasesync.cli.secret_prompt import ask_secret
+from phasesync.cli.streams import one_line, print_to_stderr
 from phasesync.core.canonical_json import parse_json_document
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import ConfirmationRequiredError, InvalidInputError, OperatorError
@@ -70,7 +71,7 @@ def confirm(question: str, *, yes: bool, no_input: bool) -> None:
         ConfirmationRequiredError: there is no terminal to ask on.
         OperatorError: the answer was no.
     """
-    if yes or is_dry_run():
+    if yes or _is_not_asked(question):
         return
     if no_input or not is_terminal():
         raise ConfirmationRequiredError(f"this needs a confirmation: {question}")
@@ -92,12 +93,24 @@ def confirm_by_name(question: str, name: str, *, yes: bool, no_input: bool) -> N
         ConfirmationRequiredError: there is no terminal to ask on.
         OperatorError: another name was typed.
     """
-    if yes:
+    if yes or _is_not_asked(question):
         return
     if no_input or not is_terminal():
         raise ConfirmationRequiredError(f"this needs a confirmation: {question}")
     if _answer(f"{question}; type its name to go on") != name:
         raise OperatorError("not confirmed; nothing was changed")
+
+
+def ask_yes(question: str) -> bool:
+    """Ask a question at the terminal; Enter alone means yes."""
+    return _answer(f"{question}? [Y/n]").lower() not in {"n", "no"}
+
+
+def _is_not_asked(question: str) -> bool:
+    """Return whether the command is rehearsed; then say what it would ask."""
+    if is_dry_run():
+        print_to_stderr(f"it would ask first: {one_line(question)}?")
+    return is_dry_run()
 
 
 def _answer(question: str) -> str:
@@ -150,10 +163,40 @@ def read_value(
         raise InvalidInputError(f"there is no terminal to ask for {key}", hint=_OTHERWISE)
     else:
         value, source = ask_secret(key, max_bytes=MAX_BYTES, otherwise=_OTHERWISE), "nothing was typed"
-    # A failed command leaves this, and `echo "$UNSET"` does. On Windows it comes with a byte order mark and a CR.
-    if not allow_empty and value.removeprefix(codecs.BOM_UTF8) in (b"", *((b"\r",) if from_stdin else ())):
-        raise InvalidInputError(f"{source}: {key} would become empty", hint="an empty value needs --allow-empty")
+    empty = (b"", b"\r") if from_stdin else (b"",)
+    _check_not_empty(key, value, allow_empty=allow_empty, empty=empty, source=source)
     return value
+
+
+def read_values(keys: Sequence[str], *, null: bool = False, allow_empty: bool = False) -> list[bytes]:
+    """
+    Read the values of several keys from stdin, in their order: one line each.
+
+    Args:
+        keys: the keys.
+        null: each value ends with a NUL character in place of a line end, which may be left out after the last one.
+        allow_empty: accept empty values.
+
+    Raises:
+        InvalidInputError: there are more or fewer values than keys, one is empty, or too much arrived.
+    """
+    end, name = (b"\0", "NUL-terminated values") if null else (b"\n", "lines")
+    data = read_stdin(MAX_BYTES * len(keys))
+    values = data.removesuffix(end).split(end) if data else []
+    if len(values) != len(keys):
+        hint = "printf '%s\\0' for each, with --null" if null else "one line a key; values of several lines: --null"
+        count = f"{len(values)} of them" if values else "nothing"
+        raise InvalidInputError(f"{len(keys)} {name} are expected on stdin, and {count} arrived", hint=hint)
+    for key, value in zip(keys, values, strict=True):
+        _bounded(value, MAX_BYTES)
+        _check_not_empty(key, value, allow_empty=allow_empty, empty=(b"", b"\r"), source="nothing arrived on stdin")
+    return values
+
+
+def _check_not_empty(key: str, value: bytes, *, allow_empty: bool, empty: tuple[bytes, ...], source: str) -> None:
+    # A failed command leaves this, and `echo "$UNSET"` does. On Windows it comes with a byte order mark and a CR.
+    if not allow_empty and value.removeprefix(codecs.BOM_UTF8) in empty:
+        raise InvalidInputError(f"{source}: {key} would become empty", hint="an empty value needs --allow-empty")
 
 
 def read_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from phasesync.cli.dry_run import is_dry_run, would_call
 from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output, show_identity
 from phasesync.core.times import instant_text
@@ -101,6 +102,9 @@ def revoke_before_removal(application: "Application", live: "Sequence[Lease]", o
     """
     if not live:
         return
+    if is_dry_run():
+        _show_revocations(application, live, out)
+        return
     from phasesync.engine.leases.revocation import removal_blocker
 
     results = application.lease_operations.revoke_all(live, actor=invocation().actor)
@@ -122,6 +126,17 @@ def revoke_before_removal(application: "Application", live: "Sequence[Lease]", o
             f"sessions of roles end by themselves, the last of {len(ended.sessions)} at {_last_end(ended)}: until "
             "then they can be used"
         )
+
+
+def _show_revocations(application: "Application", live: "Sequence[Lease]", out: Output) -> None:
+    """Say what revoking leases would call, and end them in the store of a rehearsal."""
+    from phasesync.engine.leases.preview import end_in_store, preview_revocations
+
+    for preview in preview_revocations(application.context, live):
+        if preview.note is not None:
+            out.say(f"nothing of the lease {preview.lease.id} would be revoked: {preview.note}")
+        would_call(out, preview.calls)
+    end_in_store(application.context, live)
 
 
 @contextmanager

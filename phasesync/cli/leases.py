@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from phasesync.cli.dry_run import dry_run_option, is_dry_run, would_call
 from phasesync.cli.input import confirm, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.lease_revocation import revoke_unshown
@@ -14,7 +15,7 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import DURATION, Name, Word
 from phasesync.cli.streams import write_data, write_values
-from phasesync.core.times import instant_text
+from phasesync.core.times import duration_text, instant_text
 from phasesync.errors import InvalidInputError, OperatorError, PhasesyncError
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def leases() -> None:
 @click.option("--no-probe", is_flag=True, help="Do not wait until AWS knows the new key; that takes some seconds.")
 @output_option
 @with_application
+@dry_run_option
 def issue(
     application: "Application",
     dynamic: str,
@@ -89,6 +91,10 @@ def issue(
         raise InvalidInputError("--format and -o json exclude each other")
     _check_keys(application.store.dynamics.get(dynamic), format_)
     click.get_current_context().with_resource(issuing(dynamic))
+    if is_dry_run():
+        message, document = issue_preview(application, dynamic, ttl, reuse=keep and ttl is None, out=out)
+        out.done(message, document)
+        return
     operations, actor = application.lease_operations, invocation().actor
     probe_for = None if no_probe else KNOWN_WITHIN
     if keep and ttl is None:
@@ -106,6 +112,23 @@ def issue(
         # Ctrl-C too. No one has the whole key, so no one needs it.
         revoke_unshown(application, issued.lease, actor, out)
         raise
+
+
+def issue_preview(
+    application: "Application", dynamic: str, ttl: timedelta | None, *, reuse: bool, out: Output
+) -> tuple[str, dict[str, Any]]:
+    """Return what issuing a lease would do, as a sentence and as a document; say what it would call."""
+    from phasesync.cli.documents import issue_preview_document
+    from phasesync.cli.output import show_identity
+    from phasesync.engine.leases.preview import preview_issue
+
+    preview = preview_issue(application.context, dynamic, ttl=ttl, reuse=reuse)
+    show_identity(application, application.store.credentials.get_by_id(preview.dynamic.credential_id), out)
+    would_call(out, preview.calls)
+    message = f"would issue a lease of {preview.dynamic.name} for {duration_text(preview.ttl)}"
+    if preview.reused is not None:
+        message = f"would issue the kept lease {preview.reused.id} again"
+    return message, issue_preview_document(preview)
 
 
 def show_issued(application: "Application", issued: "IssuedLease", out: Output) -> None:
@@ -222,6 +245,7 @@ def show(application: "Application", lease: str, out: Output) -> None:
 @click.option("--ttl", type=DURATION, required=True, help="How long it lives from now on, such as 1h.")
 @output_option
 @with_application
+@dry_run_option
 def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -> None:
     """
     Move the end of a lease to now + TTL, never beyond its maximum. Its user at AWS gets the new end as a tag first.
@@ -234,6 +258,13 @@ def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -
     from phasesync.cli.output import show_identity
 
     lease = application.context.leases.full_id(lease)
+    if is_dry_run():
+        from phasesync.engine.leases.preview import preview_renewal
+
+        would, calls = preview_renewal(application.context, lease, ttl)
+        would_call(out, calls)
+        out.done(f"would move the end of the lease {lease} to {instant_text(would.expires_at)}", lease_document(would))
+        return
     renewed = application.lease_operations.renew(lease, ttl, actor=invocation().actor)
     show_identity(application, application.store.credentials.get_by_id(renewed.credential_id), out)
     out.done(f"the lease {lease} ends at {instant_text(renewed.expires_at)}", lease_document(renewed))
@@ -243,6 +274,7 @@ def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -
 @lease_argument
 @output_option
 @with_application
+@dry_run_option
 def revoke(application: "Application", lease: str, out: Output) -> None:
     """
     Revoke a lease now: its key first, then its user. A lease that has ended already is no error.
@@ -256,6 +288,16 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
     from phasesync.engine.leases.revocation import instant_or_now, not_found_yet
 
     lease = application.context.leases.full_id(lease)
+    if is_dry_run():
+        from phasesync.engine.leases.preview import preview_revocation
+
+        preview = preview_revocation(application.context, application.context.leases.get(lease))
+        would_call(out, preview.calls)
+        message = f"would revoke the lease {lease}"
+        if preview.note is not None:
+            message = f"would call nothing for the lease {lease}: {preview.note}"
+        out.done(message, lease_document(preview.lease))
+        return
     was_live = application.context.leases.get(lease).live
     revocation = application.lease_operations.revoke(lease, actor=invocation().actor, look_again=True)
     if revocation.error is not None:
@@ -282,6 +324,7 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
 @confirmation_options
 @output_option
 @with_application
+@dry_run_option
 def reap(application: "Application", credential: str | None, yes: bool, no_input: bool, out: Output) -> int:
     """
     Remove users at AWS that carry our tag and belong to no lease. Shows them first. The daemon does it once a day.
@@ -306,6 +349,10 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
         columns = ["user", "account", "lease", "max_expires_at", "fate", "why"]
         empty = "nothing to remove: no user at AWS is left of a lease that is over"
         out.items(map(orphan_document, orphans), columns, empty=empty)
+    if is_dry_run():
+        would_call(out, OrphanCollector(application.context).calls_to_remove(removable))
+        out.done(f"would remove {len(removable)} of {len(orphans)}", _orphans_document(orphans, {}))
+        return max((scan.error.exit_code for scan in scans if scan.error is not None), default=0)
     if removable:
         _confirm_removal(orphans, len(removable), yes=yes, no_input=no_input, out=out)
     outcomes = OrphanCollector(application.context).remove(removable, actor=invocation().actor) if removable else []

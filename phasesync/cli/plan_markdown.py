@@ -37,7 +37,7 @@ def plans_as_markdown(plans: Sequence[Plan], *, digest: str | None, approve: str
     """
     changed = sum(bool(_changes(plan)) for plan in plans)
     failed = sum("error" in plan or bool(plan.get("problems")) for plan in plans)
-    titles = [f"{changed} of {len(plans)} syncs would change" if changed else "No sync would change"]
+    titles = [f"{changed} of {len(plans)} syncs would change" if changed else "no sync would change"]
     if failed:
         titles.append(f"{failed} could not be planned completely")
     end = [""]
@@ -75,6 +75,12 @@ def _changes(plan: Plan) -> list[Mapping[str, Any]]:
     return [change for change in plan.get("changes", ()) if change["action"] != Action.NOOP]
 
 
+def _closed(plan: Plan) -> str | None:
+    """Return when the closed maintenance window of a sync opens, as text; None if none is closed."""
+    window = plan.get("window")
+    return window["text"] if window is not None and window["closed"] else None
+
+
 def _is_notable(plan: Plan) -> bool:
     return "error" in plan or bool(plan["problems"]) or bool(_changes(plan))
 
@@ -87,7 +93,7 @@ def _row(plan: Plan) -> str:
     elif plan["problems"]:
         state = "incomplete"
     elif changes:
-        state = "held" if plan["held"] else "changes"
+        state = "held" if plan["held"] else "waits for its window" if _closed(plan) else "changes"
     return f"| {code(plan['sync'])} | {_counted(changes) or '-'} | {len(plan.get('held', ())) or '-'} | {state} |"
 
 
@@ -107,7 +113,9 @@ def _details(plan: Plan, room: int) -> list[str]:
             [f"- error: {code(problem['remote_name'])}: {plain_text(problem['message'])}"]
             for problem in plan["problems"]
         ]
-        items = [*problems, *(list(_change(change)) for change in changes)]
+        window = _closed(plan)
+        waits = [[f"- the maintenance window is closed: {plain_text(window)}"]] if window is not None else []
+        items = [*problems, *waits, *(list(_change(change)) for change in changes)]
     begin = ["<details>", f"<summary>{code(plan['sync'])}: {summary}</summary>", ""]
     end = ["", "</details>", ""]
     # A sync with very many secrets must not take the place of all others.

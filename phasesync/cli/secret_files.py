@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from phasesync.cli.dry_run import dry_run_option, is_dry_run
 from phasesync.cli.formats import (
     Format,
     WrittenFormat,
@@ -65,6 +66,7 @@ _SHOWN = 10
 @confirmation_options
 @output_option
 @with_application
+@dry_run_option
 def import_(
     application: "Application",
     environment: tuple[str, str],
@@ -119,6 +121,10 @@ def import_(
         out.warn(f"empty in the file, and so in the store: {', '.join(plan.emptied[:_SHOWN])}{more}")
     if plan.changes_anything:
         confirm(_question(plan, label), yes=yes, no_input=no_input)
+    if is_dry_run() and not out.as_json:
+        for sign, keys in (("+", plan.added), ("~", plan.changed), ("-", plan.removed)):
+            for name in keys:
+                click.echo(f"{sign} {name}")
     edited = apply_import(application.store.secrets, environment, path, plan, actor=invocation().actor)
     out.done(
         f"{edited.label} {path}: {len(plan.added)} added, {len(plan.changed)} changed, {len(plan.removed)} removed, "

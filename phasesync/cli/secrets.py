@@ -1,40 +1,34 @@
 """
-`phasesync secrets`: the secrets of an environment, one at a time, and their former versions.
+`phasesync secrets`: the secrets of an environment, and their former versions.
 
-Import and export of whole folders are in `secret_files.py`.
+Setting values is in `secret_set.py`, the editor in `secret_edit.py`, and files of whole folders in `secret_files.py`.
 """
 
 import secrets as randomness
 import string
 import sys
-from contextlib import suppress
-from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from phasesync.cli.documents import secret_document, value_document
-from phasesync.cli.dry_run import dry_run_option, is_dry_run
-from phasesync.cli.input import no_input_option, read_value, to_value
+from phasesync.cli.dry_run import dry_run_option
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import (
-    DURATION,
+    KEY,
     PATH,
-    Word,
     environment_argument,
     key_argument,
     path_option,
-    value_as_argument,
     written_key_argument,
 )
+from phasesync.cli.secret_edit import edit
 from phasesync.cli.secret_files import export, import_
+from phasesync.cli.secret_set import set_, write_secret
 from phasesync.cli.streams import write_values
-from phasesync.core.model import SecretValue, SecretWrite, ValueType
-from phasesync.core.names import check_key
-from phasesync.core.reference_syntax import malformed_references
+from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -95,7 +89,7 @@ def rollback(
             f"{key} has no value in version {version}; versions with one: {usable}",
             hint=f"phasesync secrets history {'/'.join(environment)} {key} shows them",
         )
-    _write_secret(
+    write_secret(
         application,
         environment,
         path,
@@ -123,7 +117,7 @@ def secrets() -> None:
     """
 
 
-for command in (history, rollback, import_, export):
+for command in (history, rollback, import_, export, set_, edit):
     secrets.add_command(command)
 
 
@@ -151,88 +145,6 @@ def list_(
         ["path", "key", "type", "version", "changed_at", "changed_by", "approved_by", "comment"],
         empty=f"there are no secrets: phasesync secrets set {'/'.join(environment)} KEY",
     )
-
-
-@secrets.command("set")
-@environment_argument
-@written_key_argument
-@click.argument("source", required=False, metavar="[-]")
-@click.argument("surplus", nargs=-1, metavar="")
-@path_option
-@click.option(
-    "--from-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Take the value from a file, byte for byte: a final newline is kept, CR too. Of stdin one newline is dropped. "
-    "Default: a prompt, or stdin with -.",
-)
-@click.option("--allow-empty", is_flag=True, help="Accept an empty value; AWS accepts none in layout per-key.")
-@click.option(
-    "--type",
-    "type_",
-    type=Word(ValueType),
-    default=ValueType.TEXT.value,
-    show_default=True,
-    help="What the value is. A json value is checked, and embedded as JSON in AWS.",
-)
-@click.option("--comment", metavar="TEXT", help="What it is for. Default: the comment it has.")
-@click.option("--wait", is_flag=True, help="Wait until every sync that reads the environment is in sync.")
-@click.option(
-    "--timeout",
-    type=DURATION,
-    default="2m",
-    show_default=True,
-    help="How long to wait for each sync, such as 30s or 5m.",
-)
-@no_input_option
-@output_option
-@with_application
-@dry_run_option
-def set_(
-    application: "Application",
-    environment: tuple[str, str],
-    key: str,
-    source: str | None,
-    surplus: tuple[str, ...],
-    path: str,
-    from_file: Path | None,
-    allow_empty: bool,
-    type_: ValueType,
-    comment: str | None,
-    wait: bool,
-    timeout: timedelta,
-    no_input: bool,
-    out: Output,
-) -> None:
-    """
-    Set a secret. The value comes from a prompt, from stdin (-) or from a file, never from an argument.
-
-    Of stdin one final newline is dropped: of CR LF the CR stays. A file is read byte for byte. At the prompt you
-    can paste several lines.
-
-    \b
-    Examples:
-      phasesync secrets set shop/production DB_PASSWORD
-      pass show db | phasesync secrets set shop/production DB_PASSWORD -
-      phasesync secrets set shop/production TLS_KEY --from-file key.pem
-    """
-    if surplus or source not in {None, "-"}:
-        raise value_as_argument()
-    # First what can be refused: an operator should not type a value for an environment that does not exist.
-    application.store.apps.get_environment(*environment)
-    _check_key_to_write(application, environment, path, key)
-    data = read_value(
-        key=key, from_stdin=source == "-", from_file=from_file, no_input=no_input, allow_empty=allow_empty
-    )
-    value = to_value(data, type_)
-    if type_ is ValueType.TEXT:
-        if data.endswith((b"\r", b"\n")) and b"\n" not in data.rstrip(b"\r\n"):
-            out.warn(f"{key} is one line, and the line end after it is kept")
-        for reference in malformed_references(value.reveal_text()):
-            out.warn(f"{reference} is not a reference that resolves; write $${{ if a literal ${{ is meant")
-    _write_secret(application, environment, path, key, value, comment=comment, origin="set", done="set", out=out)
-    if wait and not is_dry_run():
-        _wait_for_readers(application, environment, timeout, out)
 
 
 @secrets.command()
@@ -267,7 +179,7 @@ def generate(
       phasesync secrets generate shop/production SESSION_KEY --length 64
     """
     value = SecretValue("".join(randomness.choice(_ALPHABET) for _ in range(length)))
-    _write_secret(
+    write_secret(
         application, environment, path, key, value, comment=comment, origin="generate", done="generated", out=out
     )
 
@@ -329,76 +241,32 @@ def _resolved(application: "Application", environment: tuple[str, str], path: st
 
 @secrets.command()
 @environment_argument
-@key_argument
+@click.argument("keys", type=KEY, nargs=-1, required=True, metavar="KEY...")
 @path_option
 @output_option
 @with_application
 @dry_run_option
-def unset(application: "Application", environment: tuple[str, str], key: str, path: str, out: Output) -> None:
+def unset(
+    application: "Application", environment: tuple[str, str], keys: tuple[str, ...], path: str, out: Output
+) -> None:
     """
-    Remove a key from an environment. Its history stays: rollback brings it back.
+    Remove keys from an environment, in one revision. Their history stays: rollback brings one back.
 
     \b
-    Example:
+    Examples:
       phasesync secrets unset shop/production OLD_TOKEN
+      phasesync secrets unset shop/production OLD_USER OLD_PASSWORD
     """
+    distinct = tuple(dict.fromkeys(keys))
     edited = application.store.secrets.edit(
-        *environment, actor=invocation().actor, origin="unset", unsets=[(path, key)]
+        *environment, actor=invocation().actor, origin="unset", unsets=[(path, key) for key in distinct]
     )
+    document: dict[str, object] = {"env": edited.label, "path": path}
+    if len(distinct) == 1:
+        document["key"] = distinct[0]
+    else:
+        document |= {"items": [{"key": key} for key in distinct], "next": None}
     out.done(
-        f"{edited.label}: unset {key} (revision {edited.revision})",
-        {"env": edited.label, "path": path, "key": key, "revision": edited.revision},
+        f"{edited.label}: unset {', '.join(distinct)} (revision {edited.revision})",
+        document | {"revision": edited.revision},
     )
-
-
-def _check_key_to_write(application: "Application", environment: tuple[str, str], path: str, key: str) -> None:
-    """Refuse a key that the rule for names forbids, unless it is set already. InvalidInputError."""
-    try:
-        check_key(key)
-    except InvalidInputError as error:
-        with suppress(NotFoundError):
-            application.store.secrets.get_secret(*environment, path, key)
-            return
-        raise error from None
-
-
-def _write_secret(
-    application: "Application",
-    environment: tuple[str, str],
-    path: str,
-    key: str,
-    value: SecretValue,
-    *,
-    comment: str | None,
-    origin: str,
-    done: str,
-    out: Output,
-) -> None:
-    """Commit one key and print its new version."""
-    write = SecretWrite(path=path, key=key, value=value, comment=comment)
-    edited = application.store.secrets.edit(*environment, actor=invocation().actor, origin=origin, writes=[write])
-    now = application.store.secrets.get_secret(*environment, path, key)
-    out.done(
-        f"{edited.label}: {key} {done} (version {now.version}, revision {edited.revision})",
-        {"env": edited.label, "revision": edited.revision} | secret_document(now),
-    )
-
-
-def _wait_for_readers(
-    application: "Application", environment: tuple[str, str], timeout: timedelta, out: Output
-) -> None:
-    """
-    Wait until every sync that reads an environment, directly or by a reference, is in sync; paused ones are skipped.
-
-    Raises:
-        IllegalTransitionError: one of them is not when the time is over, or waits for a person before.
-    """
-    from phasesync.core.sync import SyncFilter, SyncStatus
-
-    edited = application.store.apps.get_environment(*environment)
-    for sync in application.store.syncs.list_syncs(SyncFilter(environment_id=edited.id)):
-        if sync.paused is not None:
-            out.say(f"the sync {sync.name} is paused: not waited for")
-            continue
-        application.operations.wait(sync.name, wanted=SyncStatus.IN_SYNC, timeout=timeout)
-        out.say(f"the sync {sync.name} is in sync")

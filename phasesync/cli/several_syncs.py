@@ -11,6 +11,7 @@ from phasesync.cli.streams import write_data
 from phasesync.cli.sync_results import (
     SyncResult,
     error_document,
+    show_changed,
     show_errors,
     show_identities,
     show_results,
@@ -41,10 +42,10 @@ def plan_several(application: "Application", selection: Selection, *, detailed_e
     digest = held_digest(reports.values())
     if out.as_json:
         out.document({"items": documents, "next": None, "digest": digest})
-    elif not names:
-        out.say(selection.empty)
     elif out.as_markdown:
         show_as_markdown(documents, digest, selection)
+    elif not names:
+        out.say(selection.empty)
     else:
         _show_plans(out, documents)
         show_errors(out, [_planned(name, report) for name, report in reports.items()])
@@ -138,6 +139,21 @@ def run_several(application: "Application", selection: Selection, out: Output) -
         for hint in dict.fromkeys(hint for hint in hints if hint):
             out.say(f"hint: {hint}")
     return code
+
+
+def show_runs_to_come(application: "Application", selection: Selection, out: Output) -> int:
+    """Have syncs reconciled in a rehearsal, which shows their plans; return the exit code."""
+    from phasesync.cli.sync_operations import sync_document_of
+    from phasesync.engine.bulk_operations import trigger_all
+
+    actor = invocation().actor
+    if selection.only is not None:
+        application.operations.trigger(selection.only, actor=actor)
+        out.done(f"would run {selection.only}", sync_document_of(application, selection.only))
+        return 0
+    names = selection.resolve(application)
+    errors = trigger_all(application.context, names, actor=actor)
+    return show_changed(application, out, names, errors, done="would run", empty=selection.empty)
 
 
 def approve_several(application: "Application", selection: Selection, digest: str, out: Output) -> int:

@@ -15,6 +15,7 @@ import click
 
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
+from phasesync.core.times import instant_text
 from phasesync.errors import SettingsError, UnhealthyError
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def _show(application: "Application", out: Output) -> None:
     from phasesync.core.sync import SyncFilter
     from phasesync.engine.status_summary import ATTENTION_SHOWN, NEEDS_ATTENTION, summarise_status
 
+    waiting = application.store.syncs.waiting_for_window()
     needing = SyncFilter(statuses=NEEDS_ATTENTION)
     summary = summarise_status(
         syncs=application.store.syncs.count_by_status(),
@@ -175,6 +177,8 @@ def _show(application: "Application", out: Output) -> None:
         edited=_edited(application),
         log_bytes=application.store.database.log_bytes(),
         requests=application.store.change_requests.list_requests(),
+        windowed=waiting.count,
+        next_opens_at=waiting.next_opens_at,
     )
     document: dict[str, Any] = {"instance_id": application.context.instance_id} | status_document(summary)
     if out.as_json:
@@ -231,6 +235,9 @@ def _show_overview(summary: "StatusSummary", instance_id: str, out: Output) -> N
         "syncs": summary.syncs or "none yet",
         "leases": summary.leases or "none is live",
     }
+    if summary.windowed:
+        opens = "" if summary.next_opens_at is None else f", the first one until {instant_text(summary.next_opens_at)}"
+        overview["wait for a window"] = f"{summary.windowed:,}{opens}"
     if summary.log_bytes:
         overview["database log"] = f"{summary.log_bytes:,} bytes"
     out.item(overview)

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from phasesync.cli.dry_run import dry_run_option, is_dry_run
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, MOMENT
 from phasesync.cli.several_syncs import approve_several, approved_line
 from phasesync.cli.sync_options import name_argument
-from phasesync.cli.sync_results import show_changed
+from phasesync.cli.sync_results import last_synced_at, show_changed
 from phasesync.cli.sync_selection import Selection, selection_options
-from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus
 from phasesync.core.times import instant_text
 
@@ -30,13 +30,14 @@ def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
     from phasesync.cli.documents import sync_details, waiting_document
 
     sync = application.store.syncs.get_sync(name)
-    successes = application.store.runs.list_runs(sync=sync.name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=1)
+    last = last_synced_at(application, sync.name)
     waiting = application.store.change_requests.list_requests(sync.environment_id)
     return sync_details(
         sync,
         application.store.credentials.get_by_id(sync.credential_id).status,
-        last_synced_at=successes[0].ended_at if successes else None,
+        last_synced_at=last,
         now=application.context.clock.now(),
+        window=application.window_state(sync),
     ) | {"waiting_for_approval": [waiting_document(request) for request in waiting]}
 
 
@@ -75,6 +76,7 @@ def wait_(application: "Application", name: str, wanted: str, timeout: timedelta
 @timeout_option
 @output_option
 @with_application
+@dry_run_option
 def trigger(application: "Application", selection: Selection, wait: bool, timeout: timedelta, out: Output) -> int:
     """
     Have the daemon reconcile a sync at once, whatever back-off says. With --wait it ends as syncs wait does.
@@ -85,14 +87,15 @@ def trigger(application: "Application", selection: Selection, wait: bool, timeou
       phasesync syncs trigger --app shop
     """
     if selection.only is None:
-        return _trigger_several(application, selection, timeout if wait else None, out)
+        return _trigger_several(application, selection, timeout if wait and not is_dry_run() else None, out)
     name = selection.only
     before = application.store.syncs.get_sync(name).last_run_id
     application.operations.trigger(name, actor=invocation().actor)
     _warn_without_daemon(application, selection, out)
-    if wait:
+    if wait and not is_dry_run():
         application.operations.wait(name, wanted=SyncStatus.IN_SYNC, timeout=timeout, since_run=before or "none")
-    out.done(f"{name} is in sync" if wait else f"the daemon was asked for {name}", sync_document_of(application, name))
+    done = f"{name} is in sync" if wait and not is_dry_run() else f"the daemon was asked for {name}"
+    out.done(done, sync_document_of(application, name))
     return 0
 
 
@@ -135,6 +138,7 @@ def _warn_without_daemon(application: "Application", selection: Selection, out: 
 )
 @output_option
 @with_application
+@dry_run_option
 def pause(
     application: "Application",
     selection: Selection,
@@ -168,6 +172,7 @@ def pause(
 @selection_options
 @output_option
 @with_application
+@dry_run_option
 def resume(application: "Application", selection: Selection, out: Output) -> int:
     """
     Resume a paused sync; it is reconciled at once.
@@ -194,6 +199,7 @@ def resume(application: "Application", selection: Selection, out: Output) -> int
 @click.option("--plan", "digest", required=True, metavar="DIGEST", help="Digest that plan prints.")
 @output_option
 @with_application
+@dry_run_option
 def approve(application: "Application", selection: Selection, digest: str, out: Output) -> int:
     """
     Approve what a plan holds back; the next run carries it out. Takes the digest of a change that waits in the sync's

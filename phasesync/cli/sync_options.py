@@ -10,6 +10,7 @@ import click
 
 from phasesync.cli.input import text_of
 from phasesync.cli.params import DURATION, Name, comma_list_or_empty, merged, pairs
+from phasesync.cli.window_option import window_option, windows_of
 from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, SyncConfig, TagMode
 from phasesync.errors import InvalidInputError
 
@@ -47,6 +48,7 @@ class SyncOptions:
     delete_limit_percent: int | None
     delete_limit_objects: int | None
     guard_window: timedelta | None
+    windows: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -65,6 +67,8 @@ class SyncOptions:
         for name in _UNCONVERTED:
             if (value := getattr(self, name)) is not None:
                 changes[name] = value
+        if self.windows:
+            changes["windows"] = windows_of(self.windows)
         if self.tags:
             changes["tags"] = merged(config.tags, self.tags)
         if self.replicas:
@@ -246,4 +250,5 @@ _OPTIONS = (
         type=DURATION,
         help="Time over which the limits above also count what was dropped or deleted. New syncs: 24h.",
     ),
+    window_option,
 )

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from phasesync.cli.dry_run import dry_run_option, is_dry_run, would_call
 from phasesync.cli.input import confirm, confirmation_options, never_asks
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
@@ -37,6 +38,7 @@ _SHOWN = 20
 @confirmation_options
 @output_option
 @with_application
+@dry_run_option
 def adopt(application: "Application", name: str, prefer: str | None, yes: bool, no_input: bool, out: Output) -> None:
     """
     Take over the AWS secrets of a sync that are not ours, and overwrite their values. The next run does it.
@@ -84,6 +86,7 @@ def adopt(application: "Application", name: str, prefer: str | None, yes: bool, 
 @never_asks
 @output_option
 @with_application
+@dry_run_option
 def release(application: "Application", name: str, out: Output) -> int:
     """
     Give up the AWS secrets of a sync: our tags are removed, former tags restored. Values stay; the sync is paused.
@@ -97,6 +100,8 @@ def release(application: "Application", name: str, out: Output) -> int:
 
     sync = application.store.syncs.get_sync(name)
     show_identity(application, application.store.credentials.get_by_id(sync.credential_id), out)
+    if is_dry_run():
+        return _show_release(application, name, out)
     released = release_sync(application.context, name, actor=invocation().actor)
     for remote_name, reason in released.kept.items():
         out.warn(f"{remote_name} is still ours: {reason}")
@@ -106,6 +111,18 @@ def release(application: "Application", name: str, out: Output) -> int:
         sync_document_of(application, name) | {"released": list(released.given_back), "kept": released.kept},
     )
     return 1 if released.kept else 0
+
+
+def _show_release(application: "Application", name: str, out: Output) -> int:
+    from phasesync.engine.removal_preview import preview_release
+
+    preview = preview_release(application.context, name)
+    for remote_name, reason in preview.kept.items():
+        out.warn(f"{remote_name} would stay ours: {reason}")
+    would_call(out, preview.calls)
+    document = sync_document_of(application, name) | {"released": preview.done, "kept": preview.kept}
+    out.done(f"would give back {secrets_of(preview.done)} and pause {name}", document)
+    return 1 if preview.kept else 0
 
 
 @click.command()
@@ -120,7 +137,8 @@ def release(application: "Application", name: str, out: Output) -> int:
 @confirmation_options
 @output_option
 @with_application
-def remove(application: "Application", name: str, remote: str, yes: bool, no_input: bool, out: Output) -> None:
+@dry_run_option
+def remove(application: "Application", name: str, remote: str, yes: bool, no_input: bool, out: Output) -> int:
     """
     Remove a sync with its log. The AWS secrets stay, and our tags are removed if that is allowed.
 
@@ -136,13 +154,47 @@ def remove(application: "Application", name: str, remote: str, yes: bool, no_inp
 
     if not application.store.syncs.has_sync(name):
         application.store.syncs.get_sync(name)  # The error names those that exist.
+    if is_dry_run():
+        return _show_removal(application, name, remote, out)
     if remote == "delete":
         _remove_with_secrets(application, name, yes=yes, no_input=no_input, out=out)
-        return
+        return 0
     confirm(f"remove the sync {name} and its log; the AWS secrets stay", yes=yes, no_input=no_input)
     for line in remove_sync(application.context, name, actor=invocation().actor):
         out.warn(line)
     out.done(f"removed the sync {name}; its AWS secrets stay", {"removed": name, "remote": remote})
+    return 0
+
+
+def _show_removal(application: "Application", name: str, remote: str, out: Output) -> int:
+    from phasesync.engine.removal_preview import preview_deletion, preview_removal
+
+    if remote == "keep":
+        preview = preview_removal(application.context, name)
+        would_call(out, preview.calls)
+        for line in (*preview.notes, *(f"{one} would keep our tags: {why}" for one, why in preview.kept.items())):
+            out.warn(line)
+        out.done(f"would remove the sync {name}; its AWS secrets stay", {"removed": name, "remote": remote})
+        return 0
+    preview = preview_deletion(application.context, name)
+    would_call(out, preview.calls)
+    for remote_name, reason in {**preview.left_alone, **preview.kept}.items():
+        out.warn(f"{remote_name}: {reason}")
+    document = {
+        "removed": None if preview.kept else name,
+        "remote": remote,
+        "scheduled": preview.done,
+        "left_alone": preview.left_alone,
+        "blocked": preview.kept,
+    }
+    message = f"would schedule the deletion of {secrets_of(preview.done)}, and remove the sync {name}"
+    if preview.kept:
+        message = (
+            f"would schedule the deletion of {secrets_of(preview.done)}; {secrets_of(preview.kept)} could not be "
+            f"deleted, so the sync {name} would stay, paused"
+        )
+    out.done(message, document)
+    return IllegalTransitionError.exit_code if preview.kept else 0
 
 
 def _remove_with_secrets(application: "Application", name: str, *, yes: bool, no_input: bool, out: Output) -> None:

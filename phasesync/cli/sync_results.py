@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from phasesync.cli.output import Item, Output
@@ -145,17 +146,32 @@ def show_changed(
     return code
 
 
+_RUNS_LOOKED_AT = 50
+"""A sync that waits for its window for long has many runs that wrote nothing."""
+
+
+def last_synced_at(application: "Application", name: str) -> datetime | None:
+    """Return when a sync was last in step; None if that is not known. A run after which something waited is not it."""
+    for limit in (1, _RUNS_LOOKED_AT):
+        runs = application.store.runs.list_runs(sync=name, outcomes=[Outcome.UNCHANGED, Outcome.APPLIED], limit=limit)
+        if (done := next((run for run in runs if not run.waits), None)) is not None or len(runs) < limit:
+            return None if done is None else done.ended_at
+    return None
+
+
 def sync_documents(application: "Application", names: Sequence[str]) -> dict[str, Item]:
     """Return name -> sync as `syncs show` prints it, of those that exist."""
     from phasesync.cli.documents import sync_details
 
     statuses, now = application.store.credentials.statuses(), application.context.clock.now()
-    successes = [Outcome.UNCHANGED, Outcome.APPLIED]
     documents: dict[str, Item] = {}
     for sync in application.store.syncs.get_syncs(names):
-        last = application.store.runs.list_runs(sync=sync.name, outcomes=successes, limit=1) if sync.last_run_id else []
         documents[sync.name] = sync_details(
-            sync, statuses[sync.credential_id], last_synced_at=last[0].ended_at if last else None, now=now
+            sync,
+            statuses[sync.credential_id],
+            window=application.window_state(sync),
+            last_synced_at=last_synced_at(application, sync.name) if sync.last_run_id else None,
+            now=now,
         )
     return documents
 
@@ -191,4 +207,8 @@ def show_identities(application: "Application", results: Iterable[object], out: 
 
     ids = dict.fromkeys(report.sync.credential_id for report in results if isinstance(report, PlanReport))
     for credential_id in ids:
-        show_identity(application, application.store.credentials.get_by_id(credential_id), out)
+        credential = application.store.credentials.get_by_id(credential_id)
+        try:
+            show_identity(application, credential, out)
+        except PhasesyncError as error:  # The plans say what that means for each sync.
+            out.warn(f"{credential.name}: {error.message}")

@@ -97,7 +97,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--credential", type=CREDENTIAL, help="Those that use this credential only. Default: any."),
         click.option("--app", type=Name("app"), help="Those of this app's environments only. Default: of all apps."),
         click.option("--all", "every", is_flag=True, help="All syncs, in place of names."),
-        click.argument("names", type=Name("sync"), nargs=-1, metavar="NAME..."),
+        click.argument("names", type=Name("sync"), nargs=-1, metavar="[NAME]..."),
     ):
         decorated = option(decorated)
     result: Callable[..., Any] = decorated

@@ -4,16 +4,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from phasesync.cli.dry_run import dry_run_option, is_dry_run, show_beside
+from phasesync.cli.input import never_asks
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, markdown_output_option, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import ENVIRONMENT, PATH, REGION, Name, path_option
-from phasesync.cli.several_syncs import plan_several, run_several, show_as_markdown
+from phasesync.cli.several_syncs import plan_several, run_several, show_as_markdown, show_runs_to_come
 from phasesync.cli.sync_operations import approve, pause, resume, sync_document_of, trigger, verify, wait_, why
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
 from phasesync.cli.sync_ownership import adopt, import_line, release, remove
 from phasesync.cli.sync_selection import Selection, read_statuses, selection_options, status_option
 from phasesync.core.sync import ALL_SYNCS, Adopt, SyncConfig, SyncFilter
+from phasesync.core.times import instant_text
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -62,7 +65,9 @@ def list_(
         out,
         paging,
         lambda after, limit: application.store.syncs.page_syncs(which, after=after, limit=limit),
-        lambda sync: _listed(sync_document(sync, of_credentials[sync.credential_id]), out),
+        lambda sync: _listed(
+            sync_document(sync, of_credentials[sync.credential_id], application.window_state(sync)), out
+        ),
         ["name", "env", "path", "secret", "region", "status", "revision"],
         empty=there_are,
     )
@@ -72,8 +77,13 @@ def _listed(document: dict[str, Any], out: Output) -> dict[str, Any]:
     """Return a sync as a list shows it."""
     if out.as_json:
         return document
-    destination, revisions = document["destination"], document["revisions"]
+    destination, revisions, window = document["destination"], document["revisions"], document["window"]
+    status = document["status"]
+    if status == "pending" and window is not None and window["closed"]:
+        opens_at = window["opens_at"]
+        status += ", window closed" if opens_at is None else f", window opens {instant_text(opens_at)}"
     return document | {
+        "status": status,
         "secret": destination["remote_name"] or destination["name_template"],
         "region": destination["region"],
         "revision": f"{revisions['applied'] or '-'}/{revisions['source']}",
@@ -112,9 +122,9 @@ def show(application: "Application", name: str, out: Output) -> None:
     "Default: leave it alone.",
 )
 @click.option("--no-verify", is_flag=True, help="Do not ask AWS first.")
-@click.option("--dry-run", is_flag=True, help="Check everything and add nothing.")
 @output_option
 @with_application
+@dry_run_option
 def add(
     application: "Application",
     name: str,
@@ -126,7 +136,6 @@ def add(
     options: SyncOptions,
     adopt: str | None,
     no_verify: bool,
-    dry_run: bool,
     out: Output,
 ) -> None:
     """
@@ -159,15 +168,13 @@ def add(
         account=known.account,
         adopt=Adopt(adopt) if adopt else None,
     )
-    added = application.configuration.add(draft, verify=not no_verify, dry_run=dry_run, actor=invocation().actor)
+    added = application.configuration.add(draft, verify=not no_verify, actor=invocation().actor)
     if added.identity is not None:
         note = application.endpoint_note(draft.region)
         out.say(f"identity: account {added.identity.account}, {added.identity.arn}{note}")
     for warning in added.warnings:
         out.warn(warning)
-    if added.sync is None:
-        out.done(f"{name} could be added; nothing was", {"added": False, "warnings": list(added.warnings)})
-        return
+    show_beside(out, added=False, warnings=list(added.warnings))
     document = sync_document_of(application, name)
     if added.imported is not None:
         out.say(import_line(added.sync.environment_label, added.imported))
@@ -182,12 +189,32 @@ def add(
 
 @syncs.command()
 @name_argument
+@click.argument("new_name", metavar="NEW", type=Name("sync"))
+@never_asks
+@output_option
+@with_application
+@dry_run_option
+def rename(application: "Application", name: str, new_name: str, out: Output) -> None:
+    """
+    Give a sync another name. Nothing changes at AWS; its runs, its journal and its pause stay.
+
+    \b
+    Example:
+      phasesync syncs rename shop-production shop-live
+    """
+    renamed = application.store.syncs.rename(name, new_name)
+    out.done(f"renamed the sync {name} to {renamed.name}", sync_document_of(application, renamed.name))
+
+
+@syncs.command()
+@name_argument
 @click.option("--path", type=PATH, help="Folder that it reads, without those in it.")
 @click.option("--credential", type=CREDENTIAL, help="Credential that it reaches AWS with.")
 @click.option("--region", type=REGION, help="AWS Region of the secrets.")
 @sync_options
 @output_option
 @with_application
+@dry_run_option
 def update(
     application: "Application",
     name: str,
@@ -257,6 +284,7 @@ def plan(application: "Application", selection: Selection, detailed_exitcode: bo
 @selection_options
 @output_option
 @with_application
+@dry_run_option
 def run(application: "Application", selection: Selection, out: Output) -> int:
     """
     Reconcile a sync now, in this process, whatever back-off says. Several are reconciled at once.
@@ -269,6 +297,8 @@ def run(application: "Application", selection: Selection, out: Output) -> int:
     from phasesync.cli.documents import run_document
     from phasesync.cli.text import exit_code_of_run, show_run
 
+    if is_dry_run():
+        return show_runs_to_come(application, selection, out)
     if selection.only is None:
         return run_several(application, selection, out)
     done = application.operations.run(selection.only, actor=invocation().actor)

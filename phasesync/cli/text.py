@@ -36,6 +36,9 @@ def show_plan(out: Output, document: dict[str, Any]) -> None:
             click.echo(f"{action:<16}{'... and ' if shown else ''}{more}{_waiting(changes[len(shown) :])}")
     estimate = document["estimate"]
     click.echo(f"{_counted(estimate['writes'], 'new version')}, about {_counted(estimate['calls'], 'call')}")
+    if (window := document.get("window")) is not None and window["closed"]:
+        out.say(f"the maintenance window is closed: {one_line(window['text'])}")
+        out.say(f"hint: to write all the same: phasesync syncs run {document['sync']}")
     _show_problems(out, document)
     if document["digest"]:
         out.say(f"held until: phasesync syncs approve {document['sync']} --plan {document['digest']}")

@@ -194,11 +194,13 @@ class RemoveEnvironment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenameApp:
-    """Rename an app, and so all its environments."""
+class UpdateApp:
+    """Rename an app, and so all its environments, or change its maintenance windows. None leaves a member as it is."""
 
     app_id: str
-    new_name: str
+    new_name: str | None
+    description: str | None
+    windows: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +220,14 @@ class UpdateSync:
     credential: str
     region: str
     adopt: Adopt | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenameSync:
+    """Rename a sync."""
+
+    sync_id: str
+    new_name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +279,14 @@ class UpdateDynamic:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RenameDynamic:
+    """Rename a dynamic secret."""
+
+    dynamic_id: str
+    new_name: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RemoveDynamic:
     """Remove a dynamic secret."""
 
@@ -317,15 +335,17 @@ Arguments = (
     | RenameEnvironment
     | ProtectEnvironment
     | RemoveEnvironment
-    | RenameApp
+    | UpdateApp
     | AddSync
     | UpdateSync
+    | RenameSync
     | AdoptObjects
     | RemoveSync
     | ReleaseSync
     | DeleteObject
     | AddDynamic
     | UpdateDynamic
+    | RenameDynamic
     | RemoveDynamic
     | UpdateCredential
     | ApplyProject
@@ -336,15 +356,17 @@ ACTIONS: Final[Mapping[str, type[Arguments]]] = {
     "environment.rename": RenameEnvironment,
     "environment.protect": ProtectEnvironment,
     "environment.remove": RemoveEnvironment,
-    "app.rename": RenameApp,
+    "app.update": UpdateApp,
     "sync.add": AddSync,
     "sync.update": UpdateSync,
+    "sync.rename": RenameSync,
     "sync.adopt": AdoptObjects,
     "sync.remove": RemoveSync,
     "sync.release": ReleaseSync,
     "sync.delete-object": DeleteObject,
     "dynamic.add": AddDynamic,
     "dynamic.update": UpdateDynamic,
+    "dynamic.rename": RenameDynamic,
     "dynamic.remove": RemoveDynamic,
     "credential.update": UpdateCredential,
     "project.apply": ApplyProject,

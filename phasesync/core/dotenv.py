@@ -89,15 +89,23 @@ class Dotenv:
 def read_dotenv(text: str) -> Dotenv:
     """Read a file. InvalidInputError names the line."""
     notes: list[Note] = []
-    if 0 < text.count("\n") == text.count("\r\n"):
+    if _has_windows_line_ends(text):
         notes.append(Note(form=Form.WINDOWS, key=None, line=1))
-        text = text.replace("\r\n", "\n")
     values: dict[str, str] = {}
-    for binding in _Scanner(text).bindings():
+    for binding in read_bindings(text):
         forms = [*binding.forms, Form.DUPLICATE] if binding.key in values else binding.forms
         notes += [Note(form=form, key=binding.key, line=binding.line) for form in dict.fromkeys(forms)]
         values[binding.key] = binding.value
     return Dotenv(values=values, notes=tuple(notes))
+
+
+def read_bindings(text: str) -> "Iterator[Binding]":
+    """Yield each key of a file with its value, in the order of the lines. InvalidInputError names the line."""
+    return _Scanner(text.replace("\r\n", "\n") if _has_windows_line_ends(text) else text).bindings()
+
+
+def _has_windows_line_ends(text: str) -> bool:
+    return 0 < text.count("\n") == text.count("\r\n")
 
 
 _SKIPPED: Final = re.compile(r"[\s\ufeff]*+")
@@ -148,11 +156,21 @@ def has_expansion(text: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Binding:
+class Binding:
+    """
+    A key of a file and its value.
+
+    Attributes:
+        line: the number of its line; of several lines the first.
+        forms: those that programs read differently.
+        comment: what follows # after a value in quotes; empty if nothing does.
+    """
+
     key: str
     value: str = field(repr=False)
     line: int
     forms: list[Form]
+    comment: str = field(repr=False)
 
 
 class _Scanner:
@@ -163,7 +181,7 @@ class _Scanner:
         self._at = 0
         self._line = 1
 
-    def bindings(self) -> Iterator[_Binding]:
+    def bindings(self) -> Iterator[Binding]:
         """Yield the key and value of each line. InvalidInputError."""
         while True:
             skipped = self._take(_SKIPPED)
@@ -174,7 +192,7 @@ class _Scanner:
                 continue
             yield self._binding(list(_forms_before(skipped)))
 
-    def _binding(self, forms: list[Form]) -> _Binding:
+    def _binding(self, forms: list[Form]) -> Binding:
         line = self._line
         if _EXPORT.match(self._text, self._at):
             self._take(_EXPORT)
@@ -190,9 +208,10 @@ class _Scanner:
         value = self._value(forms, after=after)
         if not self._ends():
             _refuse(line, "is not dotenv")
-        if _keeps_return(self._take(_END), cut=Form.CUT in forms):
+        end = self._take(_END)
+        if _keeps_return(end, cut=Form.CUT in forms):
             forms.append(Form.CARRIAGE_RETURN)
-        return _Binding(key=key, value=value, line=line, forms=forms)
+        return Binding(key=key, value=value, line=line, forms=forms, comment=end.partition("#")[2].strip())
 
     def _name(self, forms: list[Form]) -> str:
         quote = self._text[self._at : self._at + 1]

@@ -24,6 +24,7 @@ class RunFinished:
         counts: action -> number of changes.
         error: class name of the error, None if there was none.
         code: the destination's error code, None if there is none.
+        window: that changes wait for a maintenance window, or that a manual run crossed a closed one; None otherwise.
     """
 
     sync: str
@@ -39,6 +40,7 @@ class RunFinished:
     error: str | None
     code: str | None
     next_attempt_at: datetime | None
+    window: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

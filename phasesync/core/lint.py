@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from phasesync.core.model import SecretValue, ValueType
@@ -439,6 +440,10 @@ def variable_name(text: str) -> str:
     return _NOT_ALLOWED.sub("_", text).upper()
 
 
+_variable_of_beginning = lru_cache(maxsize=65_536)(variable_name)
+"""Names of AWS secrets only, which are no secrets: one sync is compared with all others."""
+
+
 def may_meet(ours: str, theirs: str) -> bool:
     """
     Return whether remote names of two syncs may be the same, or become the same variable or file for a reader.
@@ -449,7 +454,7 @@ def may_meet(ours: str, theirs: str) -> bool:
         ours: how all names of one sync begin; the name itself, if it has only one.
         theirs: the same of the other sync.
     """
-    first, second = variable_name(ours), variable_name(theirs)
+    first, second = _variable_of_beginning(ours), _variable_of_beginning(theirs)
     return first.startswith(second) or second.startswith(first)
 
 

@@ -71,12 +71,13 @@ class SecretValue:
 
 @dataclass(frozen=True, kw_only=True)
 class App:
-    """A named set of environments."""
+    """A named set of environments. `windows`: canonical texts of the maintenance windows of its syncs."""
 
     id: str
     name: str
     description: str
     created_at: datetime
+    windows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from phasesync.core.change import KeyDiff
+from phasesync.core.remote import Action
 from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.errors import (
     AccountMismatchError,
@@ -96,6 +97,11 @@ class Run:
     error: RunError | None
     next_attempt_at: datetime | None
     changes: tuple[ChangeResult, ...]
+
+    @property
+    def waits(self) -> bool:
+        """Whether it left changes for later: for the version budget or a maintenance window."""
+        return any(change.outcome is Outcome.UNCHANGED and change.action != Action.NOOP for change in self.changes)
 
 
 SEVERITY = (

@@ -81,6 +81,7 @@ class SyncConfig:
         delete_limit_percent: a run may delete at most this share of a sync's objects unattended ...
         delete_limit_objects: ... or fewer objects than this.
         guard_window: these limits also apply to everything that was dropped and deleted within this time.
+        windows: canonical texts of its maintenance windows (`core.windows`).
     """
 
     layout: Layout = Layout.JSON
@@ -102,6 +103,7 @@ class SyncConfig:
     delete_limit_percent: int = 20
     delete_limit_objects: int = 3
     guard_window: timedelta = timedelta(hours=24)
+    windows: tuple[str, ...] = ()
 
     @property
     def names(self) -> str:
@@ -194,6 +196,7 @@ class Sync:
         retry_at: earliest time of the next run that an edit or a check may cause; None means at once.
         next_due_at: when the next check is due, None if no check is due by time.
         running: whether a claim is valid now.
+        app_windows: canonical texts of the maintenance windows of its app.
     """
 
     id: str
@@ -226,6 +229,7 @@ class Sync:
     pending: bool
     last_run_id: str | None
     created_at: datetime
+    app_windows: tuple[str, ...] = ()
 
     @property
     def environment_label(self) -> str:

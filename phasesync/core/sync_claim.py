@@ -111,6 +111,7 @@ class AfterRun:
         adopt_done: the consent to adopt was carried out.
         approval_used: the approval was carried out, or what it was for is not held any more.
         objects: how many remote objects the run was about.
+        waits_for_window: nothing is wrong, and changes wait until a maintenance window opens.
     """
 
     status: SyncStatus
@@ -125,3 +126,4 @@ class AfterRun:
     adopt_done: bool = False
     approval_used: bool = False
     objects: int = 1
+    waits_for_window: bool = False

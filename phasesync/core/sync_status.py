@@ -6,10 +6,14 @@ Every line consists of names, numbers and instants. No secret key and no value i
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.run import Run
-from phasesync.core.sync import Sync, SyncStatus
+from phasesync.core.sync import Sync, SyncStatus, Trigger
+
+if TYPE_CHECKING:
+    from phasesync.core.windows import Closure
 
 OVERTAKEN = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
 """An edit, a change of the sync or a requested run makes these pending until a run has dealt with it."""
@@ -35,7 +39,13 @@ def status_of(sync: Sync, credential: CredentialStatus) -> SyncStatus:
 
 
 def explain_sync(
-    sync: Sync, credential: CredentialStatus, *, account: str | None, last_run: Run | None, now: datetime
+    sync: Sync,
+    credential: CredentialStatus,
+    *,
+    account: str | None,
+    last_run: Run | None,
+    now: datetime,
+    window: str | None = None,
 ) -> tuple[str, ...]:
     """
     Return the status of a sync and its reasons, as lines for an operator.
@@ -46,6 +56,7 @@ def explain_sync(
         account: the account that its credential is pinned to; None if it is not pinned.
         last_run: its newest run, None if it has none.
         now: the time.
+        window: when its closed maintenance window opens, and whose it is; None if none is closed.
     """
     status = status_of(sync, credential)
     lines = [f"status {status}" + (f": {sync.status_reason}" if sync.status_reason else "")]
@@ -56,13 +67,15 @@ def explain_sync(
     if credential is not CredentialStatus.VERIFIED:
         lines.append(f"the credential {sync.credential} is {credential}")
     lines.append(_pinned(sync, account))
+    if window is not None and window not in lines[0]:
+        lines.append(f"its maintenance window is closed, so that nothing is written unattended: {window}")
     lines += _waiting_for(sync)
     if last_run is not None and last_run.error is not None:
         code = f" ({last_run.error.code})" if last_run.error.code else ""
         lines.append(f"the last run ended {last_run.outcome}: {last_run.error.cls}: {last_run.error.message}{code}")
     if sync.failures:
         lines.append(f"{sync.failures} failed {'run' if sync.failures == 1 else 'runs'} in a row")
-    if sync.retry_at is not None and sync.retry_at > now:
+    if sync.retry_at is not None and sync.retry_at > now and (window is None or sync.failures):
         lines.append(f"backing off: no run by itself before {_at(sync.retry_at)}")
     if status in (SyncStatus.FAILING, SyncStatus.HALTED):
         lines.append(retry_hint(sync))
@@ -131,6 +144,7 @@ def blocker_of(
     within: timedelta,
     now: datetime,
     error_hint: str | None,
+    closure: "Closure | None" = None,
 ) -> Blocker | None:
     """
     Return what prevents a status, None if the sync may still reach it in time.
@@ -144,6 +158,7 @@ def blocker_of(
         within: how long the caller waits for it.
         now: the time.
         error_hint: the hint of the error that the newest run ended with; None if it has none.
+        closure: the maintenance window that is closed now; None if none is.
     """
     if status is SyncStatus.PAUSED and sync.paused is not None and sync.paused.until is not None:
         stuck = sync.paused.until - now > within
@@ -155,6 +170,14 @@ def blocker_of(
             hint=_exit_hint(sync, status, error_hint),
         )
     if sync.running:
+        return None
+    unattended = sync.requested is not Trigger.MANUAL
+    if closure is not None and unattended and (status, wanted) == (SyncStatus.PENDING, SyncStatus.IN_SYNC):
+        if closure.opens_at is None or closure.opens_at - now > within:
+            return Blocker(
+                why=f"is {status}, and its maintenance window is closed: {closure.text}",
+                hint=f"to write all the same: phasesync syncs {'trigger' if served else 'run'} {sync.name}",
+            )
         return None
     at = _next_run_at(sync, now) if status in _LEFT_BY_A_RUN and wanted not in _NOT_BY_A_DAEMON else None
     if at is not None and at - now > max(within, timedelta()):  # A run that is due now is no obstacle.

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Final
 from phasesync.core.chores import Chore, DaemonRole, Load
 from phasesync.core.events import ChoreFailed, SchemaWaiting
 from phasesync.daemon.http import ProbeResult
-from phasesync.errors import AnotherDatabaseError, KeyUnavailableError, PhasesyncError, StoreUnavailableError
+from phasesync.errors import (
+    AnotherDatabaseError,
+    KeyUnavailableError,
+    PhasesyncError,
+    RetiredDatabaseError,
+    StoreUnavailableError,
+)
 from phasesync.ports.runtime import EventSink
 
 if TYPE_CHECKING:
@@ -249,7 +255,7 @@ class SchemaWatch:
         self._events = events
         self._reported: str | None = None
         self.fatal: PhasesyncError | None = None
-        """What ends the daemon: another installation's database is in the place of ours."""
+        """What ends the daemon: another installation's database took the place of ours, or ours is retired."""
 
     def check_at_start(self) -> bool:
         """
@@ -265,11 +271,11 @@ class SchemaWatch:
         return self._state.schema_is_current and self._state.database_reachable is True
 
     def check(self) -> None:
-        """Check while the daemon works. Every error may pass, except another installation's database: see `fatal`."""
+        """Check while the daemon works. Every error may pass, except one that ends the daemon: see `fatal`."""
         try:
             self._update(self._check())
         except PhasesyncError as error:
-            if isinstance(error, (AnotherDatabaseError, KeyUnavailableError)):
+            if isinstance(error, (AnotherDatabaseError, KeyUnavailableError, RetiredDatabaseError)):
                 self.fatal = error
             self._unreachable(Chore.SCHEMA, error)
 

@@ -13,6 +13,7 @@ LIVE_SETTINGS: Final = frozenset(
         "daemon.full_sweep_interval_s",
         "daemon.drain_s",
         "daemon.coalesce_ms",
+        "daemon.windows",
         "retention.runs_days",
     }
 )

@@ -12,6 +12,7 @@ from phasesync.core.planning.ownership import ForeignObject, Ownership, foreign_
 from phasesync.core.remote import TAG_INSTANCE, JournalEntry
 from phasesync.core.remote_names import key_of_name, name_of_key
 from phasesync.core.sync import Adopt, Layout, Sync, SyncDraft
+from phasesync.core.sync_windows import levels_for
 from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_with_name, hints_for
 from phasesync.engine.import_values import ImportResult, import_values
@@ -122,7 +123,8 @@ def preview_adoption(context: Context, name: str, adopt: Adopt) -> AdoptionPrevi
 
 def accept_adoption(context: Context, preview: AdoptionPreview, *, actor: str) -> ImportResult | None:
     """
-    Import what is to be imported, as one edit, and note the consent. The next run takes the objects over.
+    Import what is to be imported, as one edit, and note the consent. The next run takes the objects over, if the
+    maintenance windows of the sync are open.
 
     Args:
         context: has the store.
@@ -145,9 +147,10 @@ def accept_adoption(context: Context, preview: AdoptionPreview, *, actor: str) -
             hint="; ".join(hints) or None,
         )
     adopt = preview.draft.adopt or Adopt.OVERWRITE
+    heeds_windows = bool(levels_for(sync, context.windows()))
     if adopt is Adopt.OVERWRITE:
         shown = {remote_object.remote_name: remote_object.version or "" for remote_object in existing.adoptable}
-        context.store.syncs.consent_to_adopt(sync.name, adopt, actor=actor, versions=shown)
+        context.store.syncs.consent_to_adopt(sync.name, adopt, actor=actor, versions=shown, unattended=heeds_windows)
         return None
     with hints_for(sync):
         imported = import_values(
@@ -158,7 +161,9 @@ def accept_adoption(context: Context, preview: AdoptionPreview, *, actor: str) -
             actor=actor,
             instead=f"phasesync syncs adopt {sync.name}, without --import",
         )
-    context.store.syncs.consent_to_adopt(sync.name, adopt, actor=actor, versions=imported.versions)
+    context.store.syncs.consent_to_adopt(
+        sync.name, adopt, actor=actor, versions=imported.versions, unattended=heeds_windows
+    )
     return imported
 
 

@@ -22,9 +22,11 @@ from phasesync.core.change_request import (
     Proposal,
     ProtectEnvironment,
     ReleaseSync,
-    RenameApp,
+    RenameDynamic,
     RenameEnvironment,
+    RenameSync,
     RequestStatus,
+    UpdateApp,
     UpdateCredential,
     UpdateDynamic,
     UpdateSync,
@@ -161,11 +163,21 @@ def _protect_environment(context: Context, change: ProtectEnvironment, _author: 
     context.store.apps.protect_environment(environment.app, environment.name, approvers=change.approvers)
 
 
-def _rename_app(context: Context, change: RenameApp, _author: str) -> None:
+def _update_app(context: Context, change: UpdateApp, _author: str) -> None:
     app = context.store.apps.find_app_by_id(change.app_id)
     if app is None:
         raise NotFoundError("the app was removed since the change was asked for")
-    context.store.apps.update_app(app.name, new_name=change.new_name)
+    context.store.apps.update_app(
+        app.name, new_name=change.new_name, description=change.description, windows=change.windows
+    )
+
+
+def _rename_sync(context: Context, change: RenameSync, _author: str) -> None:
+    context.store.syncs.rename(_sync(context, change.sync_id).name, change.new_name)
+
+
+def _rename_dynamic(context: Context, change: RenameDynamic, _author: str) -> None:
+    context.store.dynamics.rename(_dynamic(context, change.dynamic_id).name, change.new_name)
 
 
 def _add_sync(context: Context, change: AddSync, _author: str) -> None:
@@ -208,7 +220,9 @@ _CARRY_OUT: Final[Mapping[type, Callable[[Context, Any, str], None]]] = {
     EditSecrets: _edit_secrets,
     RenameEnvironment: _rename_environment,
     ProtectEnvironment: _protect_environment,
-    RenameApp: _rename_app,
+    UpdateApp: _update_app,
+    RenameSync: _rename_sync,
+    RenameDynamic: _rename_dynamic,
     AddSync: _add_sync,
     UpdateSync: _update_sync,
     AdoptObjects: _adopt_objects,

@@ -18,6 +18,7 @@ from phasesync.core.run import Run
 from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.context import Context
+from phasesync.engine.rehearsal import AffectedSync
 from phasesync.engine.stale_database import not_accepted_error
 from phasesync.engine.sync_operations import PlanReport, SyncOperations, pause_of
 from phasesync.errors import IllegalTransitionError, InternalError, PhasesyncError, UnhealthyError
@@ -54,6 +55,14 @@ def plan_all(
 ) -> dict[str, PlanReport | PhasesyncError]:
     """Return the plans of several syncs, in the order of their names. Writes nothing."""
     return _each(names, operations.plan, threads, stop=threads.stop)
+
+
+def plan_rehearsed_all(
+    operations: SyncOperations, affected: Sequence[AffectedSync], threads: Threads
+) -> dict[str, PlanReport | PhasesyncError]:
+    """Return the plans of several syncs after a change that was rehearsed, in their order. Writes nothing."""
+    by_name = {sync.state.sync.name: sync for sync in affected}
+    return _each(list(by_name), lambda name: operations.plan_rehearsed(by_name[name]), threads, stop=threads.stop)
 
 
 def run_all(
@@ -182,9 +191,9 @@ def approve_all(
         raise IllegalTransitionError(
             f"the held changes of these syncs have the digest {held}, not {digest}: nothing was approved{unplanned}"
         )
-    context.store.syncs.approve_all(
-        {name: each for name, (report, each) in tripped.items() if report.guarded.held}, actor=actor
-    )
+    to_approve = {name: each for name, (report, each) in tripped.items() if report.guarded.held}
+    heeding = [name for name in to_approve if reports[name].window is not None]
+    context.store.syncs.approve_all(to_approve, actor=actor, unattended=heeding)
     return BulkApproval(
         approved={name: report.guarded.held for name, (report, _) in tripped.items()},
         digests={name: each for name, (_, each) in tripped.items()},

@@ -35,6 +35,7 @@ class Context:
         make_destinations: returns the opener of destinations.
         make_issuers: returns the opener of lease issuers.
         make_tester: returns the tester of credentials.
+        windows: returns the maintenance windows of all syncs, as texts; called at each run, since settings may change.
     """
 
     store: "Store"
@@ -48,6 +49,7 @@ class Context:
     make_destinations: Callable[[], Destinations]
     make_issuers: Callable[[], LeaseIssuers]
     make_tester: Callable[[], CredentialTester]
+    windows: Callable[[], tuple[str, ...]] = lambda: ()
 
     @property
     def instance_id(self) -> str:

@@ -16,6 +16,7 @@ from phasesync.core.lease_users import OUR_TAGS, check_user_template, default_ia
 from phasesync.core.names import check_key
 from phasesync.core.tags import check_tags
 from phasesync.engine.context import Context
+from phasesync.engine.renaming import renamed_users, words_of
 from phasesync.errors import InvalidInputError
 
 DEFAULT_KEYS: Final[Mapping[str, str]] = {
@@ -84,6 +85,20 @@ class DynamicAdmin:
         )
         dynamic = self._context.store.dynamics.update(name, credential=used.name, config=config)
         return ConfiguredDynamic(dynamic=dynamic, warnings=tuple(self._warnings(dynamic, used)))
+
+    def rename(self, name: str, new_name: str) -> ConfiguredDynamic:
+        """
+        Give a dynamic secret another name. Leases that exist stay as they are, with their users.
+
+        Raises:
+            NotFoundError: there is no such dynamic secret.
+            AlreadyExistsError: another one has the name.
+            InvalidInputError: AWS would not take the names of its users.
+        """
+        former = self._context.store.dynamics.get(name)
+        note = renamed_users(former, words_of(former) | {"name": new_name})
+        renamed = self._context.store.dynamics.rename(name, new_name)
+        return ConfiguredDynamic(dynamic=renamed, warnings=() if note is None else (note,))
 
     def _normalise(
         self,

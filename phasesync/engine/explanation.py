@@ -10,6 +10,7 @@ from phasesync.core.planning.explain import ObjectExplanation, explain_object, e
 from phasesync.core.run import Run
 from phasesync.core.sync import Sync, SyncStatus
 from phasesync.core.sync_status import explain_sync, status_of
+from phasesync.core.sync_windows import WindowState, window_state
 from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_of
 from phasesync.engine.observe import entries_of
@@ -36,6 +37,7 @@ class Explanation:
         problem: what would end a run at once; None if a plan can be made.
         objects: by remote name.
         requests: changes of its environment that wait for an approval.
+        window: how its maintenance windows stand; None if it has none.
     """
 
     sync: Sync
@@ -46,6 +48,7 @@ class Explanation:
     problem: Problem | None
     objects: tuple[ObjectExplanation, ...]
     requests: tuple[ChangeRequest, ...] = ()
+    window: WindowState | None = None
 
 
 def explain(context: Context, name: str) -> Explanation:
@@ -71,15 +74,22 @@ def explain(context: Context, name: str) -> Explanation:
             if entry.written_before or entry.intent is not None
         ]
     last_run = _last_run(context, state.sync)
+    window = window_state(state.sync, context.windows(), now)
     return Explanation(
         sync=state.sync,
         status=status_of(state.sync, state.credential.status),
         credential=state.credential.status,
         reasons=explain_sync(
-            state.sync, state.credential.status, account=state.credential.account, last_run=last_run, now=now
+            state.sync,
+            state.credential.status,
+            account=state.credential.account,
+            last_run=last_run,
+            now=now,
+            window=window.text if window is not None else None,
         ),
         last_run=last_run,
         problem=problem,
+        window=window,
         objects=tuple(sorted(objects, key=lambda explained: explained.remote_name)),
         requests=tuple(context.store.change_requests.list_requests(state.sync.environment_id)),
     )

@@ -36,6 +36,7 @@ from phasesync.engine.observe import (
 )
 from phasesync.engine.run_result import RunBuilder, unreadable
 from phasesync.engine.source import Source, read_sources
+from phasesync.engine.windows import WindowGate
 from phasesync.errors import (
     CiphertextError,
     ClaimLostError,
@@ -189,6 +190,7 @@ class Reconciler:
         )
         for name, error in desired.problems.items():
             run.fail_object(name, error)
+        gate = WindowGate(self._context, state.sync)
         scope = self._scope(desired, claim)
         run.unobserved = len(scope.trusted)
         for entry in graces_that_ended(state, desired.left_behind, desired.account):
@@ -198,7 +200,7 @@ class Reconciler:
             plan = self._plan(scope, observation, run)
             guarded = self._guard(scope, plan, observation.at)
             _record_evidence(observation, scope.entries, journal, run)
-            changed = _PlanApplier(scope, observation, plan, guarded, applier, journal, run).apply()
+            changed = _PlanApplier(scope, observation, plan, guarded, applier, journal, run, gate).apply()
             if not changed:
                 return
             scope = scope.only(changed)
@@ -363,7 +365,10 @@ class _PlanApplier:
         applier: Applier,
         journal: JournalWriter,
         run: RunBuilder,
+        gate: WindowGate,
     ) -> None:
+        self._gate = gate
+        self._manual = scope.desired.manual
         self._wanted = scope.desired.wanted
         self._entries = scope.entries
         self._observed = observation.entries
@@ -390,7 +395,8 @@ class _PlanApplier:
                 return []
         self._note_waiting()
         # An approval is valid once: it outlives a call that failed, and nothing else.
-        self._run.approval_over = not self._failed and not self._again and not self._copies_first
+        waits = self._failed or self._again or self._run.windowed
+        self._run.approval_over = not waits and not self._copies_first
         return sorted(self._again - self._failed)
 
     def _apply(self, change: Change) -> bool:
@@ -402,6 +408,11 @@ class _PlanApplier:
             later = replace(change, action=Action.NOOP, reason="deleted when the copies of the others are gone")
             self._run.results.append(result_of(later, Outcome.UNCHANGED))
             return True
+        if change.action is not Action.NOOP and (closure := self._gate.closure()) is not None:
+            if not self._manual:
+                self._run.wait_for_window(change, closure)
+                return True
+            change = self._run.cross_window(change, closure)
         try:
             applied = self._applier.apply(change, self._entries.get(change.remote_name) or change.entry)
         except RemoteChangedError as error:

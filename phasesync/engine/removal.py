@@ -24,7 +24,7 @@ from phasesync.core.planning.ownership import (
 from phasesync.core.regions import check_same_partition
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, JournalEntry, Observed
 from phasesync.core.sync import OnRemove, Paused, Sync
-from phasesync.core.tags import restore_tags
+from phasesync.core.tags import TagRestoration, restore_tags
 from phasesync.engine.apply import JournalWriter, MetadataApplier
 from phasesync.engine.approvals import approved, carrying_out, object_deletion_of, release_of
 from phasesync.engine.claims import held_claim, release_claim, take_claim
@@ -71,7 +71,7 @@ Act = Callable[[Destination, JournalEntry, Observed | None], None]
 """Does something to a remote object: its destination, its journal entry, what AWS shows (None if it does not exist)."""
 
 
-def _visit_each(
+def visit_each(
     context: Context,
     sync: Sync,
     credential: Credential,
@@ -112,11 +112,12 @@ def _visit_each(
             yield _Visit(entry=entry)
 
 
-def _is_ours(context: Context, observed: Observed | None, entry: JournalEntry) -> bool:
+def is_ours(context: Context, observed: Observed | None, entry: JournalEntry) -> bool:
+    """Return whether tags and journal prove that an object is ours."""
     return observed is not None and ownership_of(observed, entry, context.instance_id) is Ownership.OURS
 
 
-def _may_exist(entry: JournalEntry) -> bool:
+def may_exist(entry: JournalEntry) -> bool:
     """Return whether there may be an object: a create may have landed although its answer was lost."""
     return entry.arn is not None or entry.intent is not None
 
@@ -163,7 +164,7 @@ def _remove_keeping(context: Context, sync: Sync, actor: str) -> tuple[str, ...]
         return tuple(
             f"{entry.remote_name} keeps our tags: this database is an older backup that was not accepted"
             for entry in entries
-            if _may_exist(entry)
+            if may_exist(entry)
         )
     return tuple(remove_owner_tags(context, sync, state.credential, entries))
 
@@ -182,11 +183,11 @@ def remove_owner_tags(
     """
 
     def unmark(destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
-        if observed is not None and _is_ours(context, observed, entry):
+        if observed is not None and is_ours(context, observed, entry):
             destination.update_metadata(observed.arn, untag=tuple(owner_tags(context.instance_id, sync.id)))
 
-    known = filter(_may_exist, entries)
-    for visit in _visit_each(context, sync, credential, known, unmark, elsewhere="not in"):
+    known = filter(may_exist, entries)
+    for visit in visit_each(context, sync, credential, known, unmark, elsewhere="not in"):
         if visit.error is None:
             continue
         more = ""
@@ -224,7 +225,7 @@ def deletable_objects(context: Context, name: str) -> tuple[str, ...]:
     return tuple(
         entry.remote_name
         for entry in context.store.syncs.state_of(name).journal
-        if _was_written(entry) and entry.deletion_at is None
+        if was_written(entry) and entry.deletion_at is None
     )
 
 
@@ -280,19 +281,19 @@ def delete_objects(context: Context, name: str, *, actor: str) -> DeletionResult
             elif change is not None:
                 left_alone[entry.remote_name] = change.reason
 
-        written = filter(_was_written, state.journal)
-        for visit in _visit_each(context, sync, state.credential, written, delete):
+        written = filter(was_written, state.journal)
+        for visit in visit_each(context, sync, state.credential, written, delete):
             if visit.error is None:
                 continue
             if visit.stops:
                 visit.error.hint = hint_of(visit.error, sync)
                 raise visit.error
-            hint = _hint(visit.error, sync)
-            blocked[visit.entry.remote_name] = visit.error.message + (f" ({hint})" if hint else "")
+            blocked[visit.entry.remote_name] = why_blocked(visit.error, sync)
     return DeletionResult(scheduled=tuple(scheduled), left_alone=left_alone, blocked=blocked)
 
 
-def _was_written(entry: JournalEntry) -> bool:
+def was_written(entry: JournalEntry) -> bool:
+    """Return whether a sync wrote the object of an entry, or may have."""
     return entry.written_before or entry.intent is not None
 
 
@@ -313,6 +314,34 @@ def _schedule_deletion(
     Raises:
         DestinationError, OwnershipConflictError: it has to stay for now.
     """
+    # Twice at most: its copies are removed first, and often they are gone at once.
+    for attempt in range(2):
+        if attempt > 0:
+            observed = destination.observe(entry.remote_name)
+        entry = settle_by_evidence(entry, observed)
+        change = deletion_of(context, entry, observed)
+        if change is None or observed is None or change.action is Action.NOOP:
+            return change
+        entry = applier.delete(change, observed, entry)
+        if change.action is Action.DELETE:
+            return change
+    raise RemoteChangedError("its copies in other Regions are being removed; repeat the command when they are gone")
+
+
+def deletion_of(context: Context, entry: JournalEntry, observed: Observed | None) -> Change | None:
+    """
+    Return the next step of the deletion of one object that a sync wrote: its copies, or itself.
+
+    A noop says why the object is not ours to delete; None: it is gone, or its deletion was scheduled before.
+
+    Args:
+        context: says which objects are ours.
+        entry: its journal entry, its intent settled by what was observed.
+        observed: what AWS shows; None if it does not exist.
+
+    Raises:
+        DestinationError, OwnershipConflictError: it has to stay for now.
+    """
     context_of_plan = PlanContext(
         instance_id=context.instance_id,
         account=entry.account,
@@ -321,33 +350,25 @@ def _schedule_deletion(
         on_remove=OnRemove.DELETE,
         grace=timedelta(0),
     )
-    # Twice at most: its copies are removed first, and often they are gone at once.
-    for attempt in range(2):
-        if attempt > 0:
-            observed = destination.observe(entry.remote_name)
-        entry = settle_by_evidence(entry, observed)
-        change = decide_unwanted(entry, {entry.remote_name: observed}, context_of_plan)
-        if change.action is Action.REFUSE:
-            raise OwnershipConflictError(change.reason, hint=change.hint)
-        if change.action is Action.NOOP or observed is None:
-            if observed is None or observed.deleted_at is not None:
-                return None
-            if _is_ours(context, observed, entry) and entry.arn == observed.arn:
-                raise DestinationError(change.reason)
-            return change
-        entry = applier.delete(change, observed, entry)
-        if change.action is Action.DELETE:
-            return change
-    raise RemoteChangedError("its copies in other Regions are being removed; repeat the command when they are gone")
+    change = decide_unwanted(entry, {entry.remote_name: observed}, context_of_plan)
+    if change.action is Action.REFUSE:
+        raise OwnershipConflictError(change.reason, hint=change.hint)
+    if observed is None or (change.action is Action.NOOP and observed.deleted_at is not None):
+        return None
+    if change.action is Action.NOOP and is_ours(context, observed, entry) and entry.arn == observed.arn:
+        raise DestinationError(change.reason)
+    return change
 
 
-def _hint(error: PhasesyncError, sync: Sync) -> str | None:
+def why_blocked(error: PhasesyncError, sync: Sync) -> str:
+    """Return why an object of a sync could not be deleted, and what mends that."""
+    hint = hint_of(error, sync)
     if isinstance(error, PermissionDeniedError) and sync.config.on_remove is OnRemove.RETAIN:
-        return (
+        hint = (
             f"phasesync aws policy {sync.name} prints a policy with that right after "
             f"phasesync syncs update {sync.name} --on-remove delete"
         )
-    return hint_of(error, sync)
+    return error.message + (f" ({hint})" if hint else "")
 
 
 # --- releasing a sync
@@ -399,19 +420,24 @@ def _release(context: Context, sync: Sync, actor: str) -> ReleaseResult:
         state, journal = context.store.syncs.load(claim), JournalWriter(context, claim)
 
         def release(destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
-            if observed is not None and _is_ours(context, observed, entry):
-                back = restore_tags(observed, entry, owner_tags(context.instance_id, entry.sync_id))
+            if observed is not None and is_ours(context, observed, entry):
+                back = former_tags_of(context, observed, entry)
                 checkpoint()
                 destination.update_metadata(observed.arn, tags=back.tags or None, untag=back.untag)
 
-        known = filter(_may_exist, state.journal)
-        for visit in _visit_each(context, sync, state.credential, known, release):
+        known = filter(may_exist, state.journal)
+        for visit in visit_each(context, sync, state.credential, known, release):
             if visit.error is not None:
                 kept[visit.entry.remote_name] = ("" if visit.tried else "not tried: ") + visit.error.message
                 continue
             journal.save(release_object(visit.entry))
             given_back.append(visit.entry.remote_name)
     return ReleaseResult(given_back=tuple(given_back), kept=kept)
+
+
+def former_tags_of(context: Context, observed: Observed, entry: JournalEntry) -> TagRestoration:
+    """Return what restores the tags that an object of ours had before it was ours."""
+    return restore_tags(observed, entry, owner_tags(context.instance_id, entry.sync_id))
 
 
 # --- deleting one object at once and for good

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from phasesync.core.change import Change
 from phasesync.core.events import RunFinished
@@ -30,6 +31,9 @@ from phasesync.errors import (
     StaleDatabaseError,
 )
 from phasesync.ports.destination import Destination
+
+if TYPE_CHECKING:
+    from phasesync.core.windows import Closure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,11 @@ class RunBuilder:
     journal: JournalWriter | None = None
     approval_over: bool = False
     """Nothing is left that an approval could release."""
+    windowed: list[Change] = field(default_factory=list)
+    """Changes that wait for a maintenance window."""
+    closure: "Closure | None" = None
+    """The closed window that they wait for, or that a manual run crossed."""
+    crossed: bool = False
 
     def refuse(self, change: Change) -> None:
         """Note a change that is refused, because the object is not ours."""
@@ -91,6 +100,17 @@ class RunBuilder:
             reason = f"{late.change.reason}; {_budget_reason(late)}"
             self._note(late.change, Outcome.UNCHANGED, reason)
 
+    def wait_for_window(self, change: Change, closure: "Closure") -> None:
+        """Note a change that waits until its maintenance window opens."""
+        self.windowed.append(change)
+        self.closure = closure
+        self._note(change, Outcome.UNCHANGED, f"{change.reason}; {_window_reason(closure)}")
+
+    def cross_window(self, change: Change, closure: "Closure") -> Change:
+        """Note that a person's run carries out a change in a closed window; return the change, which says so."""
+        self.closure, self.crossed = closure, True
+        return replace(change, reason=f"{change.reason}; {_crossed_reason(closure)}")
+
     def forget(self, remote_name: str) -> None:
         """Drop what an earlier round found unchanged or waiting: the next round decides again."""
         dropped = (Outcome.UNCHANGED, Outcome.HELD)
@@ -99,6 +119,7 @@ class RunBuilder:
         ]
         self.held = [held for held in self.held if held.change.remote_name != remote_name]
         self.delayed = [late for late in self.delayed if late.change.remote_name != remote_name]
+        self.windowed = [change for change in self.windowed if change.remote_name != remote_name]
 
     def _note_error(self, remote_name: str, error: PhasesyncError) -> None:
         """Note an error with the name of its object."""
@@ -140,7 +161,12 @@ class RunBuilder:
         return RunResult(
             run=run,
             after=self._after(sync, run, verdict, failures, following, complete=error is None),
-            event=_finished(run, verdict.status, revision=(self.reads or {}).get(sync.environment_id)),
+            event=_finished(
+                run,
+                verdict.status,
+                revision=(self.reads or {}).get(sync.environment_id),
+                window=self._window(),
+            ),
         )
 
     def _note_held(self) -> None:
@@ -155,7 +181,7 @@ class RunBuilder:
     def _verdict(self, error: PhasesyncError | None) -> Verdict:
         if error is not None:
             return verdict_of(error)
-        status = SyncStatus.PENDING if self.delayed else SyncStatus.IN_SYNC
+        status = SyncStatus.PENDING if self.delayed or self.windowed else SyncStatus.IN_SYNC
         return Verdict(outcome=Outcome.UNCHANGED, status=status)
 
     def _run(
@@ -196,19 +222,21 @@ class RunBuilder:
     ) -> AfterRun:
         """Return the sync's next state. `complete`: the run had no error."""
         reads = self.reads or {}
+        done = complete and not self.windowed
         return AfterRun(
             status=verdict.status,
             reason=run.error.message if run.error else self._waiting(),
             reads=self.reads if verdict.status in _SETTLED or self._is_partial() else None,
-            applied_revision=reads.get(sync.environment_id) if complete and not self.delayed else None,
+            applied_revision=reads.get(sync.environment_id) if done and not self.delayed else None,
             failures=failures,
             retry_in=following.retry_in,
             due_in=following.due_in,
             former_reads=sync.reads,
             account=self.account if sync.account is None else None,
-            adopt_done=sync.adopt is not None and complete,
+            adopt_done=sync.adopt is not None and done,
             approval_used=self.approval_over and sync.approved_digest is not None,
             objects=len({result.remote_name for result in self.results}) + self.unobserved,
+            waits_for_window=bool(self.windowed) and complete,
         )
 
     def _following(
@@ -238,6 +266,12 @@ class RunBuilder:
             following = NextRun(retry_in=coalesce, due_in=min(following.due_in or interval, interval))
         wakes = [late.until - now for late in self.delayed]
         wakes += [at - now for at in self.wake_at]
+        if self.windowed:
+            # Drift is still checked meanwhile; edits are not looked at one by one.
+            opens_at = None if self.closure is None else self.closure.opens_at
+            opens_in = interval if opens_at is None else max(opens_at - now, timedelta(0)) + _CLOCKS_DIFFER
+            wakes.append(opens_in)
+            following = following if self.errors else replace(following, retry_in=opens_in)
         if self.unobserved and sync.next_due_at is not None:
             wakes.append(sync.next_due_at - now)  # The check of what this run did not observe is still due.
         for wake in wakes:
@@ -263,10 +297,18 @@ class RunBuilder:
         return bool(succeeded and about_objects and (self.errors or self.delayed))
 
     def _waiting(self) -> str | None:
+        if self.windowed and self.closure is not None:
+            return _window_reason(self.closure)
         return _budget_reason(min(self.delayed, key=lambda late: late.until)) if self.delayed else None
 
+    def _window(self) -> str | None:
+        """Return what the run had to do with a closed maintenance window; None if it had nothing to do with one."""
+        if self.closure is None or not (self.windowed or self.crossed):
+            return None
+        return _crossed_reason(self.closure) if self.crossed else _window_reason(self.closure)
 
-def _finished(run: Run, status: SyncStatus, *, revision: int | None) -> RunFinished:
+
+def _finished(run: Run, status: SyncStatus, *, revision: int | None, window: str | None) -> RunFinished:
     return RunFinished(
         sync=run.sync,
         run_id=run.id,
@@ -281,8 +323,12 @@ def _finished(run: Run, status: SyncStatus, *, revision: int | None) -> RunFinis
         error=run.error.cls if run.error else None,
         code=run.error.code if run.error else None,
         next_attempt_at=run.next_attempt_at,
+        window=window,
     )
 
+
+_CLOCKS_DIFFER = timedelta(milliseconds=10)
+"""A run that waits for a window is due so long after it opens: the clock of the database is coarser, or another one."""
 
 _SETTLED = (SyncStatus.IN_SYNC, SyncStatus.HELD, SyncStatus.HALTED)
 """In these a sync waits for the next edit of what it read; in the others what it read is still to be applied."""
@@ -332,6 +378,14 @@ def _weight(error: PhasesyncError) -> tuple[bool, int, bool]:
 def _and_more(held: Sequence[HeldChange]) -> str:
     others = len({change_held.change.remote_name for change_held in held}) - 1
     return f" (and {others} more {'object' if others == 1 else 'objects'})" if others else ""
+
+
+def _window_reason(closure: "Closure") -> str:
+    return f"waits for the maintenance window: {closure.text}"
+
+
+def _crossed_reason(closure: "Closure") -> str:
+    return f"crossed the closed maintenance window of {closure.owner} ({closure.window.text})"
 
 
 def _budget_reason(late: DelayedChange) -> str:

@@ -108,6 +108,8 @@ class Scheduler:
         self._role: DaemonRole | None = None
         self._role_until = float("-inf")
         self._refused_woken = False
+        self._windows: tuple[str, ...] | None = None
+        """The maintenance windows of all syncs that waiting syncs were run with; None before the first heartbeat."""
         self._failures: dict[Chore, PhasesyncError] = {}
         """How the newest round of each chore failed. A chore that succeeded has no entry."""
 
@@ -246,6 +248,10 @@ class Scheduler:
                 self._context.store.syncs.retry_refused()
                 self._context.store.syncs.wake_where_behind()
                 self._refused_woken = True
+            if (windows := self._context.windows()) != self._windows:
+                # At the start too: the settings may have been other ones when the waiting syncs ran.
+                self._context.store.syncs.retry_waiting_for_window(running=self._windows is not None)
+                self._windows = windows
 
     def _claim(self, free: int) -> None:
         large = self._dispatcher.free_for_large

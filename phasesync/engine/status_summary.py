@@ -51,6 +51,8 @@ class StatusSummary:
         restored: the database is older than AWS, or was just restored.
         daemons: the daemons that are alive, as they registered themselves.
         syncs: status -> number of syncs.
+        windowed: how many syncs have changes that wait for a maintenance window.
+        next_opens_at: when the first of them may go on; None if none waits.
         needs_attention: the first syncs, by name, that do not get well by themselves, or have not yet.
         needs_attention_more: how many more there are.
         leases: status -> number of live leases.
@@ -64,6 +66,8 @@ class StatusSummary:
     restored: bool
     daemons: tuple[Mapping[str, object], ...]
     syncs: Mapping[str, int]
+    windowed: int
+    next_opens_at: datetime | None
     needs_attention: tuple[SyncAttention, ...]
     needs_attention_more: int
     leases: Mapping[str, int]
@@ -92,6 +96,8 @@ def summarise_status(
     edited: Sequence[EditedObject] = (),
     log_bytes: int,
     requests: Sequence[ChangeRequest] = (),
+    windowed: int = 0,
+    next_opens_at: datetime | None = None,
 ) -> StatusSummary:
     """
     Return how an installation stands.
@@ -108,11 +114,15 @@ def summarise_status(
         edited: objects that somebody changed by hand since the document that owns them was applied.
         log_bytes: size of SQLite's log.
         requests: changes of protected environments that wait for a person.
+        windowed: how many syncs wait for a maintenance window.
+        next_opens_at: when the first of them may go on.
     """
     needing = sum(count for status, count in syncs.items() if status in NEEDS_ATTENTION)
     return StatusSummary(
         restored=restored,
         daemons=tuple(daemons),
+        windowed=windowed,
+        next_opens_at=next_opens_at,
         syncs={str(status): count for status, count in sorted(syncs.items())},
         needs_attention=tuple(
             SyncAttention(

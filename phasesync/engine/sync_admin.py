@@ -12,6 +12,7 @@ from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_with_name
 from phasesync.engine.import_values import ImportResult, import_values
 from phasesync.engine.sync_validation import SyncValidator
+from phasesync.engine.windows import checked_windows
 from phasesync.errors import AccountMismatchError, AlreadyExistsError
 
 UNKNOWN_ACTOR = "unknown"
@@ -23,14 +24,13 @@ class ConfiguredSync:
     The result of adding or changing a sync.
 
     Attributes:
-        sync: None for a dry run.
         identity: the AWS identity of the credential; None if AWS was not asked.
         warnings: problems that the first run will meet, as lines for the operator.
         imported: what was imported for the sync; None if nothing was to be imported.
         to_adopt: a secret with a remote name of the sync exists and has to be adopted first.
     """
 
-    sync: Sync | None
+    sync: Sync
     identity: CallerIdentity | None
     warnings: tuple[str, ...]
     imported: ImportResult | None = None
@@ -45,21 +45,16 @@ class SyncAdmin:
         self._validator = SyncValidator(context)
 
     def add(
-        self,
-        draft: SyncDraft,
-        *,
-        verify: bool,
-        dry_run: bool = False,
-        actor: str = UNKNOWN_ACTOR,
-        may_be_empty: bool = False,
+        self, draft: SyncDraft, *, verify: bool, actor: str = UNKNOWN_ACTOR, may_be_empty: bool = False
     ) -> ConfiguredSync:
         """
         Add a sync. If the draft asks for it, the values at its remote names are imported first.
 
+        AWS is asked before the first write, so that it can be rehearsed.
+
         Args:
             draft: what the operator asked for.
             verify: ask AWS first for the identity of the credential and for what exists at the remote names.
-            dry_run: check only; add nothing.
             actor: who asked, for the history of imported values.
             may_be_empty: do not warn of an environment without keys.
 
@@ -75,6 +70,7 @@ class SyncAdmin:
         draft = replace(draft, app=environment.app, environment=environment.name)
         credential = self._context.store.credentials.get(draft.credential)
         draft = self._validator.normalise(draft, credential, former=None, ask=verify)
+        draft = self._with_windows(draft, former=())
         importing = draft.adopt not in (None, Adopt.OVERWRITE)
         warnings = [] if importing or may_be_empty else self._source_warnings(draft)
         if draft.adopt is Adopt.OVERWRITE:
@@ -87,13 +83,13 @@ class SyncAdmin:
             warnings += findings
             draft = replace(draft, account=identity.account)
         warnings += self._validator.check_names(draft, account=draft.account)
-        if dry_run:
-            return ConfiguredSync(sync=None, identity=identity, warnings=tuple(warnings))
         imported = None
         if importing:
             imported, notes = self._import(draft, credential, actor)
             draft = replace(draft, adopt_versions=imported.versions)
             warnings += notes
+        if identity is not None:
+            self._context.store.credentials.mark(credential.id, CredentialStatus.VERIFIED, account=identity.account)
         sync = self._context.store.syncs.add_sync(draft)
         return ConfiguredSync(
             sync=sync, identity=identity, warnings=tuple(warnings), imported=imported, to_adopt=to_adopt
@@ -156,11 +152,14 @@ class SyncAdmin:
             adopt=sync.adopt,
         )
         draft = self._validator.normalise(draft, used, former=sync.config, ask=ask)
-        warnings = [*self._validator.check_names(draft, account=draft.account, except_for=sync.name)]
-        warnings += _kept_keys(sync.config, draft.config)
-        warnings += _leaving_warnings(sync, draft)
+        draft = self._with_windows(draft, former=sync.config.windows)
         before = (sync.config.names, sync.path, sync.region, sync.credential_id)
         stays = before == (draft.config.names, draft.path, draft.region, used.id)
+        warnings: list[str] = []
+        if ask or not stays:  # Of a thousand syncs as code, those that stay where they are are not compared with all.
+            warnings += self._validator.check_names(draft, account=draft.account, except_for=sync.name)
+        warnings += _kept_keys(sync.config, draft.config)
+        warnings += _leaving_warnings(sync, draft)
         updated = self._context.store.syncs.update_sync(
             name,
             config=draft.config,
@@ -189,7 +188,6 @@ class SyncAdmin:
                 refused.append(f"{name} can be neither written nor taken over: {refusal[0]}; {hint}")
             elif observed is not None:
                 existing.append(name)
-        self._context.store.credentials.mark(credential.id, CredentialStatus.VERIFIED, account=account)
         to_adopt = bool(existing) and draft.adopt is None
         if to_adopt:
             warnings.append(
@@ -199,6 +197,17 @@ class SyncAdmin:
         if draft.adopt in (None, Adopt.OVERWRITE):  # An import reports them itself.
             warnings += refused
         return report.identity, warnings, to_adopt
+
+    def _with_windows(self, draft: SyncDraft, *, former: tuple[str, ...]) -> SyncDraft:
+        """Return a draft with new windows as canonical texts. InvalidInputError if they never open."""
+        windows = draft.config.windows
+        if not windows or windows == former:
+            return draft
+        of_app = self._context.store.apps.get_app(draft.app).windows
+        checked = checked_windows(
+            self._context, windows, owner=f"the sync {draft.name}", others=[(f"the app {draft.app}", of_app)]
+        )
+        return replace(draft, config=replace(draft.config, windows=checked))
 
     def _source_warnings(self, draft: SyncDraft) -> list[str]:
         if self._context.store.secrets.list_secrets(draft.app, draft.environment, path=draft.path):

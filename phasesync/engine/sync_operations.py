@@ -18,6 +18,7 @@ from phasesync.core.planning.version_budget import within_a_day
 from phasesync.core.run import Run
 from phasesync.core.sync import Paused, Sync, SyncStatus, Trigger
 from phasesync.core.sync_status import blocker_of, reason_clause, status_of
+from phasesync.core.sync_windows import WindowState, closure_of, levels_for, window_state
 from phasesync.engine.claims import ClaimKeeper, release_claim, take_claim
 from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_of, hints_for
@@ -48,6 +49,7 @@ class PlanReport:
     Attributes:
         versions_24h: remote name -> versions written within 24 h.
         problems: remote name -> why it is in no plan: its payload cannot be built, or AWS did not describe it.
+        window: how its maintenance windows stand; None if it has none.
     """
 
     sync: Sync
@@ -57,6 +59,7 @@ class PlanReport:
     versions_24h: dict[str, int]
     estimate: Estimate
     problems: Mapping[str, PhasesyncError]
+    window: WindowState | None = None
 
 
 class SyncOperations:
@@ -94,6 +97,7 @@ class SyncOperations:
             versions_24h={name: len(within_a_day(entry.versions_at, now)) for name, entry in entries.items()},
             estimate=estimate(prepared.guarded.go, observe_calls=prepared.desired.destination.calls),
             problems=problems,
+            window=window_state(state.sync, self._context.windows(), now),
         )
 
     def run(
@@ -178,6 +182,7 @@ class SyncOperations:
                 within=timedelta(seconds=left),
                 now=self._context.clock.now(),
                 error_hint=self._error_hint(sync) if status is SyncStatus.HALTED else None,
+                closure=closure_of(sync, self._context.windows(), self._context.clock.now()),
             )
             if reason is not None:
                 error = UnhealthyError if reason.unserved else IllegalTransitionError
@@ -212,7 +217,7 @@ class SyncOperations:
 
     def approve(self, name: str, digest: str, *, actor: str) -> tuple[HeldChange, ...]:
         """
-        Approve held changes, and have them applied.
+        Approve held changes, and have them applied, if the maintenance windows of the sync are open.
 
         Returns:
             What was approved.
@@ -233,7 +238,8 @@ class SyncOperations:
                 f"the held changes of {name} have the digest {report.guarded.digest}, not {digest}",
                 hint=f"look at them again: phasesync syncs plan {name}",
             )
-        self._context.store.syncs.approve(name, digest, actor=actor)
+        heeds_windows = bool(levels_for(report.sync, self._context.windows()))
+        self._context.store.syncs.approve(name, digest, actor=actor, unattended=heeds_windows)
         return report.guarded.held
 
     def _require_runnable(self, name: str) -> Sync:

@@ -66,7 +66,14 @@ class SyncValidator:
             check_key_arn(str(config.kms_key), draft.region)  # The Region may be another one now.
         return replace(draft, config=replace(config, **changes), path=normalise_path(draft.path))  # type: ignore[arg-type]
 
-    def check_names(self, draft: SyncDraft, *, account: str | None, except_for: str | None = None) -> tuple[str, ...]:
+    def check_names(
+        self,
+        draft: SyncDraft,
+        *,
+        account: str | None,
+        except_for: str | None = None,
+        stored_as: tuple[str, str] | None = None,
+    ) -> tuple[str, ...]:
         """
         Check that no two keys and no two syncs share a remote name; return lint as lines for the operator.
 
@@ -74,19 +81,21 @@ class SyncValidator:
             draft: a normalised draft.
             account: the account it writes to; None if it is not known yet.
             except_for: name of the sync that is changed.
+            stored_as: app and environment under their present names; None if the draft has these.
 
         Raises:
             InvalidInputError: a key leads to a name that the destination does not accept.
             AlreadyExistsError: a name is taken by another sync, or two keys would share one.
         """
         others = self._others(draft, account, except_for)
-        wanted = {(draft.app.lower(), draft.environment.lower())}
+        app, environment = stored_as or (draft.app, draft.environment)
+        wanted = {(app.lower(), environment.lower())}
         wanted |= {
             (sync.app.lower(), sync.environment.lower()) for sync in others if sync.config.layout is Layout.PER_KEY
         }
         with self._context.store.secrets.snapshot() as reader:
             loaded = reader.load(frozenset(wanted))
-        secrets = _folder(loaded, draft.app, draft.environment, draft.path)
+        secrets = _folder(loaded, app, environment, draft.path)
         names = {
             key: name_of_key(draft.config, app=draft.app, environment=draft.environment, path=draft.path, key=key)
             for key in secrets

@@ -11,6 +11,7 @@ from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import LeaseSpec
 from phasesync.core.lease_users import MarkedUser
 from phasesync.core.model import SecretValue
+from phasesync.core.planned_call import PlannedCall
 
 Checkpoint = Callable[[], None]
 """Called before every call that changes something; raises if this process may not go on."""
@@ -134,6 +135,18 @@ class LeaseIssuer(Protocol):
         Raises:
             DestinationError: something of it still exists.
         """
+        ...
+
+    def calls_to_issue(self, spec: LeaseSpec) -> Sequence[PlannedCall]:
+        """Return the calls that `issue` would make; makes none."""
+        ...
+
+    def calls_to_revoke(self, spec: LeaseSpec, *, access_key_id: str | None) -> Sequence[PlannedCall]:
+        """Return the calls that `revoke` would make for what exists and is ours; makes none."""
+        ...
+
+    def calls_to_renew(self, spec: LeaseSpec, end: datetime, *, number: int) -> Sequence[PlannedCall]:
+        """Return the calls that `renew` would make for what exists and is ours; makes none."""
         ...
 
     def tags_of(self, spec: LeaseSpec) -> Mapping[str, str] | None:

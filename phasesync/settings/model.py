@@ -15,6 +15,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from phasesync.errors import InvalidInputError
+
 PREFIX = "PHASESYNC_"
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]*):(?P<port>[0-9]{1,5})")
@@ -62,6 +64,22 @@ def _database(url: str) -> str:
 
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
+
+
+def _windows(value: object) -> object:
+    """Return maintenance windows as canonical texts."""
+    texts = [part.strip() for part in value.split(";")] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise ValueError('must be a list of texts, such as ["deny: 08:00-18:00 Mon-Fri Europe/Berlin"]')
+    if not any(texts):
+        return ()
+    # Imported here, so that a command without windows does not pay for it.
+    from phasesync.core.windows import canonical_windows
+
+    try:
+        return canonical_windows(text for text in texts if text)
+    except InvalidInputError as error:
+        raise ValueError(error.message) from None
 
 
 UserPath = Annotated[Path, AfterValidator(_expanded)]
@@ -113,6 +131,8 @@ class DaemonSettings(_Group):
     """Seconds between two lists of everything, 100 objects a call: they find objects that lost our tag."""
     coalesce_ms: int = Field(500, ge=0, le=60_000)
     """Milliseconds in which edits that follow a first one become one more write: AWS keeps 100 versions."""
+    windows: Annotated[tuple[str, ...], BeforeValidator(_windows)] = ()
+    """Maintenance windows of all syncs, beside those of apps and syncs. As a variable: separated by semicolons."""
     claim_ttl_s: int = Field(15, ge=6, le=600)
     """Seconds until another daemon may take over the syncs of a dead daemon; renewed at a third of it."""
     drain_s: int = Field(8, ge=0, le=300)

@@ -33,6 +33,7 @@ from phasesync.errors import (
     InvalidInputError,
     NotFoundError,
 )
+from phasesync.store.app_windows import decrypt_windows, encrypt_windows
 from phasesync.store.base import BaseStore, Names, has_live_leases, lookup_error, name_of_cursor, new_id, no_such
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
@@ -40,7 +41,7 @@ from phasesync.store.instance import lock_registry
 from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key, same_mac
 from phasesync.store.projects import note_edit
 from phasesync.store.protection import require_approval
-from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved
+from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved, retry_waiting_for_window
 from phasesync.store.serialization import to_json
 from phasesync.store.tables import LEASE_IS_LIVE, apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
 from phasesync.store.wake_ups import wake_readers
@@ -52,17 +53,23 @@ if TYPE_CHECKING:
 class AppStore(BaseStore):
     """Apps and environments."""
 
-    def add_app(self, name: str, *, description: str = "") -> App:
+    def add_app(self, name: str, *, description: str = "", windows: Sequence[str] = ()) -> App:
         """Add an app. AlreadyExistsError: names are unique regardless of case."""
         check_name(name, "app")
         with self._database.write() as connection:
             _refuse_taken_app(connection, name)
+            app_id = new_id()
             connection.execute(
                 apps.insert().values(
-                    id=new_id(), name=name, name_key=name.lower(), description=description, created_at=now()
+                    id=app_id,
+                    name=name,
+                    name_key=name.lower(),
+                    description=description,
+                    created_at=now(),
+                    windows=encrypt_windows(self._keys, app_id, windows),
                 )
             )
-            return _to_app(find_app(connection, name))
+            return self._to_app(find_app(connection, name))
 
     def page_apps(self, *, after: str | None = None, limit: int = PAGE_SIZE) -> Page[App]:
         """Return apps by name. InvalidInputError for the cursor."""
@@ -70,29 +77,49 @@ class AppStore(BaseStore):
         if after is not None:
             statement = statement.where(apps.c.name_key > name_of_cursor(after))
         with self._database.read() as connection:
-            return page_of(connection.execute(statement).all(), limit, _to_app, lambda row: row.name_key)
+            return page_of(connection.execute(statement).all(), limit, self._to_app, lambda row: row.name_key)
 
     def list_apps(self) -> list[App]:
         """Return all apps by name, where there are few."""
         pages = each_page(lambda after, limit: self.page_apps(after=after, limit=limit))
         return [app for page in pages for app in page.items]
 
-    def update_app(self, name: str, *, new_name: str | None = None, description: str | None = None) -> App:
-        """Change an app; None leaves a member as it is. NotFoundError, AlreadyExistsError."""
+    def get_app(self, name: str) -> App:
+        """Return one app. NotFoundError."""
+        with self._database.read() as connection:
+            return self._to_app(find_app(connection, name))
+
+    def update_app(
+        self,
+        name: str,
+        *,
+        new_name: str | None = None,
+        description: str | None = None,
+        windows: Sequence[str] | None = None,
+    ) -> App:
+        """
+        Change an app; None leaves a member as it is. NotFoundError, AlreadyExistsError.
+
+        With other `windows` (canonical texts), the syncs that wait for a window are reconciled at once.
+        """
         with self._database.write() as connection:
             app = find_app(connection, name, lock=True)
             note_edit(connection, ObjectKind.APP, app.id)
-            if new_name is not None and new_name != app.name:
-                check_name(new_name, "app")
-                if new_name.lower() != app.name_key:
-                    _refuse_taken_app(connection, new_name)
-                owned = _locked_environments(connection, app.id)
-                authentic = authentic_environments(connection, self._keys, environments.c.app_id == app.id)
-                require_approval(self._keys, authentic, partial(_renamed_app, app, owned, new_name))
+            renamed = None if new_name == app.name else new_name
+            if renamed is not None:
+                check_name(renamed, "app")
+                if renamed.lower() != app.name_key:
+                    _refuse_taken_app(connection, renamed)
+            former = self._to_app(app).windows
+            if renamed is not None or (windows is not None and tuple(windows) != former):
+                owned = authentic_environments(connection, self._keys, environments.c.app_id == app.id)
+                update = {"new_name": new_name, "description": description, "windows": windows}
+                require_approval(self._keys, owned, partial(_updated_app, app, owned, former, update))
+            if renamed is not None and new_name is not None:
                 update_app_names(
                     connection,
                     self._keys,
-                    owned,
+                    _locked_environments(connection, app.id),
                     name=new_name,
                     name_key=new_name.lower(),
                 )
@@ -100,7 +127,11 @@ class AppStore(BaseStore):
                 retry_unresolved(connection)
             if description is not None:
                 connection.execute(_update_row(apps, app.id).values(description=description))
-            return _to_app(find_app(connection, new_name or name))
+            if windows is not None:
+                encrypted = encrypt_windows(self._keys, app.id, windows)
+                connection.execute(_update_row(apps, app.id).values(windows=encrypted))
+                retry_waiting_for_window(connection, app.id)
+            return self._to_app(find_app(connection, new_name or name))
 
     def remove_app(self, name: str) -> None:
         """Remove an app. NotFoundError; IllegalTransitionError while it has environments."""
@@ -114,6 +145,15 @@ class AppStore(BaseStore):
                 )
             note_edit(connection, ObjectKind.APP, app.id, removed=True)
             connection.execute(apps.delete().where(apps.c.id == app.id))
+
+    def _to_app(self, row: sa.Row[Any]) -> App:
+        return App(
+            id=row.id,
+            name=row.name,
+            description=row.description,
+            created_at=row.created_at,
+            windows=decrypt_windows(self._keys, row.id, row.windows),
+        )
 
     def add_environment(self, app: str, name: str) -> Environment:
         """Add an environment. NotFoundError for the app; AlreadyExistsError: names are unique regardless of case."""
@@ -225,7 +265,7 @@ class AppStore(BaseStore):
         """Return one app by id; None if there is no such app."""
         with self._database.read() as connection:
             row = connection.execute(sa.select(apps).where(apps.c.id == app_id)).first()
-        return None if row is None else _to_app(row)
+        return None if row is None else self._to_app(row)
 
     def check_removal(self, app: str, name: str) -> None:
         """Raise ApprovalNeededError if the removal of an environment needs an approval. NotFoundError."""
@@ -372,10 +412,6 @@ def to_environment(row: sa.Row[Any]) -> Environment:
     )
 
 
-def _to_app(row: sa.Row[Any]) -> App:
-    return App(id=row.id, name=row.name, description=row.description, created_at=row.created_at)
-
-
 def _after_environment(cursor: str) -> sa.ColumnElement[bool]:
     """Return the condition that an environment follows the one that a cursor is. InvalidInputError."""
     try:
@@ -411,13 +447,30 @@ def _update_row(table: sa.Table, row_id: str) -> sa.Update:
 # --- changes of protected environments
 
 
-def _renamed_app(app: sa.Row[Any], owned: Sequence[sa.Row[Any]], new_name: str) -> "Proposal":
-    from phasesync.core.change_request import Proposal, RenameApp
+def _updated_app(
+    app: sa.Row[Any], owned: Sequence[sa.Row[Any]], former: Sequence[str], update: Mapping[str, Any]
+) -> "Proposal":
+    from phasesync.core.change_request import Proposal, UpdateApp
 
+    new_name, description, windows = update["new_name"], update["description"], update["windows"]
+    before = "; ".join(former) or "none"
+    changes = [] if new_name is None else [f"rename the app {app.name} to {new_name}"]
+    if description is not None:
+        changes.append(f"description of the app {app.name}: {app.description or '-'} -> {description or '-'}")
+    if windows is not None:
+        changes.append(f"maintenance windows of the app {app.name}: {before} -> {'; '.join(windows) or 'none'}")
     return Proposal(
-        arguments=RenameApp(app_id=app.id, new_name=new_name),
-        changes=(f"rename the app {app.name} to {new_name}",),
-        seen={f"the environment {row.app}/{row.name}": row.revision for row in owned},
+        arguments=UpdateApp(
+            app_id=app.id,
+            new_name=new_name,
+            description=description,
+            windows=None if windows is None else tuple(windows),
+        ),
+        changes=tuple(changes),
+        seen={
+            f"the windows {before} of the app {app.name}": 1,
+            **{f"the environment {row.app}/{row.name}": 1 if new_name is None else row.revision for row in owned},
+        },
     )
 
 

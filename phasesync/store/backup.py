@@ -10,10 +10,12 @@ complete.
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import sqlalchemy as sa
@@ -22,10 +24,12 @@ from phasesync.errors import (
     AlreadyExistsError,
     IllegalTransitionError,
     NotFoundError,
+    PhasesyncError,
     SchemaMismatchError,
     SettingsError,
 )
 from phasesync.host_files import UnusableFileError, file_exists
+from phasesync.store import tables
 from phasesync.store.daemons import DaemonRegistry
 from phasesync.store.database import Database, open_database
 from phasesync.store.database_url import parse_database_url, sqlite_url
@@ -47,16 +51,11 @@ def backup(database_url: str, target: Path) -> None:
         SettingsError: a PostgreSQL database, or the target cannot be written.
         StoreUnavailableError: the disk is full, or the database is locked.
     """
-    url = parse_database_url(database_url)
-    if url.get_backend_name() != "sqlite":
-        raise SettingsError(
-            "a PostgreSQL database is not copied by phasesync", hint="pg_dump --format=custom, with PostgreSQL's tools"
-        )
-    source = prepare_sqlite_file(url, create=False)
+    url, source = _source_of(database_url)
     try:
         os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        raise AlreadyExistsError(f"{target} exists already; a backup never overwrites") from None
+        raise _exists_already(target) from None
     except OSError as error:
         raise SettingsError(
             f"the backup cannot be written to {target}: {error.strerror}",
@@ -70,6 +69,33 @@ def backup(database_url: str, target: Path) -> None:
     except BaseException:
         target.unlink(missing_ok=True)  # an incomplete backup is worse than none
         raise
+
+
+def preview_backup(database_url: str, target: Path) -> int:
+    """Return the bytes that `backup` would copy, about; creates nothing. Raises as that does, as far as can be seen."""
+    _, source = _source_of(database_url)
+    if os.path.lexists(target):
+        raise _exists_already(target)
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise SettingsError(
+            f"the backup cannot be written to {target}",
+            hint="name a file in a folder that exists and that you may write to",
+        )
+    return source.stat().st_size
+
+
+def _source_of(database_url: str) -> tuple[sa.URL, Path]:
+    """Return the URL and the file of the database to copy. SettingsError."""
+    url = parse_database_url(database_url)
+    if url.get_backend_name() != "sqlite":
+        raise SettingsError(
+            "a PostgreSQL database is not copied by phasesync", hint="pg_dump --format=custom, with PostgreSQL's tools"
+        )
+    return url, prepare_sqlite_file(url, create=False)
+
+
+def _exists_already(target: Path) -> AlreadyExistsError:
+    return AlreadyExistsError(f"{target} exists already; a backup never overwrites")
 
 
 def _copy_live(source: Path, target: Path) -> None:
@@ -113,29 +139,18 @@ def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], Ke
         SettingsError: a PostgreSQL database, or a file that is not a database of phasesync.
         SchemaMismatchError: the backup is from a newer release.
         KeyUnavailableError, CiphertextError: from `open_keys`, or the backup was altered. Nothing was changed.
-        IllegalTransitionError: a daemon is running.
+        IllegalTransitionError: a daemon is running, or the database is retired.
     """
-    url = parse_database_url(database_url)
-    if url.get_backend_name() != "sqlite":
-        raise SettingsError(
-            "a PostgreSQL database is not restored by phasesync",
-            hint="stop the daemons, pg_restore with PostgreSQL's tools, then: phasesync db accept-restore",
-        )
-    target = Path(url.database or "")
-    _require_file(file)
-    exists = sqlite_file_exists(url)
-    if exists:
-        _require_no_daemon(database_url)
+    url = _restorable(database_url, file)
+    target, exists = Path(url.database or ""), sqlite_file_exists(url)
     candidate = _beside(target, ".restoring")
     leftovers = (candidate, *(candidate.with_name(candidate.name + end) for end in ("-wal", "-shm", "-journal")))
     _remove(leftovers)  # from a restore that was killed
     try:
-        prepare_sqlite_file(url.set(database=str(candidate)), create=True)
-        _copy_checked(file, candidate, message=f"{file} is not a database")
-        _make_ready(sqlite_url(candidate), file, open_keys)
+        _make_candidate(url, candidate, file, open_keys)
         kept = None
         if exists:
-            kept = _beside(target, f".before-restore-{at:%Y%m%dT%H%M%SZ}")
+            kept = _kept_as(target, at)
             backup(database_url, kept)
         prepare_sqlite_file(url, create=True)
         with translate_errors(url):
@@ -143,6 +158,117 @@ def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], Ke
     finally:
         _remove(leftovers)
     return kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseContents:
+    """
+    What is in a database, as far as it can be read without a key.
+
+    Attributes:
+        schema: its revision.
+        counts: what there is -> how many.
+        syncs: their names, sorted.
+        objects: number of remote objects that the syncs wrote, or may have.
+    """
+
+    schema: str | None
+    counts: Mapping[str, int]
+    syncs: tuple[str, ...]
+    objects: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorePreview:
+    """
+    What a restore would do.
+
+    Attributes:
+        kept: where the present database would be kept; None if there is none.
+        schema: revision of the backup, which would be brought to the one of this release.
+        backup: what would be in the database afterwards.
+        present: what is in it now; None if there is none, or if it cannot be read.
+    """
+
+    kept: Path | None
+    schema: str | None
+    backup: DatabaseContents
+    present: DatabaseContents | None
+
+
+def preview_restore(
+    database_url: str, file: Path, *, open_keys: Callable[[Database], KeyRing], at: datetime
+) -> RestorePreview:
+    """
+    Carry out a restore up to where it would replace the database, on a copy that is removed afterwards.
+
+    Args and Raises: as `restore`.
+    """
+    url = _restorable(database_url, file)
+    target, exists = Path(url.database or ""), sqlite_file_exists(url)
+    # Beside the database, where the copy of a restore is: if there is no room for it, that shows.
+    place = target.parent if target.parent.is_dir() else None
+    with TemporaryDirectory(prefix=".dry-run-", dir=place) as folder:
+        candidate = Path(folder) / "candidate.db"
+        schema = _make_candidate(url, candidate, file, open_keys)
+        contents = _contents_of(sqlite_url(candidate))
+    present = None
+    if exists:
+        with suppress(PhasesyncError):  # One that is damaged is what a restore is for.
+            present = _contents_of(database_url)
+    return RestorePreview(
+        kept=_kept_as(target, at) if exists else None, schema=schema, backup=contents, present=present
+    )
+
+
+_COUNTED: Final = {
+    "apps": tables.apps,
+    "environments": tables.environments,
+    "secrets": tables.secrets,
+    "credentials": tables.credentials,
+    "syncs": tables.syncs,
+    "dynamic_secrets": tables.dynamic_secrets,
+    "leases": tables.leases,
+}
+
+
+def _contents_of(database_url: str) -> DatabaseContents:
+    with closing(open_database(database_url)) as database:
+        schema = status_of(database).current
+        with database.read() as connection:
+            counts = {
+                noun: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+                for noun, table in _COUNTED.items()
+            }
+            names = connection.scalars(sa.select(tables.syncs.c.name).order_by(tables.syncs.c.name_key)).all()
+            objects = connection.scalar(sa.select(sa.func.count()).select_from(tables.journal)) or 0
+    return DatabaseContents(schema=schema, counts=counts, syncs=tuple(names), objects=objects)
+
+
+def _restorable(database_url: str, file: Path) -> sa.URL:
+    """Return the URL of a database that can be replaced by a backup. Raises as `restore`."""
+    url = parse_database_url(database_url)
+    if url.get_backend_name() != "sqlite":
+        raise SettingsError(
+            "a PostgreSQL database is not restored by phasesync",
+            hint="stop the daemons, pg_restore with PostgreSQL's tools, then: phasesync db accept-restore",
+        )
+    _require_file(file)
+    if sqlite_file_exists(url):
+        _require_unused(database_url)
+    return url
+
+
+def _make_candidate(url: sa.URL, candidate: Path, file: Path, open_keys: Callable[[Database], KeyRing]) -> str | None:
+    """Make the database that a restore puts in place; return the schema that the backup has. Raises as `restore`."""
+    prepare_sqlite_file(url.set(database=str(candidate)), create=True)
+    _copy_checked(file, candidate, message=f"{file} is not a database")
+    return _make_ready(sqlite_url(candidate), file, open_keys)
+
+
+def _kept_as(target: Path, at: datetime) -> Path:
+    """Return where the former database is kept."""
+    return _beside(target, f".before-restore-{at:%Y%m%dT%H%M%SZ}")
 
 
 def _require_file(file: Path) -> None:
@@ -170,23 +296,33 @@ def _remove(files: Iterable[Path]) -> None:
             raise SettingsError(f"{file} cannot be removed: {error.strerror}") from None
 
 
-def _require_no_daemon(database_url: str) -> None:
+def _require_unused(database_url: str) -> None:
     database = open_database(database_url)
     try:
-        if status_of(database).is_current and (alive := DaemonRegistry(database).alive()):
+        schema = status_of(database, retirement=True)
+        if schema.is_current and (alive := DaemonRegistry(database).alive()):
             raise IllegalTransitionError(
                 f"a daemon is at work on this database: pid {alive[0]['pid']} on {alive[0]['host']}",
                 hint="stop it first: systemctl stop phasesync",
+            )
+        if schema.retirement is not None:
+            raise IllegalTransitionError(
+                "this database is retired: it was copied, and a restore would bring a second one to life",
+                hint="restore with the settings of the copy, or to another place; phasesync db status says where it is",
             )
     finally:
         database.close()
 
 
-def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], KeyRing]) -> None:
-    """Migrate the copy of a backup to this release's schema, check that it is usable, and set the restore mark."""
+def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], KeyRing]) -> str | None:
+    """
+    Migrate the copy of a backup to this release's schema, check that it is usable, and set the restore mark.
+
+    Returns the schema that it had.
+    """
     database = open_database(candidate_url)
     try:
-        if status_of(database).current is None:
+        if (former := status_of(database).current) is None:
             raise SettingsError(f"{file} is not a database of phasesync")
     finally:
         database.close()
@@ -204,6 +340,7 @@ def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], 
         raise SettingsError(f"{file} was never initialised, so nothing is in it") from None
     finally:
         database.close()
+    return former
 
 
 def _copy_checked(source: Path, target: Path, *, message: str) -> None:

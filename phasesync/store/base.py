@@ -10,7 +10,14 @@ import sqlalchemy as sa
 
 from phasesync.core.names import is_name
 from phasesync.core.pages import bad_cursor
-from phasesync.errors import CiphertextError, IllegalTransitionError, InvalidInputError, NotFoundError, PhasesyncError
+from phasesync.errors import (
+    AlreadyExistsError,
+    CiphertextError,
+    IllegalTransitionError,
+    InvalidInputError,
+    NotFoundError,
+    PhasesyncError,
+)
 from phasesync.store.database import Database, retry_methods
 from phasesync.store.db_time import to_microseconds
 from phasesync.store.key_ring import KeyRing
@@ -139,6 +146,13 @@ def no_such(kind: str, name: str, names: Names, group: str) -> NotFoundError:
     if names:
         return NotFoundError(f"there is no {kind} {name}; there is: {names}", hint=f"phasesync {group} list")
     return NotFoundError(f"there is no {kind} {name}, and no other either", hint=f"phasesync {group} add --help")
+
+
+def refuse_taken_name(connection: sa.Connection, table: sa.Table, kind: str, name: str, *, but: str) -> None:
+    """Raise AlreadyExistsError if a row other than `but` (an id) has a name, regardless of case."""
+    taken = connection.scalar(sa.select(table.c.name).where(table.c.name_key == name.lower(), table.c.id != but))
+    if taken is not None:
+        raise AlreadyExistsError(f"the {kind} {taken} exists already", hint="choose another name")
 
 
 def has_live_leases(owner: str, live: int, command: str) -> IllegalTransitionError:

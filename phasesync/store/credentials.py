@@ -34,6 +34,7 @@ from phasesync.store.base import (
     name_of_cursor,
     new_id,
     no_such,
+    refuse_taken_name,
 )
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
@@ -160,6 +161,31 @@ class CredentialStore(BaseStore):
                 pin_account(connection, self._keys, syncs.c.credential_id == row.id, account)
             request_runs_of_credential(connection, row.id)
             return self._get(connection, credentials.c.id == row.id, name)
+
+    def rename(self, name: str, new_name: str) -> Credential:
+        """
+        Give a credential another name; nothing else changes, and no run follows. A change of case alone is possible.
+
+        Raises:
+            NotFoundError: there is no such credential.
+            AlreadyExistsError: another credential has the name.
+            CiphertextError: the row was altered.
+        """
+        check_name(new_name, "credential")
+        with self._database.write() as connection:
+            registry = lock_registry(connection, self._keys)
+            row = find_credential(connection, name, lock=True)
+            registry.check(credentials, row)
+            refuse_taken_name(connection, credentials, "credential", new_name, but=row.id)
+            # The ciphertext is bound to the name and the version.
+            version = registry.next_version(credentials, row)
+            values: dict[str, Any] = {"name": new_name, "name_key": new_name.lower(), "version": version}
+            values["sealed"] = self._seal({**row._asdict(), **values}, _open(row, self._keys))
+            connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
+            registry.note(credentials, row.id, version)
+            registry.store()
+            note_edit(connection, ObjectKind.CREDENTIAL, row.id)
+            return self._get(connection, credentials.c.id == row.id, new_name)
 
     def mark(self, credential_id: str, status: CredentialStatus, *, account: str | None = None) -> None:
         """

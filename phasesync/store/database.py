@@ -157,14 +157,24 @@ class Database:
         which is rolled back at the end of the block.
 
         What the block asks AWS should come before the first write: from then on the database is locked as it is in
-        `transaction`.
+        `transaction`. A rehearsal in another one rolls back its own writes at its end, and nothing else.
         """
+        if (begun_before := _thread.joined.get(self)) is not None:
+            savepoint = begun_before.begin_nested()
+            try:
+                yield
+            finally:
+                savepoint.rollback()
+            return
         with ExitStack() as opened:
+            outer = _thread.rehearsals.get(self)
             _thread.rehearsals[self] = opened
             try:
                 yield
             finally:
                 del _thread.rehearsals[self]
+                if outer is not None:
+                    _thread.rehearsals[self] = outer
                 connection = _thread.joined.pop(self, None)
                 if connection is not None and (begun := connection.get_transaction()) is not None:
                     begun.rollback()

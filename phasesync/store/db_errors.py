@@ -26,6 +26,7 @@ from phasesync.errors import (
     InternalError,
     InvalidInputError,
     PhasesyncError,
+    RetiredDatabaseError,
     SchemaMismatchError,
     SettingsError,
     StoreUnavailableError,
@@ -34,6 +35,9 @@ from phasesync.host_files import out_of_descriptors
 
 CONFLICTS: Final = frozenset({"40001", "40P01"})
 """SQLSTATEs of a conflict between transactions: serialization failure, deadlock. The transaction can be repeated."""
+
+RETIRED_STATE: Final = "PS001"
+"""SQLSTATE of a write that a retired database on PostgreSQL refuses: the triggers of `retire.py` raise it."""
 
 _RESTORE: Final = "restore the newest backup that phasesync db backup made"
 _LOGIN: Final = "check user and password in PHASESYNC_DATABASE_URL, and the server's pg_hba.conf"
@@ -188,7 +192,9 @@ def _constraint(name: str) -> PhasesyncError:
     match name.removeprefix("SQLITE_CONSTRAINT_"):
         case "FOREIGNKEY":
             return _in_use(name)
-        case "NOTNULL" | "CHECK" | "DATATYPE" | "TRIGGER":
+        case "TRIGGER":  # only a retired database has triggers: see `retire.py`
+            return RetiredDatabaseError(code=name)
+        case "NOTNULL" | "CHECK" | "DATATYPE":
             return _defect(name)
         case _:
             return AlreadyExistsError(code=name)
@@ -221,6 +227,8 @@ def sqlstate_of(error: exc.DBAPIError) -> str | None:
 
 
 def _from_sqlstate(state: str, url: sa.URL) -> PhasesyncError:
+    if state == RETIRED_STATE:
+        return RetiredDatabaseError(code=state)
     match state:
         case "42P07":
             return _unnumbered(_place(url), state)

@@ -17,8 +17,17 @@ from phasesync.core.names import check_name
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import AlreadyExistsError, CiphertextError
-from phasesync.store.apps import authentic_pointers, find_environment, find_environments
-from phasesync.store.base import BaseStore, Names, has_live_leases, lookup_error, name_of_cursor, new_id, no_such
+from phasesync.store.apps import authentic_environments, authentic_pointers, find_environment, find_environments
+from phasesync.store.base import (
+    BaseStore,
+    Names,
+    has_live_leases,
+    lookup_error,
+    name_of_cursor,
+    new_id,
+    no_such,
+    refuse_taken_name,
+)
 from phasesync.store.credentials import find_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
@@ -128,7 +137,7 @@ class DynamicStore(BaseStore):
             self._refuse_taken_keys(connection, environment, row.path, config, but=row.id)
             used = find_credential(connection, credential)
             require_approval(
-                self._keys, [environment], partial(_updated, row, _open_config(row, self._keys), config, used)
+                self._keys, [environment], partial(_updated, row, open_config(row, self._keys), config, used)
             )
             values = {
                 **row._asdict(),
@@ -149,6 +158,34 @@ class DynamicStore(BaseStore):
             registry.note(dynamic_secrets, row.id, values["version"])
             registry.store()
             return self._to_dynamic(find_dynamic(connection, name))
+
+    def rename(self, name: str, new_name: str) -> DynamicSecret:
+        """
+        Give a dynamic secret another name; its leases stay as they are. A change of case alone is possible.
+
+        Raises:
+            NotFoundError: there is no such dynamic secret.
+            AlreadyExistsError: another one has the name.
+            CiphertextError: the row was altered.
+        """
+        check_name(new_name, "dynamic secret")
+        with self._database.write() as connection:
+            registry = lock_registry(connection, self._keys)
+            row = find_dynamic(connection, name, lock=True)
+            config = self._to_dynamic(row, registry).config
+            refuse_taken_name(connection, dynamic_secrets, "dynamic secret", new_name, but=row.id)
+            owner = authentic_environments(connection, self._keys, environments.c.id == row.environment_id)
+            require_approval(self._keys, owner, partial(_renamed, row, new_name))
+            # The ciphertext is bound to the name and the version.
+            values = {"name": new_name, "name_key": new_name.lower(), "version": row.version + 1}
+            sealed = self._keys.encrypt_json(row.data_key_id, _context({**row._asdict(), **values}), config)
+            connection.execute(
+                dynamic_secrets.update().where(dynamic_secrets.c.id == row.id).values(**values, config=sealed)
+            )
+            registry.note(dynamic_secrets, row.id, values["version"])
+            registry.store()
+            note_edit(connection, ObjectKind.DYNAMIC, row.id)
+            return self._to_dynamic(find_dynamic(connection, new_name))
 
     def remove(self, name: str) -> None:
         """Remove a dynamic secret with its ended leases. NotFoundError; IllegalTransitionError while one is live."""
@@ -222,7 +259,7 @@ class DynamicStore(BaseStore):
             return _dynamic_of(row, DynamicConfig(user_template="", default_ttl=none, max_ttl=none), error.message)
 
     def _to_dynamic(self, row: sa.Row[Any], registry: Registry | None = None) -> DynamicSecret:
-        dynamic = _dynamic_of(row, _open_config(row, self._keys))
+        dynamic = _dynamic_of(row, open_config(row, self._keys))
         if registry is not None:
             registry.check(dynamic_secrets, row)
         return dynamic
@@ -250,6 +287,16 @@ def _updated(row: sa.Row[Any], before: DynamicConfig, after: DynamicConfig, cred
             f"the dynamic secret {row.name}": row.version,
             f"the credential {credential.name}": credential.version,
         },
+    )
+
+
+def _renamed(row: sa.Row[Any], new_name: str) -> "Proposal":
+    from phasesync.core.change_request import Proposal, RenameDynamic
+
+    return Proposal(
+        arguments=RenameDynamic(dynamic_id=row.id, new_name=new_name),
+        changes=(f"rename the dynamic secret {row.name} to {new_name}",),
+        seen={f"the dynamic secret {row.name}": row.version},
     )
 
 
@@ -310,14 +357,15 @@ def issued_keys(
     issued: dict[tuple[str, str], str] = {}
     for row in rows:
         try:
-            config = _open_config(row, keys)
+            config = open_config(row, keys)
         except CiphertextError:
             continue  # An altered row is not trusted, and must not block others.
         issued |= {(row.path, key): row.name for key in config.keys.values()}
     return issued
 
 
-def _open_config(row: sa.Row[Any], keys: KeyRing) -> DynamicConfig:
+def open_config(row: sa.Row[Any], keys: KeyRing) -> DynamicConfig:
+    """Return the configuration in a row of `dynamic_secrets`. CiphertextError also if a plain column was altered."""
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
     try:

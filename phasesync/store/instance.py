@@ -21,6 +21,7 @@ from phasesync.store.base import new_id
 from phasesync.store.database import Database, retry_on_conflict, row_lock
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
 from phasesync.store.key_ring import CREDENTIALS_KEY, DIGEST_KEY, UNVERSIONED, KeyRing, insert_key
+from phasesync.store.retirement import refuse_retired
 from phasesync.store.sqlite import Installation
 from phasesync.store.tables import credentials, data_keys, dynamic_secrets, instance
 
@@ -73,6 +74,10 @@ class Registry:
                 "put in its place outside phasesync",
                 hint="restore a backup: phasesync db restore FILE; or remove it, and add it again",
             )
+
+    def count(self, table: sa.Table) -> int:
+        """Return how many rows of a table are registered."""
+        return len(self._versions[table.name])
 
     def next_version(self, table: sa.Table, row: sa.Row[Any]) -> int:
         """Return the next version of a row: above all that it had, even if an older row was put in its place."""
@@ -155,17 +160,20 @@ def initialise(database: Database, keys: KeyRing) -> str:
     Raises:
         KeyUnavailableError: the database has keys of another root key; names both. Nothing is changed.
         SchemaMismatchError: the database is not migrated.
+        RetiredDatabaseError: it was copied, or is a copy that is not complete.
     """
     keys.verify()
     with database.write() as connection:
         if not database.is_sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_LOCK, sa.BigInteger()))))
+        if (row := connection.execute(_IDENTITY).first()) is not None:
+            refuse_retired(row.retired_at, row.retired_to)
         key_ids = {row.purpose: row.id for row in connection.execute(sa.select(data_keys.c.purpose, data_keys.c.id))}
         for purpose in (DIGEST_KEY, CREDENTIALS_KEY):
             if purpose not in key_ids:
                 insert_key(connection, key := keys.new_data_key(purpose))
                 key_ids[purpose] = key.id
-        if connection.scalar(sa.select(instance.c.instance_id)) is None:
+        if row is None:
             created_at = from_microseconds(connection.scalar(sa.select(now())) or 0)
             values = {"id": 1, "instance_id": new_id(), "created_at": created_at, "restored_at": None}
             values |= {"generation_floor": 0}
@@ -176,19 +184,29 @@ def initialise(database: Database, keys: KeyRing) -> str:
 
 
 def read_instance_id(database: Database) -> str:
-    """Return the instance id. SchemaMismatchError if `init` was not run: the tables alone are not enough."""
+    """
+    Return the instance id.
+
+    Raises:
+        SchemaMismatchError: `init` was not run: the tables alone are not enough.
+        RetiredDatabaseError: the database was copied, or is a copy that is not complete.
+    """
     with database.read() as connection:
         return _instance_id(connection)
 
 
 def read_installation(connection: sa.Connection) -> Installation:
-    """Return the identity of this installation. SchemaMismatchError as `read_instance_id`."""
+    """Return the identity of this installation. Raises as `read_instance_id` does."""
     root_keys = connection.scalars(sa.select(data_keys.c.root_key_id).distinct())
     return Installation(instance_id=_instance_id(connection), root_key_ids=frozenset(root_keys))
 
 
 def _instance_id(connection: sa.Connection) -> str:
-    instance_id: str | None = connection.scalar(sa.select(instance.c.instance_id))
-    if instance_id is None:
+    row = connection.execute(_IDENTITY).first()
+    if row is None:
         raise SchemaMismatchError("this database is not initialised", hint="phasesync init")
-    return instance_id
+    refuse_retired(row.retired_at, row.retired_to)
+    return str(row.instance_id)
+
+
+_IDENTITY: Final = sa.select(instance.c.instance_id, instance.c.retired_at, instance.c.retired_to)

@@ -7,6 +7,7 @@ Any number of processes may upgrade at once: a lock lets one work, and the other
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,7 @@ from phasesync.store.database import Database, lock_migrations, open_database, r
 from phasesync.store.database_url import parse_database_url
 from phasesync.store.db_errors import no_schema
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.retirement import Retirement, read_retirement
 from phasesync.store.sqlite import missing_database, sqlite_file_exists
 from phasesync.store.tables import data_keys
 
@@ -44,11 +46,13 @@ class SchemaStatus:
         expected: the revision that this release works with.
         queue_fix: what the operator has to do so that the queue of due syncs can be used; None if nothing, or if the
             settings ask for none.
+        retirement: that nobody may work with the database; None if somebody may, or if it was not read.
     """
 
     current: str | None
     expected: str
     queue_fix: str | None = None
+    retirement: Retirement | None = None
 
     @property
     def is_current(self) -> bool:
@@ -95,6 +99,33 @@ def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None =
     )
 
 
+def preview_upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None = None) -> tuple[str, ...]:
+    """
+    Return the revisions that `upgrade` would apply, oldest first; creates and changes nothing.
+
+    Args and Raises: as `upgrade`.
+    """
+    from phasesync.store.migration_0003 import refuse_beside_others
+
+    if not _exists(database_url):
+        return REVISIONS
+    with closing(open_database(database_url)) as database, database.read() as connection:
+        current = _current(connection)
+        if current is None:
+            return REVISIONS
+        if current not in REVISIONS:
+            raise _mismatch(current)
+        if _keys_for(connection, current, database, open_keys) is not None:
+            refuse_beside_others(connection)
+        return REVISIONS[REVISIONS.index(current) + 1 :]
+
+
+def _exists(database_url: str) -> bool:
+    """Return whether there is a database; PostgreSQL says so itself when it is opened."""
+    url = parse_database_url(database_url)
+    return url.get_backend_name() != "sqlite" or sqlite_file_exists(url)
+
+
 def downgrade(database_url: str, revision: str) -> None:
     """Bring a database back to an older revision ("base" = empty). Data without a place there is lost."""
     from alembic import command
@@ -108,18 +139,21 @@ def status(database_url: str, *, queued: bool = False) -> SchemaStatus:
 
     `queued`: look at the tables of the queue, too; on PostgreSQL only.
     """
-    url = parse_database_url(database_url)
-    if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
+    if not _exists(database_url):
         return SchemaStatus(current=None, expected=EXPECTED)
     database = open_database(database_url)
     try:
-        return status_of(database, queued=queued)
+        return status_of(database, queued=queued, retirement=True)
     finally:
         database.close()
 
 
-def status_of(database: Database, *, queued: bool = False) -> SchemaStatus:
-    """Return the revision of an open database's schema; see `status`. StoreUnavailableError."""
+def status_of(database: Database, *, queued: bool = False, retirement: bool = False) -> SchemaStatus:
+    """
+    Return the revision of an open database's schema; see `status`. StoreUnavailableError.
+
+    `retirement`: read whether the database is retired, which is one more statement.
+    """
     with database.read() as connection:
         fix = None
         if queued:
@@ -127,7 +161,9 @@ def status_of(database: Database, *, queued: bool = False) -> SchemaStatus:
             from phasesync.store.queue_schema import queue_fix
 
             fix = queue_fix(connection)
-        return SchemaStatus(current=_current(connection), expected=EXPECTED, queue_fix=fix)
+        current = _current(connection)
+        retired = read_retirement(connection) if retirement and current == EXPECTED else None
+        return SchemaStatus(current=current, expected=EXPECTED, queue_fix=fix, retirement=retired)
 
 
 def open_migrated(database_url: str) -> Database:
@@ -138,9 +174,8 @@ def open_migrated(database_url: str) -> Database:
         SchemaMismatchError: it was never migrated, or not to this release's schema; the hint names the command.
         SettingsError, StoreUnavailableError: it cannot be opened or is locked.
     """
-    url = parse_database_url(database_url)
-    if url.get_backend_name() == "sqlite" and not sqlite_file_exists(url):
-        message, hint = missing_database(Path(url.database or ""))
+    if not _exists(database_url):
+        message, hint = missing_database(Path(parse_database_url(database_url).database or ""))
         raise SchemaMismatchError(message, hint=hint)
     database = open_database(database_url)
     try:

@@ -94,7 +94,7 @@ class ProjectStore(BaseStore):
         applied = {}
         for row in rows:
             try:
-                name, spec = _open(row, self._keys)
+                name, spec = open_owned(row, self._keys)
             except CiphertextError:
                 continue
             applied[row.kind, row.object_id] = Applied(
@@ -186,14 +186,14 @@ def refuse_values_of_file(connection: sa.Connection, keys: KeyRing, environment_
     ).first()
     if row is None:
         return
-    label, spec = _open(row, keys)
+    label, spec = open_owned(row, keys)
     raise IllegalTransitionError(
         f"the values of {label} come from the file {spec.get('sops')} of the project {row.name} ({row.source})",
         hint=f"edit that file: sops edit {spec.get('sops')}; then: phasesync apply -f {row.source}",
     )
 
 
-def _open(row: sa.Row[Any], keys: KeyRing) -> tuple[str, Spec]:
+def open_owned(row: sa.Row[Any], keys: KeyRing) -> tuple[str, Spec]:
     """Return name and spec of an owned object, as they were applied. CiphertextError."""
     name, spec = keys.decrypt_json(list[Any], _context(row.kind, row.object_id, row.project_id), row.spec)
     return name, spec

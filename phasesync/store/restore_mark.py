@@ -21,6 +21,7 @@ from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.instance import lock_registry, registered_versions
 from phasesync.store.journal import to_entry, to_row, update_entries
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.retirement import refuse_retired
 from phasesync.store.run_requests import request_runs
 from phasesync.store.tables import environments, instance, journal, leases, syncs
 
@@ -46,7 +47,12 @@ def select_mark() -> sa.Select[Any]:
 
 
 def is_restored(row: sa.Row[Any], keys: KeyRing) -> bool:
-    """Return whether a row of `select_mark` says that this database is older than AWS."""
+    """
+    Return whether a row of `select_mark` says that this database is older than AWS.
+
+    RetiredDatabaseError: it is retired, and whoever asks was at work before.
+    """
+    refuse_retired(row.retired_at, row.retired_to)
     try:
         registered_versions(row._asdict(), keys)
     except CiphertextError:

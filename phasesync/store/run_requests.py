@@ -17,11 +17,14 @@ from phasesync.errors import (
     UnresolvedReferenceError,
 )
 from phasesync.store.database import in_id_order
-from phasesync.store.tables import credentials, leases, sync_reads, syncs
+from phasesync.store.tables import credentials, environments, leases, sync_reads, syncs
 from phasesync.store.wake_ups import WOKEN, notify_daemons
 
 if TYPE_CHECKING:
     from phasesync.core.sync import Trigger
+
+WAITS_FOR_WINDOW: Final = "MaintenanceWindow"
+"""In `syncs.error_class` of a sync with changes that wait for its maintenance window: it has no error."""
 
 REQUESTER: Final = "phasesync"
 """Actor of runs that no person requested."""
@@ -106,6 +109,22 @@ def retry_refused(connection: sa.Connection, credential_id: str | None = None) -
     request_runs(
         connection, refused if credential_id is None else refused & syncs.c.credential_id.in_(_users(credential_id))
     )
+
+
+def retry_waiting_for_window(connection: sa.Connection, app_id: str | None = None, *, running: bool = True) -> None:
+    """
+    Request runs of the syncs that wait for a maintenance window, because the windows may be other ones now.
+
+    Args:
+        connection: of a write.
+        app_id: only those of this app; None means all.
+        running: also have runs in progress followed by one more, which may have read the former windows.
+    """
+    waiting = sa.select(syncs.c.id).where(syncs.c.error_class == WAITS_FOR_WINDOW)
+    which: sa.ColumnElement[bool] = syncs.c.id.in_(sa.union(waiting, _CLAIMED) if running else waiting)
+    if app_id is not None:
+        which &= syncs.c.environment_id.in_(sa.select(environments.c.id).where(environments.c.app_id == app_id))
+    request_runs(connection, which)
 
 
 def retry_leases(connection: sa.Connection, credential_id: str) -> None:

@@ -30,6 +30,7 @@ from phasesync.store.db_time import before, now
 from phasesync.store.journal import store_entries
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.restore_mark import set_mark
+from phasesync.store.run_requests import WAITS_FOR_WINDOW
 from phasesync.store.serialization import members, to_member, to_plain
 from phasesync.store.sync_rows import check_sync_mac, has_newer_revision, lock_claimed, reason_context, with_mac
 from phasesync.store.tables import environments, runs, sync_reads, syncs
@@ -268,7 +269,7 @@ class RunStore(BaseStore):
             "sync": row.id,
             "new_status": after.status,
             "new_reason": self._keys.encrypt_text(row.data_key_id, context, after.reason),
-            "new_error_class": None if run.error is None else run.error.cls,
+            "new_error_class": run.error.cls if run.error else WAITS_FOR_WINDOW if after.waits_for_window else None,
             "new_failures": after.failures,
             "run": run.id,
             "new_objects": after.objects or row.objects,

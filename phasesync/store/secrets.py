@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from phasesync.core.model import Environment, EnvironmentSnapshot, SecretValue, SecretVersion, SecretWrite, ValueType
 from phasesync.core.names import check_key, check_stored_key, normalise_path, without_value
 from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, page_of
-from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError, NotFoundError
+from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError, NotFoundError, StalePlanError
 from phasesync.store.apps import (
     Pointer,
     authentic_pointers,
@@ -309,6 +309,7 @@ class SecretStore(BaseStore):
         origin: str,
         writes: Sequence[SecretWrite] = (),
         unsets: Sequence[tuple[str, str]] = (),
+        since: int | None = None,
     ) -> Environment:
         """
         Commit edits as one revision.
@@ -320,9 +321,10 @@ class SecretStore(BaseStore):
             app: name of the app.
             environment: name of the environment.
             actor: who, for the history.
-            origin: set, unset, import, rollback or generate.
+            origin: set, unset, import, edit, rollback or generate.
             writes: keys to set.
             unsets: (path, key) to remove; NotFoundError if one is not set.
+            since: the revision that the edits were made from; None means any.
 
         Returns:
             The environment after the edit.
@@ -330,10 +332,13 @@ class SecretStore(BaseStore):
         Raises:
             AlreadyExistsError: a dynamic secret of the same folder issues values under one of the new keys.
             ApprovalNeededError: the environment is protected, and nobody has approved the edit.
+            StalePlanError: the environment has a newer revision than `since`.
         """
         wanted = _edits_by_key(writes, unsets)
         with self._database.write() as connection:
             environment_row = find_environment(connection, app, environment, lock=True)
+            if since is not None and environment_row.revision != since:
+                raise StalePlanError(f"{app}/{environment} was edited meanwhile")
             refuse_values_of_file(connection, self._keys, environment_row.id)
             pointers = authentic_pointers(connection, self._keys, environment_row)
             edits = self._key_edits(connection, environment_row, wanted)

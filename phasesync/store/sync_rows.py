@@ -19,6 +19,7 @@ from phasesync.core.regions import partition_of
 from phasesync.core.sync import Adopt, Paused, Sync, SyncConfig, SyncStatus, Trigger
 from phasesync.core.sync_claim import Claim
 from phasesync.errors import AlreadyExistsError, CiphertextError, ClaimLostError
+from phasesync.store.app_windows import decrypt_windows
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
 from phasesync.store.key_ring import UNVERSIONED, KeyRing, same_mac
@@ -79,7 +80,9 @@ def select_syncs() -> sa.Select[Any]:
     return (
         sa.select(
             syncs,
+            apps.c.id.label("app_id"),
             apps.c.name.label("app"),
+            apps.c.windows.label("app_windows"),
             environments.c.name.label("environment"),
             environments.c.revision.label("source_revision"),
             environments.c.data_key_id,
@@ -176,6 +179,7 @@ def _to_sync(rows: list[sa.Row[Any]], keys: KeyRing) -> Sync:
         requested=None if row.requested is None else to_member(Trigger, row.requested, "requested in table syncs"),
         running=is_claimed(row),
         pending=any(read.read_source is not None and read.read_source > read.read_revision for read in rows),
+        app_windows=decrypt_windows(keys, row.app_id, row.app_windows),
     )
 
 

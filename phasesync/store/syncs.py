@@ -6,10 +6,11 @@ followed by one more.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from datetime import datetime
+from functools import cache, lru_cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,17 +44,22 @@ from phasesync.errors import (
     PhasesyncError,
 )
 from phasesync.store.apps import authentic_environments, find_app, find_environment, find_environments
-from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such
+from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such, refuse_taken_name
 from phasesync.store.credentials import find_credential, select_credentials, to_credential
 from phasesync.store.database import in_id_order, lock_rows, row_lock
-from phasesync.store.db_time import now
+from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.instance import Registry, read_registry
 from phasesync.store.journal import journal_rows, load_journal, to_entry
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.projects import note_edit
 from phasesync.store.protection import require_approval
 from phasesync.store.restore_mark import is_marked
-from phasesync.store.run_requests import REQUESTER, retry_refused
+from phasesync.store.run_requests import (
+    REQUESTER,
+    WAITS_FOR_WINDOW,
+    retry_refused,
+    retry_waiting_for_window,
+)
 from phasesync.store.serialization import from_json, to_json
 from phasesync.store.sync_rows import (
     IS_CLAIMED,
@@ -78,6 +84,15 @@ from phasesync.store.wake_ups import WOKEN, notify_daemons
 
 if TYPE_CHECKING:
     from phasesync.core.change_request import Proposal
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitingForWindow:
+    """How many syncs wait for a maintenance window; `next_opens_at`: when the first of them may go on."""
+
+    count: int
+    next_opens_at: datetime | None
+
 
 _NOT_PAUSED: Final = {"paused_by": None, "paused_at": None, "paused_until": None}
 _NO_CHANGES: Final[Mapping[str, Any]] = {}
@@ -286,6 +301,27 @@ class SyncStore(BaseStore):
             )
             return self._get(connection, syncs.c.id == row.id, name)
 
+    def rename(self, name: str, new_name: str) -> Sync:
+        """
+        Give a sync another name; nothing else changes, and no run follows. A change of case alone is possible.
+
+        Raises:
+            NotFoundError: there is no such sync.
+            AlreadyExistsError: another sync has the name.
+            CiphertextError: the row was altered, and a new MAC would vouch for it.
+        """
+        check_name(new_name, "sync")
+        with self._database.write() as connection:
+            row = self._locked(connection, name)
+            refuse_taken_name(connection, syncs, "sync", new_name, but=row.id)
+            require_approval(
+                self._keys, self._environments(connection, row.environment_id), partial(_renamed, row, new_name)
+            )
+            changes = {"name": new_name, "name_key": new_name.lower()}
+            _update(connection, row, **with_mac(connection, self._keys, row, changes))
+            note_edit(connection, ObjectKind.SYNC, row.id)
+            return self._get(connection, syncs.c.id == row.id, new_name)
+
     def remove_sync(self, name: str) -> tuple[JournalEntry, ...]:
         """Remove a sync with its journal and runs; return its last journal. NotFoundError, ClaimHeldError."""
         with self._database.write() as connection:
@@ -375,15 +411,28 @@ class SyncStore(BaseStore):
         with self._database.write() as connection:
             return self._change_all(connection, names, requested, _requesting(trigger, actor))
 
-    def approve_all(self, digests: Mapping[str, str], *, actor: str) -> None:
+    def approve_all(self, digests: Mapping[str, str], *, actor: str, unattended: Collection[str] = ()) -> None:
         """
         Store the approvals of several plans in one transaction: name -> digest; all of them, or none.
+
+        Args:
+            digests: name -> digest.
+            actor: who approves.
+            unattended: names of the syncs with runs that count as ones that no person asked for, as of `approve`.
 
         Raises:
             NotFoundError, CiphertextError: of one of the syncs.
             IllegalTransitionError: as `approve` raises it.
         """
         by_name = {name.lower(): digest for name, digest in digests.items()}
+        heeding = {name.lower() for name in unattended}
+        request = _requesting(Trigger.MANUAL, actor)
+        del request["requested"]
+
+        def approved(row: sa.Row[Any]) -> dict[str, Any]:
+            trigger = Trigger.CHANGE if row.name_key in heeding else Trigger.MANUAL
+            return {"approved_digest": by_name[row.name_key], "requested": trigger}
+
         with self._database.write() as connection:
             for part in _parts(list(by_name)):
                 owners = sa.select(syncs.c.environment_id).where(syncs.c.name_key.in_(part))
@@ -392,8 +441,8 @@ class SyncStore(BaseStore):
             errors = self._change_all(
                 connection,
                 list(digests),
-                lambda row: {"approved_digest": by_name[row.name_key]},
-                _requesting(Trigger.MANUAL, actor),
+                approved,
+                request,
             )
             if errors:
                 raise next(iter(errors.values()))
@@ -402,6 +451,27 @@ class SyncStore(BaseStore):
         """Request runs of the syncs that AWS refused, or that did not reach it, in their newest run."""
         with self._database.write() as connection:
             retry_refused(connection)
+
+    def retry_waiting_for_window(self, *, running: bool = True) -> None:
+        """
+        Request runs of the syncs that wait for a maintenance window: the windows may be other ones now.
+
+        `running`: also have runs in progress followed by one more.
+        """
+        with self._database.write() as connection:
+            retry_waiting_for_window(connection, running=running)
+
+    def waiting_for_window(self) -> WaitingForWindow:
+        """Return how many syncs wait for a maintenance window, and when the first of them may go on."""
+        number = sa.BigInteger()
+        statement = sa.select(
+            sa.func.count().label("count"), sa.func.min(sa.type_coerce(syncs.c.retry_at, number)).label("first")
+        ).where(syncs.c.error_class == WAITS_FOR_WINDOW)
+        with self._database.read() as connection:
+            row = connection.execute(statement).one()
+        return WaitingForWindow(
+            count=row[0], next_opens_at=from_microseconds(row.first) if isinstance(row.first, int) else None
+        )
 
     def wake_where_behind(self) -> None:
         """
@@ -414,9 +484,11 @@ class SyncStore(BaseStore):
             if connection.execute(syncs.update().where(in_id_order(syncs, behind)).values(**WOKEN)).rowcount:
                 notify_daemons(connection)
 
-    def approve(self, name: str, digest: str, *, actor: str) -> None:
+    def approve(self, name: str, digest: str, *, actor: str, unattended: bool = False) -> None:
         """
         Store the approval of a plan digest and have the sync reconciled at once.
+
+        `unattended`: the run counts as one that no person asked for, so that it heeds maintenance windows.
 
         Raises:
             NotFoundError: the sync.
@@ -426,16 +498,16 @@ class SyncStore(BaseStore):
             row = self._locked(connection, name)
             for environment in self._environments(connection, row.environment_id):
                 _refuse_author(connection, environment, actor)
-            _request_run(
-                connection,
-                row,
-                Trigger.MANUAL,
-                actor,
-                **with_mac(connection, self._keys, row, {"approved_digest": digest}),
-            )
+            self._consent(connection, row, {"approved_digest": digest}, actor, unattended=unattended)
 
     def consent_to_adopt(
-        self, name: str, adopt: Adopt, *, actor: str, versions: Mapping[str, str] | None = None
+        self,
+        name: str,
+        adopt: Adopt,
+        *,
+        actor: str,
+        versions: Mapping[str, str] | None = None,
+        unattended: bool = False,
     ) -> None:
         """
         Store the consent to adopt and have the sync reconciled at once. NotFoundError.
@@ -446,8 +518,9 @@ class SyncStore(BaseStore):
             actor: who consents.
             versions: remote name -> version that was imported, or that was shown and may be overwritten; None: any
                 version of any object may be overwritten.
+            unattended: as of `approve`.
         """
-        changes = {"adopt": adopt, "adopt_versions": to_json(versions) if versions else None}
+        consent = {"adopt": adopt, "adopt_versions": to_json(versions) if versions else None}
         with self._database.write() as connection:
             row = self._locked(connection, name)
             require_approval(
@@ -455,7 +528,13 @@ class SyncStore(BaseStore):
                 self._environments(connection, row.environment_id),
                 partial(_adopted, row, adopt, dict(versions or {})),
             )
-            _request_run(connection, row, Trigger.MANUAL, actor, **with_mac(connection, self._keys, row, changes))
+            self._consent(connection, row, consent, actor, unattended=unattended)
+
+    def _consent(
+        self, connection: sa.Connection, row: sa.Row[Any], changes: dict[str, Any], actor: str, *, unattended: bool
+    ) -> None:
+        trigger = Trigger.CHANGE if unattended else Trigger.MANUAL
+        _request_run(connection, row, trigger, actor, **with_mac(connection, self._keys, row, changes))
 
     def _pausing(self, row: sa.Row[Any], paused: Paused) -> dict[str, Any]:
         """Return the columns of a paused sync."""
@@ -648,6 +727,7 @@ class _StoredState:
         )
 
 
+@lru_cache(maxsize=65_536)
 def _beginning_of_names(config: str, path: str, app: str, environment: str) -> str:
     """Return how all remote names of a sync begin, from its columns; empty if the configuration was altered."""
     from phasesync.core.remote_names import beginning_of_names
@@ -715,6 +795,16 @@ def _updated(row: sa.Row[Any], update: _Update) -> "Proposal":
             f"the sync {row.name}": row.version,
             f"the credential {update.credential.name}": update.credential.version,
         },
+    )
+
+
+def _renamed(row: sa.Row[Any], new_name: str) -> "Proposal":
+    from phasesync.core.change_request import Proposal, RenameSync
+
+    return Proposal(
+        arguments=RenameSync(sync_id=row.id, new_name=new_name),
+        changes=(f"rename the sync {row.name} to {new_name}",),
+        seen={f"the sync {row.name}": row.version},
     )
 
 

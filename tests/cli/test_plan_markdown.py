@@ -59,4 +59,12 @@ def test_what_needs_to_be_seen_comes_first() -> None:
     text = markdown(planned("a"), planned("b"), planned("z", "secret/z"))
     assert text.index("<code>z</code>") < text.index("<code>a</code>")
     assert text.count("in step") == 2
-    assert "No sync would change" in markdown(planned("a"))
+    assert "no sync would change" in markdown(planned("a"))
+
+
+def test_a_closed_window_is_named() -> None:
+    window = {"closed": True, "opens_at": None, "text": "opens 2026-12-01 18:00 UTC (deny: 08:00-18:00 UTC)"}
+    text = html.unescape(markdown(planned("web", "shop/web", window=window), planned("api", "shop/api", window=None)))
+
+    assert "| waits for its window |" in text
+    assert text.count("the maintenance window is closed: opens 2026-12-01 18:00 UTC (deny: 08:00-18:00 UTC)") == 1

@@ -434,6 +434,25 @@ def test_a_dump_changes_nothing_and_recreates_everything(documents: Documents) -
     assert documents.shell("diff", "-f", "-", "--exit-code", stdin=as_json).exit_code == 0
 
 
+def test_windows_of_apps_and_syncs_are_applied_compared_and_dumped(documents: Documents) -> None:
+    """In any form that is read; what is compared and dumped is the canonical one."""
+    text = BASE.replace("apps: [shop]", "apps: [{name: shop, windows: [deny: 8:00-18:00 Mon]}]")
+    documents.write(text.replace("credential: aws,", "credential: aws, windows: ['allow: 22:00-04:00 sun,sat'],"))
+    documents.apply()
+
+    sync = documents.shell.json("syncs", "show", "web-staging")
+    assert (sync["windows"], sync["app_windows"]) == (
+        ["allow: 22:00-04:00 Sat,Sun UTC"],
+        ["deny: 08:00-18:00 Mon UTC"],
+    )
+    assert documents.diff()["changes"] == []
+    assert documents.shell("diff", "-f", "-", "--exit-code", stdin=documents.shell.done("dump").stdout).exit_code == 0
+    documents.write(BASE)
+    assert {name for _, _, name in named(documents.diff())} == {"shop", "web-production", "web-staging"}
+    documents.apply()
+    assert documents.shell.json("syncs", "show", "web-staging")["app_windows"] == []
+
+
 def test_a_dump_names_what_nobody_owns_after_the_app(documents: Documents) -> None:
     shell = documents.shell
     shell.done("apps", "add", "shop")

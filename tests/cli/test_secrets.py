@@ -149,6 +149,88 @@ def test_what_does_not_exist_is_not_found(shop, command):
     assert shop("secrets", *command).exit_code == 5
 
 
+# --- several keys
+
+
+def revision(shop):
+    return shop.items("envs", "list")[0]["revision"]
+
+
+def test_several_values_from_stdin_are_one_line_each(shop):
+    done = shop.json("secrets", "set", "shop/prod", "B", "-", "A", "-", stdin=b"one\ntwo\r\n")
+    assert (done["env"], done["revision"], done["next"]) == ("shop/prod", revision(shop), None)
+    assert [(item["key"], item["version"]) for item in done["items"]] == [("B", 1), ("A", 1)]
+    assert revision(shop) == 1
+    assert (value(shop, "B"), value(shop, "A")) == (b"one", b"two\r")
+    assert shop.done("secrets", "set", "shop/prod", "B", "-", "A", "-", stdin="1\n2").stderr == (
+        "shop/prod: B, A set (revision 2)\n"
+    )
+
+
+def test_with_null_values_may_have_several_lines(shop):
+    shop.done("secrets", "set", "shop/prod", "A", "-", "B", "-", "--null", stdin=b"one\ntwo\n\x00x\x00")
+    shop.done("secrets", "set", "shop/prod", "C", "-", "--null", stdin=b"one\n\x00")
+    assert (value(shop, "A"), value(shop, "B"), value(shop, "C")) == (b"one\ntwo\n", b"x", b"one\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "message"),
+    [
+        (["A", "-", "B", "-"], b"canary\n", "2 lines are expected on stdin, and 1 of them arrived"),
+        (["A", "-", "B", "-"], b"canary\nb\nc", "2 lines are expected on stdin, and 3 of them arrived"),
+        (["A", "-", "B", "-"], b"", "2 lines are expected on stdin, and nothing arrived"),
+        (["A", "-", "B", "-"], b"canary\n\n", "B would become empty"),
+        (["A", "-", "B", "-", "--null"], b"canary\nb\n", "2 NUL-terminated values are expected on stdin, and 1 of"),
+        (["A", "-", "B", "-", "--type", "json"], b'"canary"\n{\n', "B: the value is not valid JSON"),
+        (["A", "-", "A", "-"], b"canary\nb\n", "a key is named twice"),
+        (["A", "-", "B"], b"canary\nb\n", "never taken from an argument"),
+        (["A", "-", "canary", "b"], b"x\n", "never taken from an argument"),
+        (["A", "-", "B=canary", "-"], b"x\n", "never taken from an argument"),
+        (["A", "canary"], b"", "never taken from an argument"),
+        (["A", "CANARY123"], b"", "never taken from an argument"),
+        (["DB_USER", "DB_PASSWORD"], b"", "there is no terminal to ask for DB_USER"),
+        (["A", "--null"], b"", "--null is for values from stdin"),
+        (["DB_USER", "DB_PASSWORD", "--from-file", "/dev/null"], b"", "--from-file is for one key"),
+    ],
+)
+def test_several_keys_are_all_set_or_none(shop, words, stdin, message):
+    refused = shop("secrets", "set", "shop/prod", *words, stdin=stdin)
+    assert refused.exit_code == 2
+    assert message in refused.stderr
+    assert "canary" not in refused.output.lower()
+    assert revision(shop) == 0
+
+
+def test_several_keys_are_asked_for_one_after_the_other(shop, answer):
+    answer()
+    shop.done("secrets", "generate", "shop/prod", "old")
+    done = shop.done("secrets", "set", "shop/prod", "NEW", "old", "DB_PASSWORD", stdin="one\ntwo\nthree\n")
+    assert done.stderr.index("NEW: ") < done.stderr.index("old: ") < done.stderr.index("DB_PASSWORD: ")
+    assert [value(shop, key) for key in ("NEW", "old", "DB_PASSWORD")] == [b"one", b"two", b"three"]
+    assert revision(shop) == 2
+
+
+def test_several_keys_are_unset_in_one_revision_or_none(shop):
+    shop.done("secrets", "import", "shop/prod", "-", "--yes", stdin="A=1\nB=2\nC=3\n")
+    assert shop("secrets", "unset", "shop/prod", "A", "NOPE").exit_code == 5
+    assert len(keys(shop)) == 3
+    done = shop.json("secrets", "unset", "shop/prod", "A", "B", "A")
+    assert done == {
+        "env": "shop/prod",
+        "path": "/",
+        "items": [{"key": "A"}, {"key": "B"}],
+        "next": None,
+        "revision": 2,
+    }
+    assert keys(shop) == [("/", "C")]
+    assert shop.json("secrets", "unset", "shop/prod", "C") == {
+        "env": "shop/prod",
+        "path": "/",
+        "key": "C",
+        "revision": 3,
+    }
+
+
 # --- files
 
 

@@ -256,6 +256,9 @@ def test_every_change_of_the_database_is_carried_out_with_the_last_approval(stor
         lambda: store.dynamics.add(dynamic_draft("cd")),
         lambda: store.dynamics.update("ci", credential="aws", config=replace(ci.config, max_leases=3)),
         lambda: store.credentials.update("aws", access_key(access_key_id="AKIAOTHER"), account="111122223333"),
+        lambda: store.syncs.rename("second", "third"),
+        lambda: store.dynamics.rename("cd", "delivery"),
+        lambda: store.apps.update_app("shop", description="both", windows=("deny: 08:00-18:00",)),
         lambda: store.apps.protect_environment(*SHOP, approvers=2),
     ]
     for change in changes:
@@ -264,9 +267,11 @@ def test_every_change_of_the_database_is_carried_out_with_the_last_approval(stor
             change_again = store.change_requests.list_requests()
             assert change_again == []
     assert store.syncs.get_sync("web").config.tags == {"team": "web"}
-    assert store.syncs.get_sync("second").adopt_versions == {"shop/second": "v1"}
-    assert store.dynamics.get("cd").config == dynamic_draft("cd").config
+    assert store.syncs.get_sync("third").adopt_versions == {"shop/second": "v1"}
+    assert store.dynamics.get("delivery").config == dynamic_draft("cd").config
     assert store.dynamics.get("ci").config.max_leases == 3
+    app = store.apps.get_app("shop")
+    assert (app.description, app.windows) == ("both", ("deny: 08:00-18:00",))
     changed = store.credentials.get("aws")
     assert (changed.access_key_id, changed.account) == ("AKIAOTHER", "111122223333")
     assert changed.secret_access_key == access_key().secret_access_key

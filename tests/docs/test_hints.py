@@ -27,6 +27,7 @@ FOREIGN_OPTIONS = frozenset(
         "--help",
         "--key-id",
         "--max-session-duration",
+        "--output-type",
         "--policy-document",
         "--policy-name",
         "--policy-type",

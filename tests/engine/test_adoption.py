@@ -11,6 +11,7 @@ from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action
 from phasesync.core.run import Outcome
 from phasesync.core.sync import Adopt, Layout, SyncConfig
 from phasesync.engine.import_values import ImportResult
+from phasesync.engine.rehearsal import rehearse
 from phasesync.errors import (
     AccountMismatchError,
     AlreadyExistsError,
@@ -296,7 +297,9 @@ def test_an_import_when_a_sync_is_added_comes_before_its_first_run(world: World)
     draft = replace(draft, config=replace(draft.config, remote_name="shop/second"))
     configuration = world.configuration()
 
-    configuration.add(draft, verify=False, dry_run=True)
+    with rehearse(world.context) as rehearsal:
+        configuration.add(draft, verify=False)
+    assert [affected.state.sync.name for affected in rehearsal.affected] == ["second", "web"]
     assert "TOKEN" not in values(world)
 
     added = configuration.add(draft, verify=False, actor=ACTOR)

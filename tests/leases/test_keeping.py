@@ -13,6 +13,7 @@ from phasesync.core.lease import LeaseStatus
 from phasesync.core.lease_claim import LeaseEvent
 from phasesync.emulator import DROP, Answer, Operation
 from phasesync.engine.leases.issuance import IssuedLease
+from phasesync.engine.leases.operations import spec_maker
 from phasesync.errors import ClaimHeldError, DestinationRejectedError, PermissionDeniedError, PhasesyncError
 from tests.support.lease_world import ACCESS_KEY_ID, ACCOUNT, LeaseProcess, LeaseWorld
 from tests.support.stores import ACTOR, LONG
@@ -81,7 +82,7 @@ def test_where_the_one_that_issues_fails_each_hears_why_and_nothing_is_left(worl
 @on_sqlite
 def test_where_the_one_that_issues_dies_another_one_does_once_its_claim_is_over(world: LeaseWorld) -> None:
     dead = world.another_process(claim_ttl=LONG)
-    orders = dead.operations._spec_maker(world.dynamic, timedelta(hours=1))
+    orders = spec_maker(dead.context, world.dynamic, timedelta(hours=1), lambda: "0" * 16)
     claim, _ = dead.leases.request(world.dynamic, orders, ttl=timedelta(hours=1), owner="dead", for_keep=True)
     waits = 0
 
@@ -103,7 +104,7 @@ def test_where_the_one_that_issues_dies_another_one_does_once_its_claim_is_over(
 @on_sqlite
 def test_who_waits_for_too_long_is_told(world: LeaseWorld) -> None:
     other = world.another_process(claim_ttl=LONG)
-    orders = other.operations._spec_maker(world.dynamic, timedelta(hours=1))
+    orders = spec_maker(other.context, world.dynamic, timedelta(hours=1), lambda: "0" * 16)
     other.leases.request(world.dynamic, orders, ttl=timedelta(hours=1), owner="slow", for_keep=True)
     passed = iter(range(0, 10_000, 60))
     world.clock.monotonic = lambda: float(next(passed))  # type: ignore[method-assign]
@@ -115,7 +116,7 @@ def test_who_waits_for_too_long_is_told(world: LeaseWorld) -> None:
 @on_sqlite
 def test_who_asks_for_a_lease_of_its_own_waits_for_nobody(world: LeaseWorld) -> None:
     other = world.another_process(claim_ttl=LONG)
-    orders = other.operations._spec_maker(world.dynamic, timedelta(hours=1))
+    orders = spec_maker(other.context, world.dynamic, timedelta(hours=1), lambda: "0" * 16)
     other.leases.request(world.dynamic, orders, ttl=timedelta(hours=1), owner="slow", for_keep=True)
 
     first, second = world.issue(), world.issue(keep=True)

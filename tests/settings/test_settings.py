@@ -58,6 +58,28 @@ def test_flags_win_over_the_environment_over_the_file_over_the_default(tmp_path)
     assert (daemon.workers, daemon.coalesce_ms, daemon.poll_interval_ms, daemon.drain_s) == (4, 3, 20, 8)
 
 
+def test_windows_are_a_list_or_a_variable_with_semicolons(tmp_path):
+    config = written(tmp_path / "c.toml", "[daemon]\nwindows = ['deny: 8:00-9:00 mon', 'allow: 2026-01-01']\n")
+    environ = {"PHASESYNC_DAEMON__WINDOWS": "deny: 22:00-04:00 Sat,Sun; allow: 01:00-02:00 Europe/Berlin"}
+
+    assert load_settings(config, {}).settings.daemon.windows == ("deny: 08:00-09:00 Mon UTC", "allow: 2026-01-01 UTC")
+    assert load_settings(config, environ).settings.daemon.windows == (
+        "deny: 22:00-04:00 Sat,Sun UTC",
+        "allow: 01:00-02:00 Europe/Berlin",
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("7", "daemon.windows: must be a list of texts"), ("['deny: 08:00-18:00 Mno-Fri']", "did you mean Mon")],
+)
+def test_a_wrong_window_is_refused(tmp_path, value, said):
+    config = written(tmp_path / "c.toml", f"[daemon]\nwindows = {value}\n")
+
+    with pytest.raises(SettingsError, match=said):
+        load_settings(config, {})
+
+
 def test_the_database_lies_in_the_data_directory_unless_it_is_named(tmp_path):
     environ = {"PHASESYNC_DATA_DIR": "/srv/x"}
     assert load_settings(environ=environ).settings.database_url == "sqlite:////srv/x/phasesync.db"

@@ -379,10 +379,13 @@ def test_writes_of_one_transaction_are_kept_together(database):
 
 
 def test_an_error_undoes_a_whole_transaction(database):
-    with pytest.raises(InvalidInputError), database.transaction():
-        with database.write() as connection:
-            connection.execute(apps.insert().values(**app_row("a")))
-        raise InvalidInputError("no")
+    def fail() -> None:
+        with database.transaction():
+            add_app_row(database, "a")
+            raise InvalidInputError("no")
+
+    with pytest.raises(InvalidInputError):
+        fail()
     with database.write() as connection:
         assert connection.scalars(sa.select(apps.c.name)).all() == []
 
@@ -394,6 +397,21 @@ def test_a_rehearsal_leaves_nothing(database):
         with database.read() as connection:
             assert connection.scalars(sa.select(apps.c.name)).all() == ["a"]
     with database.write() as connection:
+        assert connection.scalars(sa.select(apps.c.name)).all() == []
+
+
+def test_a_rehearsal_in_a_rehearsal_takes_back_its_own_writes_alone(database):
+    with database.rehearsal():
+        with database.rehearsal():
+            add_app_row(database, "a")
+        with database.read() as connection:
+            assert connection.scalars(sa.select(apps.c.name)).all() == []
+        add_app_row(database, "b")
+        with database.rehearsal():
+            add_app_row(database, "c")
+        with database.read() as connection:
+            assert connection.scalars(sa.select(apps.c.name)).all() == ["b"]
+    with database.read() as connection:
         assert connection.scalars(sa.select(apps.c.name)).all() == []
 
 
@@ -413,10 +431,13 @@ def test_other_threads_see_nothing_of_an_open_transaction(database):
 
 
 def test_an_error_in_a_rehearsal_leaves_nothing_either(database):
-    with pytest.raises(InvalidInputError), database.rehearsal():
-        with database.transaction() as connection:
-            connection.execute(apps.insert().values(**app_row("a")))
-        raise InvalidInputError("no")
+    def fail() -> None:
+        with database.rehearsal(), database.transaction():
+            add_app_row(database, "a")
+            raise InvalidInputError("no")
+
+    with pytest.raises(InvalidInputError):
+        fail()
     with database.write() as connection:
         assert connection.scalars(sa.select(apps.c.name)).all() == []
 

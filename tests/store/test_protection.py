@@ -67,6 +67,9 @@ HELD: dict[str, Callable[[Store], object]] = {
     "apps.check_removal": lambda store: store.apps.check_removal(*SHOP),
     "syncs.add_sync": lambda store: store.syncs.add_sync(second_draft()),
     "syncs.update_sync": update_sync,
+    "apps.update_app with windows": lambda store: store.apps.update_app("shop", windows=("deny: 08:00-18:00",)),
+    "syncs.rename": lambda store: store.syncs.rename("web", "site"),
+    "dynamics.rename": lambda store: store.dynamics.rename("ci", "cd"),
     "syncs.remove_sync": lambda store: store.syncs.remove_sync("web"),
     "syncs.consent_to_adopt": lambda store: store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR),
     "dynamics.add": lambda store: store.dynamics.add(dynamic_draft("second")),
@@ -82,17 +85,25 @@ FREE = {
     "secrets": {"clone_environment", "snapshot", "list_secrets", "page_secrets", "get_secret", "history"},
     "apps": {
         *("add_app", "page_apps", "list_apps", "remove_app", "add_environment", "page_environments"),
-        *("list_environments", "get_environment", "check_change", "find_environment_by_id", "find_app_by_id"),
+        *(
+            "list_environments",
+            "get_environment",
+            "get_app",
+            "check_change",
+            "find_environment_by_id",
+            "find_app_by_id",
+        ),
     },
     "syncs": {
         *("page_syncs", "list_syncs", "count_by_status", "has_sync", "find_by_id", "find_similar", "get_sync"),
         *("names_of", "stored_names", "get_syncs", "load", "load_all", "state_of", "states_by_id", "inputs"),
         *("pause", "resume", "request", "pause_all", "resume_all", "request_all", "retry_refused", "wake_where_behind"),
+        *("waiting_for_window", "retry_waiting_for_window"),
         # What the guard holds was approved before; `_refuse_author` asks for another person here too.
         *("approve", "approve_all"),
     },
     "dynamics": {"page", "list_all", "get", "find_by_id"},
-    "credentials": {"add", "page", "list_all", "statuses", "get", "get_by_id", "mark", "remove"},
+    "credentials": {"add", "page", "list_all", "statuses", "get", "get_by_id", "mark", "remove", "rename"},
 }
 """Methods that read, that make something which no protected environment uses yet, or that operate: pause, run, test."""
 

@@ -70,3 +70,11 @@ def test_the_cores_own_values_come_back(subtests):
     for value in (SyncConfig(remote_name="x", tags={"a": "b"}), entry(former_tags={"a": "b"}, intent=intent)):
         with subtests.test(type(value).__name__):
             assert from_json(SyncConfig if isinstance(value, SyncConfig) else JournalEntry, to_json(value)) == value
+
+
+def test_configurations_of_former_releases_have_no_windows() -> None:
+    """The MAC covers the text as it is stored."""
+    former = to_json(SyncConfig(remote_name="web")).replace(',"windows":[]', "")
+
+    assert "windows" not in former
+    assert from_json(SyncConfig, former) == SyncConfig(remote_name="web")

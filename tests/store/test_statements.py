@@ -56,9 +56,8 @@ def test_an_edit_does_not_depend_on_the_number_of_keys(store, size):
     def edit():
         put_directly(store, secrets(size, "y"))
 
-    # One of them asks whether dynamic secrets hand anything out under new keys, one whether the values come from a file,
-    # one for all that the MAC covers, one marks the syncs that read it, and on PostgreSQL one locks and one notifies
-    # daemons.
+    # One asks whether dynamic secrets hand anything out under new keys, one whether a file has the values, one is for
+    # all that the MAC covers, one marks the syncs that read it; on PostgreSQL one locks and one notifies daemons.
     assert count(store, edit) <= 12
     assert store.apps.get_environment("shop", "production").keys == size
 

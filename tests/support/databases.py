@@ -96,7 +96,7 @@ def database_url(database_backend: str, tmp_path: Path, request: pytest.FixtureR
     if database_backend == "sqlite":
         yield _sqlite_url(tmp_path / "phasesync.db")
     else:
-        yield from _fresh_postgres_database(request, template=None)
+        yield from fresh_postgres_database(request, template=None)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def migrated_database_url(database_backend: str, tmp_path: Path, request: pytest
         yield _sqlite_url(tmp_path / "phasesync.db")
     else:
         template = request.getfixturevalue("migrated_postgres_template")
-        yield from _fresh_postgres_database(request, template=template)
+        yield from fresh_postgres_database(request, template=template)
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +139,8 @@ def _sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def _fresh_postgres_database(request: pytest.FixtureRequest, template: str | None) -> Iterator[str]:
+def fresh_postgres_database(request: pytest.FixtureRequest, template: str | None) -> Iterator[str]:
+    """Yield the URL of a PostgreSQL database that is there until the end: empty, or like a template."""
     server: PostgresServer = request.getfixturevalue("postgres_server")
     administrator: psycopg.Connection = request.getfixturevalue("postgres_administrator")
     name = f"test_{secrets.token_hex(8)}"

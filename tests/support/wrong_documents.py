@@ -103,6 +103,7 @@ WRONG: Final = (
         "byte order mark and an error", "\ufeff" + HEAD + "§app: [shop]\n", "unknown field 'app'", "did you mean apps?"
     ),
     _case("CRLF and an error", (HEAD + "§app: [shop]\n").replace("\n", "\r\n"), "unknown field", "did you mean apps?"),
+    _case("no items", '{"items": §[], "next": null}', "there is no document in items", "list one"),
     # --- YAML
     _case("open list", HEAD + "apps: [shop\nsyncs§: []\n", "the list in brackets is not closed", "write ]"),
     _case(
@@ -186,7 +187,18 @@ WRONG: Final = (
     _case("unknown field of an app", HEAD + "apps: [{name: a, §window: []}]\n", "'window'", "did you mean windows?"),
     _case("windows is a text", HEAD + "apps: [{name: a, windows: §always}]\n", "windows is a text", "[ONE, TWO]"),
     _case("window is a mapping", HEAD + "apps: [{name: a, windows: [§{x: y}]}]\n", "is a mapping", "one text"),
-    _case("window twice", HEAD + "apps: [{name: a, windows: ['x', §'x']}]\n", "'x' is listed twice", "list it once"),
+    _case(
+        "window twice",
+        HEAD + "apps: [{name: a, windows: ['deny: 01:00-02:00', §'deny: 1:00-2:00 UTC']}]\n",
+        "'deny: 01:00-02:00 UTC' is listed twice",
+        "list it once",
+    ),
+    _case(
+        "window of no day",
+        HEAD + "apps: [{name: a, windows: [§'deny: 08:00-18:00 Mno-Fri']}]\n",
+        "'Mno', which is no day; did you mean Mon?",
+        "deny: 08:00-18:00 Mon-Fri Europe/Berlin",
+    ),
     _case(
         "null in a text", HEAD + "apps: [{name: a, description: §}]\n", "description is empty", "leave the field out"
     ),
@@ -267,14 +279,14 @@ WRONG: Final = (
     _case(
         "secret access key under a wrong name",
         _credential("type: access-key, access_key_id: AKIAIOSFODNN7EXAMPLE, secret_access_key: §{value: wJalr}"),
-        "says not where",
+        "does not say where",
         "write {env: NAME}",
         "wJalr",
     ),
     _case(
         "two sources of a secret access key",
         _credential("type: access-key, access_key_id: AKIAIOSFODNN7EXAMPLE, secret_access_key: §{env: A, file: b}"),
-        "says not where",
+        "does not say where",
         "write {env: NAME}",
     ),
     _case(
@@ -376,13 +388,13 @@ WRONG: Final = (
         "template of an unknown credential",
         _bare_sync("name: a, credential: §'aws-{env}', secret_name: a, env: shop/staging"),
         "there is no credential aws-staging",
-        "",
+        "add it under credentials:",
     ),
     _case(
         "name template without a key",
         _bare_sync("name: a, env: shop/staging, credential: aws, name_template: §'{app}'"),
         "no {key}",
-        "",
+        "such as '{app}/{env}/{key}'",
     ),
     _case(
         "unknown placeholder of a name template",
@@ -409,8 +421,10 @@ WRONG: Final = (
     _case("unknown tag_mode", _sync("tag_mode: §replace"), "'replace' is not one of", "replace-own"),
     _case("interval as a number", _sync("interval: §300"), "a duration is expected", "with its unit"),
     _case("interval in words", _sync("interval: §5 minutes"), "'5 minutes' is not a duration", "15m"),
-    _case("interval is too short", _sync("interval: §0s"), "0s is too short", "1s or longer"),
-    _case("guard window is too long", _sync("guard_window: §8d"), "8d is too long", "7d or shorter"),
+    _case("interval is too short", _sync("interval: §0s"), "interval is 0s, which is too short", "1s or longer"),
+    _case(
+        "guard window is too long", _sync("guard_window: §8d"), "guard_window is 8d, which is too long", "7d or shorter"
+    ),
     _case("recovery_days", _sync("recovery_days: §31"), "recovery_days is 31", "30 or less"),
     _case("recovery_days in quotes", _sync("recovery_days: §'30'"), "a whole number is expected", "without quotes"),
     _case("percentage", _sync("shrink_limit_percent: §101"), "shrink_limit_percent is 101", "100 or less"),
@@ -443,14 +457,19 @@ WRONG: Final = (
     _case(
         "policy file is missing",
         _sync("resource_policy: {file: §nowhere.json}"),
-        "nowhere.json: the file does not",
-        "exist",
+        "nowhere.json: the file does not exist",
+        "starts from the folder of its document",
     ),
     _case(
         "region is a zone", _sync("region: §eu-west-1a"), "not an AWS Region", "the Region of that zone is eu-west-1"
     ),
     # --- defaults
-    _case("env in defaults", HEAD + "defaults: {syncs: {§env: shop/a}}\n", "unknown field 'env'", ""),
+    _case(
+        "env in defaults",
+        HEAD + "defaults: {syncs: {§env: shop/a}}\n",
+        "unknown field 'env'",
+        "phasesync schema describes",
+    ),
     _case("unknown default", HEAD + "defaults: {syncs: {§interval_s: 5}}\n", "'interval_s'", "did you mean interval?"),
     _case(
         "two defaults",
@@ -472,20 +491,23 @@ WRONG: Final = (
         "write",
     ),
     _case(
-        "lives the wrong way round", _dynamic("path: /", ttls="default_ttl: §8h, max_ttl: 1h, "), "longer than", "1h or"
+        "lives the wrong way round",
+        _dynamic("path: /", ttls="default_ttl: §8h, max_ttl: 1h, "),
+        "longer than",
+        "write default_ttl: 1h",
     ),
     _case("max_leases", _dynamic("max_leases: §0"), "max_leases is 0", "1 or more"),
     _case("template without random", _dynamic("user_template: §ci"), "has no {{random}}", "ci-{{random}}"),
     _case("policy ARN", _dynamic("policy_arns: [§ReadOnly]"), "not the ARN of a managed IAM policy", "such as arn"),
     _case("policies as a text", _dynamic("policy_arns: §ReadOnly"), "policy_arns is a text", "[ONE, TWO]"),
     _case("group", _dynamic("groups: [§'a b']"), "neither the name nor the ARN", "aws iam list-groups"),
-    _case("IAM path", _dynamic("iam_path: §/"), "the IAM path / is no path of ours", ""),
+    _case("IAM path", _dynamic("iam_path: §/"), "the IAM path / is no path of ours", "such as /ci/shop/"),
     _case("key map", _dynamic("key_map: {username: §1}"), "key_map.username is a number", "in quotes"),
     _case(
         "unknown environment of a dynamic secret",
         _dynamic("path: /").replace("shop/production, c", "§shop/x, c"),
         "no environment shop/x",
-        "",
+        "add it under environments:",
     ),
     _case(
         "dynamic secret twice",
@@ -493,7 +515,7 @@ WRONG: Final = (
         "the dynamic secret CI is also in",
         "in one place",
     ),
-    _case("unknown field of a dynamic secret", _dynamic("§ttl: 1h"), "unknown field 'ttl'", ""),
+    _case("unknown field of a dynamic secret", _dynamic("§ttl: 1h"), "unknown field 'ttl'", "did you mean max_ttl?"),
     # --- two projects
     _case(
         "two owners",

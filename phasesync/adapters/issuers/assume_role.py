@@ -20,6 +20,7 @@ from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease import LeaseSpec
 from phasesync.core.lease_users import MarkedUser
 from phasesync.core.model import SecretValue
+from phasesync.core.planned_call import PlannedCall
 from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
 from phasesync.ports.issuer import Checkpoint, IssuedCredentials, IssuerTraits, LeaseIssuer, PartialIssue, RevokeOutcome
 
@@ -103,6 +104,23 @@ class AwsAssumeRole:
                 SESSION_TOKEN: SecretValue(session.session_token),
             },
         )
+
+    def calls_to_issue(self, spec: LeaseSpec) -> list[PlannedCall]:
+        """Return the call that `issue` would make; makes none."""
+        details: dict[str, object] = {"session": spec.name, "ttl_s": int(spec.ttl.total_seconds())}
+        if spec.policy_arns:
+            details["policy_arns"] = list(spec.policy_arns)
+        if spec.session_policy is not None:
+            details["session_policy"] = True
+        return [PlannedCall(action="sts:AssumeRole", target=spec.role_arn or "", details=details)]
+
+    def calls_to_revoke(self, spec: LeaseSpec, *, access_key_id: str | None) -> list[PlannedCall]:
+        """Return nothing: a session expires by itself."""
+        return []
+
+    def calls_to_renew(self, spec: LeaseSpec, end: datetime, *, number: int) -> list[PlannedCall]:
+        """Return nothing: AWS cannot prolong a session."""
+        return []
 
     def is_known(self, outputs: Mapping[str, SecretValue]) -> bool:
         """Return True: AWS knows a session from its beginning until it expires."""

@@ -8,6 +8,7 @@ if IAM refuses to delete the user, the rest is looked for. Must not touch a user
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ from phasesync.core.lease_users import (
     user_owner_tags_renewed,
 )
 from phasesync.core.model import SecretValue
+from phasesync.core.planned_call import PlannedCall
 from phasesync.errors import (
     AccountMismatchError,
     DestinationRejectedError,
@@ -99,20 +101,8 @@ class AwsIamUser:
     def issue(self, spec: LeaseSpec, *, checkpoint: Checkpoint, partial: PartialIssue) -> IssuedCredentials:
         """Create the user, give it its permissions, and create its key. DestinationError leaves what was created."""
         user, arn = spec.name, self._create_user(spec, checkpoint, partial)
-        for policy_arn in spec.policy_arns:
-            reference = policy_reference(policy_arn)
-            self._put("AttachUserPolicy", checkpoint, reference, UserName=user, PolicyArn=policy_arn)
-        for group in spec.groups:
-            self._put("AddUserToGroup", checkpoint, group_reference(group), UserName=user, GroupName=group)
-        if spec.inline_policy is not None:
-            self._put(
-                "PutUserPolicy",
-                checkpoint,
-                None,
-                UserName=user,
-                PolicyName=INLINE_POLICY_NAME,
-                PolicyDocument=spec.inline_policy,
-            )
+        for permission in _permissions_of(spec):
+            self._put(permission.adds, checkpoint, permission.reference, UserName=user, **permission.put)
         key = self._create_key(spec, checkpoint)
         key_id, secret = _required(key, "AccessKeyId"), _required(key, "SecretAccessKey")
         return IssuedCredentials(
@@ -135,6 +125,31 @@ class AwsIamUser:
         """Return whether the user still has the key, and the key is active. DestinationError."""
         keys = self._iam.pages("ListAccessKeys", "AccessKeyMetadata", UserName=spec.name)
         return any(key["AccessKeyId"] == access_key_id and key.get("Status") == "Active" for key in keys)
+
+    def calls_to_issue(self, spec: LeaseSpec) -> list[PlannedCall]:
+        """Return the calls that `issue` would make; makes none."""
+        user: dict[str, object] = {"path": spec.iam_path or "/", "tags": dict(spec.tags)}
+        if spec.permission_boundary is not None:
+            user["permissions_boundary"] = spec.permission_boundary
+        return [
+            PlannedCall(action="iam:CreateUser", target=spec.name, details=user),
+            *(_planned(permission.adds, spec, permission) for permission in _permissions_of(spec)),
+            PlannedCall(action="iam:CreateAccessKey", target=spec.name),
+        ]
+
+    def calls_to_revoke(self, spec: LeaseSpec, *, access_key_id: str | None) -> list[PlannedCall]:
+        """Return the calls that `revoke` would make for a user that is ours; makes none."""
+        key = "every key that it has" if access_key_id is None else f"...{access_key_id[-4:]}"
+        return [
+            PlannedCall(action="iam:DeleteAccessKey", target=spec.name, details={"access_key_id": key}),
+            *(_planned(permission.removes, spec, permission) for permission in _permissions_of(spec)),
+            PlannedCall(action="iam:DeleteUser", target=spec.name),
+        ]
+
+    def calls_to_renew(self, spec: LeaseSpec, end: datetime, *, number: int) -> list[PlannedCall]:
+        """Return the call that `renew` would make for a user that is ours; makes none."""
+        tags = user_owner_tags_renewed(spec.tags, Renewal(number=number, end=end))
+        return [PlannedCall(action="iam:TagUser", target=spec.name, details={"tags": tags})]
 
     def _create_user(self, spec: LeaseSpec, checkpoint: Checkpoint, partial: PartialIssue) -> str:
         request: dict[str, Any] = {
@@ -255,13 +270,8 @@ class AwsIamUser:
 
     def _remove_permissions(self, spec: LeaseSpec, checkpoint: Checkpoint) -> None:
         """Remove from the user what the lease spec names."""
-        name = spec.name
-        for arn in spec.policy_arns:
-            self._iam.remove("DetachUserPolicy", checkpoint, UserName=name, PolicyArn=arn)
-        for group in spec.groups:
-            self._iam.remove("RemoveUserFromGroup", checkpoint, UserName=name, GroupName=group)
-        if spec.inline_policy is not None:
-            self._iam.remove("DeleteUserPolicy", checkpoint, UserName=name, PolicyName=INLINE_POLICY_NAME)
+        for permission in _permissions_of(spec):
+            self._iam.remove(permission.removes, checkpoint, UserName=spec.name, **permission.names)
 
     def _is_gone(self, name: str) -> bool:
         """Return whether IAM says that there is no such user; False if we may not ask."""
@@ -353,6 +363,65 @@ class AwsIamUser:
             return None
         user: Response = response.get("User") or {}
         return user
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Permission:
+    """
+    Something that a user gets by which it may do things.
+
+    Attributes:
+        adds: operation that adds it.
+        removes: operation that removes it.
+        names: arguments of both that name it.
+        reference: what the lease spec names, which has to exist; None if the user alone has it.
+        content: further arguments of the operation that adds it.
+    """
+
+    adds: str
+    removes: str
+    names: Mapping[str, str]
+    reference: Reference | None = None
+    content: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def put(self) -> dict[str, str]:
+        """All arguments of the operation that adds it."""
+        return {**self.names, **self.content}
+
+
+def _permissions_of(spec: LeaseSpec) -> Iterator[_Permission]:
+    """Yield what the user of a lease gets, in order."""
+    for arn in spec.policy_arns:
+        yield _Permission(
+            adds="AttachUserPolicy",
+            removes="DetachUserPolicy",
+            names={"PolicyArn": arn},
+            reference=policy_reference(arn),
+        )
+    for group in spec.groups:
+        yield _Permission(
+            adds="AddUserToGroup",
+            removes="RemoveUserFromGroup",
+            names={"GroupName": group},
+            reference=group_reference(group),
+        )
+    if spec.inline_policy is not None:
+        yield _Permission(
+            adds="PutUserPolicy",
+            removes="DeleteUserPolicy",
+            names={"PolicyName": INLINE_POLICY_NAME},
+            content={"PolicyDocument": spec.inline_policy},
+        )
+
+
+_DETAILS: Final = {"PolicyArn": "policy_arn", "GroupName": "group", "PolicyName": "policy_name"}
+"""Argument of IAM -> its name in what a dry run shows."""
+
+
+def _planned(operation: str, spec: LeaseSpec, permission: _Permission) -> PlannedCall:
+    details = {_DETAILS[name]: value for name, value in permission.names.items()}
+    return PlannedCall(action=f"iam:{operation}", target=spec.name, details=details)
 
 
 def _outermost(paths: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 from phasesync.adapters.project_files.yaml import read_yaml
 from phasesync.core.project.desired import DesiredProject
 from phasesync.core.project.expand import expand
-from phasesync.core.project.nodes import Document, Node
+from phasesync.core.project.nodes import Document, Node, Place
 from phasesync.errors import DocumentError, InvalidInputError
 
 MAX_BYTES: Final = 8 * 1_048_576
@@ -145,7 +145,19 @@ def _names_in(node: Node) -> Iterator[str]:
 
 
 def _documents(data: bytes, file: str, folder: Path) -> list[Document]:
-    return [Document(file=file, folder=str(folder), root=root) for root in read_yaml(data, file)]
+    roots = [part for root in read_yaml(data, file) for part in _items_of(root, file)]
+    return [Document(file=file, folder=str(folder), root=root) for root in roots]
+
+
+def _items_of(root: Node, file: str) -> list[Node]:
+    """Return the documents of a list of documents, as `dump -o json` writes several; any other document as it is."""
+    if not isinstance(root.members, dict) or root.members.keys() != {"items", "next"}:
+        return [root]
+    items = root.members["items"]
+    if not isinstance(items.members, list) or not items.members:
+        place = Place(file, items.line, items.column)
+        raise DocumentError([f"{place}: there is no document in items; list one, or write a document"])
+    return items.members
 
 
 def _read(path: Path, limit: int, *, name: str = "the file") -> bytes:

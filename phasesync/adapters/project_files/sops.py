@@ -19,6 +19,8 @@ import time
 from contextlib import suppress
 from typing import IO, Final, cast
 
+import yaml
+
 from phasesync.core.canonical_json import Json, parse_json_document
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_key, normalise_path
@@ -47,8 +49,10 @@ def decrypt(path: str, *, timeout_s: float = TIMEOUT_S) -> dict[tuple[str, str],
     """
     if not os.path.isfile(path):
         raise InvalidInputError(
-            f"{path} does not exist", hint="it is named by values: {sops: PATH}, from its document on"
+            f"{path} does not exist",
+            hint="values: {sops: PATH} names it; a relative path starts from the folder of its document",
         )
+    _check_one_document(path)
     # `--` is not in all releases: a path that begins with a hyphen would be an option.
     named = path if path.startswith("/") else os.path.join(".", path)
     output = _run(["sops", "decrypt", "--output-type", "json", named], path, timeout_s)
@@ -61,6 +65,23 @@ def decrypt(path: str, *, timeout_s: float = TIMEOUT_S) -> dict[tuple[str, str],
     values: dict[tuple[str, str], SecretValue] = {}
     _collect(document, "/", values, path)
     return values
+
+
+def _check_one_document(path: str) -> None:
+    """Refuse YAML with several documents: as JSON, sops prints the first one and says nothing of the others."""
+    if not path.lower().endswith((".yaml", ".yml")):
+        return
+    try:
+        with open(path, "rb") as file:
+            events = yaml.parse(file.read(MAX_BYTES), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        documents = sum(isinstance(event, yaml.DocumentStartEvent) for event in events)
+    except (OSError, yaml.YAMLError):
+        return  # sops says what is wrong with it.
+    if documents > 1:
+        raise InvalidInputError(
+            f"{path} has {documents} documents, and sops prints the first one only",
+            hint="write them as one, or as files",
+        )
 
 
 def _collect(members: dict[str, Json], folder: str, values: dict[tuple[str, str], SecretValue], path: str) -> None:
@@ -107,9 +128,10 @@ def _run(command: list[str], path: str, timeout_s: float) -> bytes:
     except subprocess.TimeoutExpired:
         raise _overdue(path, timeout_s) from None
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process.returncode is None:  # Once it was waited for, its number may belong to another process.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         for stream in streams:
             stream.close()
     if process.returncode != 0:

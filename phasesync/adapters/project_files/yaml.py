@@ -5,6 +5,7 @@ It works on the events of the parser, never on PyYAML's objects: no tag makes an
 of a file, and what aliases repeat is counted before anything is repeated. No message repeats a scalar.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn
@@ -55,7 +56,7 @@ def read_yaml(data: bytes, file: str) -> list[Node]:
     """
     text = _text_of(data, file)
     try:
-        documents = list(_Builder(file).documents(text))
+        documents = list(_Builder(file).documents(_without_pairs(text)))
     except yaml.MarkedYAMLError as error:
         _refuse_syntax(error, text, file)
     except yaml.YAMLError as error:
@@ -79,6 +80,29 @@ def _text_of(data: bytes, file: str) -> str:
     if (at := text.find("\0")) >= 0:
         raise _error(_place_at(text, file, at), "a NUL character", "leave it out")
     return text
+
+
+_PAIR: Final = re.compile(r"((?<!\\)(?:\\\\)*)\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
+
+
+def _without_pairs(text: str) -> str:
+    """
+    Return JSON with the escapes of YAML for characters beyond U+FFFF, which JSON writes as two.
+
+    Columns after such a character are less by two. Other YAML is returned as it is.
+    """
+    if not text.lstrip().startswith(("{", "[")) or _PAIR.search(text) is None:
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+    def as_one(match: re.Match[str]) -> str:
+        high, low = int(match[2], 16), int(match[3], 16)
+        return f"{match[1]}\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08x}"
+
+    return _PAIR.sub(as_one, text)
 
 
 def _place_at(text: str, file: str, offset: int) -> Place:

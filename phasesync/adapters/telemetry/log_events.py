@@ -175,6 +175,7 @@ class LogEvents:
             "error": run.error,
             "code": run.code,
             "next_attempt_at": next_attempt.isoformat(timespec="seconds") if next_attempt else None,
+            "window": run.window,
         }
         line_fields = {name: value for name, value in fields.items() if value is not None and value != {}}
         if run.outcome in _CALM:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from phasesync.cli.dry_run import dry_run_option, is_dry_run
 from phasesync.cli.input import never_asks
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.lease_revocation import revoke_of_command
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
 @output_option
 @with_application
+@dry_run_option
 def run(
     application: "Application",
     environment: tuple[str, str],
@@ -77,10 +79,36 @@ def run(
     check_names(recipes, dict.fromkeys(values, f"{'/'.join(environment)} {path}"))
     check_size(command, environ, values, leases=len(recipes))
     warn_of_loading([*values, *(key for recipe in recipes for key in recipe.config.keys.values())], out)
+    if is_dry_run():
+        _show_preview(application, dynamics, ttl, program, values, out)
+        return 0
     if not dynamics:
         application.close()
         _become(program, command, environ)
     return _with_leases(application, dynamics, ttl, program, command, values, out)
+
+
+def _show_preview(
+    application: "Application",
+    dynamics: "Sequence[str]",
+    ttl: timedelta | None,
+    program: str,
+    values: "Mapping[str, str]",
+    out: Output,
+) -> None:
+    """Say which variables the command would get, by name, and which leases would be issued for it."""
+    from phasesync.cli.leases import issue_preview
+
+    previews = [issue_preview(application, name, ttl, reuse=False, out=out) for name in dynamics]
+    leases = [document for _, document in previews]
+    names = sorted([*values, *(key for lease in leases for key in lease["keys"])])
+    if not out.as_json:
+        for name in names:
+            click.echo(name)
+        for message, _ in previews:
+            out.say(message)
+    variables = "1 variable" if len(names) == 1 else f"{len(names)} variables"
+    out.done(f"would run {program} with {variables}", {"program": program, "variables": names, "leases": leases})
 
 
 def _with_leases(

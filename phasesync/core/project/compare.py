@@ -40,7 +40,7 @@ class Wanted:
     Attributes:
         kind: kind of the object, as the table of kinds has it.
         name: as the command line writes it, `app/environment` for an environment.
-        place: where the document has it, as `file:line`.
+        place: where the document has it, as `file:line:column`.
         hidden: members that are not shown -> keyed digest of what they are to be.
     """
 

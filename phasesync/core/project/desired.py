@@ -128,7 +128,7 @@ class DesiredCredential(Desired):
 
 @dataclass(frozen=True, kw_only=True)
 class DesiredSync(Desired):
-    """A sync. `region`: None for the credential's. `windows`: texts. `adopt`: a consent for when it is added."""
+    """A sync. `region`: None for the credential's. `adopt`: a consent for when it is added."""
 
     kind = "sync"
 
@@ -139,7 +139,6 @@ class DesiredSync(Desired):
     destination: str
     region: str | None
     config: SyncConfig
-    windows: tuple[str, ...] = ()
     adopt: Adopt | None = None
 
     @property

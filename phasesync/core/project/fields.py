@@ -53,13 +53,6 @@ def nearest(word: str, words: "Mapping[str, Any] | list[str] | tuple[str, ...]")
     return by_folded[close[0]] if close else None
 
 
-def meant(word: str, words: "Mapping[str, Any] | list[str] | tuple[str, ...]", what: str) -> str:
-    """Return the fix for an unknown word: the nearest one, or all of them. `what`: what they are, in the plural."""
-    if (near := nearest(word, words)) is not None:
-        return f"did you mean {near}?"
-    return f"{what}: {', '.join(words)}" if words else f"there are no {what} here"
-
-
 def not_text(value: object) -> tuple[str, str] | None:
     """Return what a value is that should be text, and the fix; None if it is text."""
     match value:
@@ -86,9 +79,13 @@ def _checked(check: Callable[[str], Any], value: str) -> Any:
         raise wrong(error.message, fix_of(error), whole=True) from None
 
 
+_OPTION: Final = re.compile(r"(?:^|such as )--[a-z-]+ (?=\S)")
+
+
 def fix_of(error: InvalidInputError) -> str | None:
-    """Return the hint of a check as a fix; None if it names options of the command line, which no document has."""
-    return error.hint if error.hint and "--" not in error.hint else None
+    """Return the hint of a check as a fix, without options of the command line; None if nothing is left."""
+    hint = _OPTION.sub("such as ", error.hint or "")
+    return hint if hint and "--" not in hint else None
 
 
 def checked(check: Callable[[str], Any]) -> AfterValidator:
@@ -210,9 +207,9 @@ def _duration(shortest: timedelta | None, longest: timedelta | None, value: Any)
         raise wrong(refused[0].replace("a text", "a duration"), "write it with its unit, such as 90s, 15m, 1h or 7d")
     duration: timedelta = _checked(parse_duration, value)
     if shortest is not None and duration < shortest:
-        raise wrong(f"{value} is too short", f"{duration_text(shortest)} or longer", whole=True)
+        raise wrong(f"is {value}, which is too short", f"write {duration_text(shortest)} or longer")
     if longest is not None and duration > longest:
-        raise wrong(f"{value} is too long", f"{duration_text(longest)} or shorter", whole=True)
+        raise wrong(f"is {value}, which is too long", f"write {duration_text(longest)} or shorter")
     return duration
 
 
@@ -303,9 +300,17 @@ def _window(value: Any) -> Any:
     return value
 
 
+def _canonical_window(text: str) -> str:
+    # Imported here, so that documents without windows do not pay for it.
+    from phasesync.core.windows import parse_window
+
+    return parse_window(text).text
+
+
 Window = Annotated[
     Text,
     BeforeValidator(_window),
+    checked(_canonical_window),
     WithJsonSchema(
         {
             "anyOf": [

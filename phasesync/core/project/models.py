@@ -119,7 +119,7 @@ class EnvironmentItem(Short):
     )
     keys: distinct(Key) = Field(  # type: ignore[valid-type]
         default=(),
-        description="Keys that must have a value in the store before a change is applied; never values. A key in a "
+        description="Keys that must exist: diff and apply name those that do not. Never values. A key in a "
         "folder begins with the folder. Default: none.",
         examples=[["API_TOKEN", "/db/PASSWORD"]],
     )
@@ -155,7 +155,7 @@ def _source(value: Any) -> Any:
             "a secret access key is never written in a document", f"{_SOURCE}; and replace the key at AWS", whole=True
         )
     if len(value) != 1 or not value.keys() <= SecretSource.model_fields.keys():
-        raise wrong("says not where the secret access key comes from", _SOURCE)
+        raise wrong("does not say where the secret access key comes from", _SOURCE)
     ((word, content),) = value.items()
     if word == "prompt" and content is not True:
         raise wrong("is not true", _SOURCE, at=(word,))
@@ -246,11 +246,6 @@ class SyncBase(Strict):
     )
     region: Region | None = Field(
         default=None, description="AWS Region of the secrets. Default: the credential's.", examples=["eu-central-1"]
-    )
-    windows: distinct(Window) | None = Field(  # type: ignore[valid-type]
-        default=None,
-        description="Maintenance windows: when it may, or may not, write. Default: none of its own.",
-        examples=[["allow: 02:00-04:00 Europe/Berlin"]],
     )
     adopt: words_of(Adopt) | None = Field(  # type: ignore[valid-type]
         default=None,

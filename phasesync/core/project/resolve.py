@@ -121,7 +121,9 @@ class Scope:
             return self.texts[path]
         except InvalidInputError as error:
             self.problems.add(
-                place, f"{source.file}: {error.message.replace('the value', 'the file', 1)}", fix_of(error)
+                place,
+                f"{source.file}: {error.message.replace('the value', 'the file', 1)}",
+                fix_of(error) or "it holds one policy as JSON; a relative path starts from the folder of its document",
             )
             return None
 
@@ -286,7 +288,6 @@ def syncs_of(item: SyncItem, part: Part, scope: Scope) -> Iterator[DesiredSync]:
             destination=says.value("destination", AWS_SECRETS_MANAGER),
             region=says.value("region"),
             config=config if remote_name == config.remote_name else replace(config, remote_name=remote_name),
-            windows=tuple(says.value("windows", ())),
             adopt=says.value("adopt"),
         )
 
@@ -430,13 +431,13 @@ def _dynamic_passes(item: DynamicItem, config: DynamicConfig, label: tuple[str, 
         scope.problems.add(
             part.place("default_ttl"),
             f"default_ttl {duration_text(config.default_ttl)} is longer than max_ttl {duration_text(config.max_ttl)}",
-            f"default_ttl: {duration_text(config.max_ttl)} or shorter",
+            f"write default_ttl: {duration_text(config.max_ttl)}, or less",
         )
         passes = False
     try:
         check_user_template(config.user_template, {"app": label[0], "env": label[1], "name": item.name})
     except InvalidInputError as error:
-        scope.problems.add(part.place("user_template"), error.message, fix_of(error) or "such as 'ci-{{random}}'")
+        scope.problems.add(part.place("user_template"), error.message, fix_of(error))
         passes = False
     tags = Said(value=config.tags, word="tags", part=part)
     return _tags_pass(tags, scope, ours=OUR_TAGS, tells_case=False) and passes

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 from pydantic import Field
 
-from phasesync.core.arns import check_policy_arn, check_role_arn, group_name
+from phasesync.core.arns import check_policy_arn, check_role_arn, group_name, is_key_arn
 from phasesync.core.canonical_json import Json, NumberLiteral, parse_json_document
 from phasesync.core.lease_users import check_iam_path
 from phasesync.core.planning.losses import LONGEST_WINDOW
@@ -25,6 +25,7 @@ from phasesync.core.project.fields import (
     Tags,
     Template,
     Text,
+    Window,
     checked,
     distinct,
     duration,
@@ -34,6 +35,7 @@ from phasesync.core.project.fields import (
 from phasesync.core.remote_names import check_template
 from phasesync.core.sync import AWS_MANAGED_KEY
 from phasesync.core.times import duration_text
+from phasesync.errors import InvalidInputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,16 @@ def _name_template(text: str) -> str:
     return text
 
 
+def _kms_key(text: str) -> str:
+    if text != AWS_MANAGED_KEY and not is_key_arn(text):
+        raise InvalidInputError(
+            f"{text!r} is not the ARN of a KMS key",
+            hint=f"only an ARN, or the word {AWS_MANAGED_KEY}, can be compared without asking AWS: "
+            f"aws kms describe-key --key-id {text} prints the ARN",
+        )
+    return text
+
+
 _percent: Final = number(0, 100)
 
 SYNC: Final[Mapping[str, Setting]] = {
@@ -87,10 +99,10 @@ SYNC: Final[Mapping[str, Setting]] = {
         examples=("{app}/{env}/{key}",),
     ),
     "kms_key": Setting(
-        type=Text,
-        description="KMS key that encrypts the secret: ARN, alias or id; the word default is the AWS-managed one. "
+        type=Annotated[Text, checked(_kms_key)],
+        description="KMS key that encrypts the secret: its ARN; the word default is the AWS-managed one. "
         "Default: left alone.",
-        examples=("alias/shop", "default"),
+        examples=("arn:aws:kms:eu-central-1:111122223333:key/00000000-0000-4000-8000-000000000000", "default"),
     ),
     "description": Setting(description="Description of the AWS secret. Default: left alone.", examples=("Shop",)),
     "tags": Setting(type=Tags, description="Tags of the AWS secret. Default: none.", examples=({"team": "web"},)),
@@ -146,6 +158,11 @@ SYNC: Final[Mapping[str, Setting]] = {
         description="Number of deleted secrets from which delete_limit_percent counts; fewer wait only where none "
         "would be left. Default: 3.",
         examples=(3,),
+    ),
+    "windows": Setting(
+        type=distinct(Window),
+        description="Maintenance windows: when it may, or may not, write. Default: none of its own.",
+        examples=(["allow: 02:00-04:00 Europe/Berlin"],),
     ),
     "guard_window": Setting(
         type=duration(timedelta(hours=1), LONGEST_WINDOW),

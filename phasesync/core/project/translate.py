@@ -9,11 +9,13 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from phasesync.core.project.fields import QUOTES, WRONG, meant, not_text
+from phasesync.core.project.fields import QUOTES, WRONG, nearest, not_text
 from phasesync.core.project.models import Short
 from phasesync.core.project.nodes import Document, Problems, Unquoted
 
 _HEADER: Final = ("apiVersion", "kind")
+_MOST_NAMES: Final = 12
+"""Names of fields that are listed where none is near."""
 _OF_KEY: Final = "[key]"
 """Last step of pydantic's way to the name of a member."""
 
@@ -51,7 +53,11 @@ def _explained(
             return what, context["fix"], False
         case "extra_forbidden":
             names = _names(_model_at(model, loc[:-1]))
-            return f"unknown field {_shown(loc[-1])}", meant(str(loc[-1]), names, "fields"), True
+            near = nearest(str(loc[-1]), names)
+            fix = f"did you mean {near}?" if near else f"fields: {', '.join(names)}"
+            if not near and len(names) > _MOST_NAMES:
+                fix = "phasesync schema describes the fields that may stand here"
+            return f"unknown field {_shown(loc[-1])}", fix, True
         case "missing":
             return f"{loc[-1]} is missing", f"write {loc[-1]}:", False
         case "string_type":
@@ -60,9 +66,9 @@ def _explained(
         case "int_type" | "int_parsing":
             return f"{subject} {_kind(data)}, and a whole number is expected", "write a number without quotes", False
         case "greater_than_equal":
-            return f"{subject} is {data}", f"{context['ge']} or more", False
+            return f"{subject} is {data}", f"write {context['ge']} or more", False
         case "less_than_equal":
-            return f"{subject} is {data}", f"{context['le']} or less", False
+            return f"{subject} is {data}", f"write {context['le']} or less", False
         case "tuple_type" | "list_type":
             fix = (
                 "write [] if there are none, or leave it out" if data is None else "write [ONE, TWO], or - before each"

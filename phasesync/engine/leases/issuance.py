@@ -251,7 +251,7 @@ class KeptLeases:
     def _reuse(self, dynamic: DynamicSecret, actor: str, revoke: Callable[[str], object]) -> IssuedLease | None:
         """Return a kept lease that is good; None if there is none."""
         while (kept := self._context.leases.kept(dynamic)) is not None:
-            known = self._is_good(kept)
+            known = self.is_good(kept)
             if known is False:
                 self._replace(kept.lease, revoke)
                 continue
@@ -260,7 +260,7 @@ class KeptLeases:
                 return IssuedLease(lease=reused.lease, dynamic=dynamic, outputs=reused.outputs, known=known or None)
         return None
 
-    def _is_good(self, kept: KeptLease) -> bool | None:
+    def is_good(self, kept: KeptLease) -> bool | None:
         """Return whether a kept key is still good; None if AWS does not say."""
         lease = kept.lease
         credential = self._context.store.credentials.get_by_id(lease.credential_id)

@@ -84,7 +84,7 @@ class LeaseOperations:
         while True:
             left -= 1
             dynamic = self._context.store.dynamics.get(name)
-            lifetime = self._ttl_of(dynamic, ttl)
+            lifetime = lifetime_of(self._context, dynamic, ttl)
             with hints_for(dynamic):
                 credential = self._context.store.credentials.get_by_id(dynamic.credential_id)
                 issuer = self._context.issuers.open(dynamic.issuer, credential, tenant=dynamic.id)
@@ -92,7 +92,7 @@ class LeaseOperations:
                 try:
                     claim, lease = self._context.leases.request(
                         dynamic,
-                        self._spec_maker(dynamic, lifetime),
+                        spec_maker(self._context, dynamic, lifetime, self._random_text),
                         ttl=lifetime,
                         owner=self._context.owner,
                         for_keep=once,
@@ -122,38 +122,6 @@ class LeaseOperations:
             revoke=lambda lease_id: self.revoke(lease_id, actor=actor),
         )
 
-    def _spec_maker(self, dynamic: DynamicSecret, ttl: timedelta) -> MakeOrder:
-        words = {"app": dynamic.app, "env": dynamic.environment, "name": dynamic.name}
-        check_user_template(dynamic.config.user_template, words)  # App and environment may have longer names now.
-
-        def spec_of(lease_id: str, max_expires_at: datetime) -> LeaseSpec:
-            marks = user_owner_tags(
-                self._context.instance_id, dynamic_id=dynamic.id, lease_id=lease_id, max_expires_at=max_expires_at
-            )
-            name = render_user_name(dynamic.config.user_template, words, self._random_text)
-            return lease_spec_of(dynamic.config, name=name, ttl=ttl, marks=marks)
-
-        return spec_of
-
-    def _ttl_of(self, dynamic: DynamicSecret, ttl: timedelta | None) -> timedelta:
-        if ttl is None:
-            return dynamic.config.default_ttl
-        self._check_ttl(dynamic.issuer, ttl)
-        if ttl > dynamic.config.max_ttl:
-            raise InvalidInputError(
-                f"{duration_text(ttl)} is longer than leases of {dynamic.name} may live: "
-                f"{duration_text(dynamic.config.max_ttl)}",
-                hint=f"a shorter --ttl, or phasesync dynamic update {dynamic.name} --max-ttl {duration_text(ttl)}",
-            )
-        return ttl
-
-    def _check_ttl(self, kind: str, ttl: timedelta) -> None:
-        shortest = self._context.issuers.traits(kind).shortest_ttl
-        if ttl < shortest:
-            raise InvalidInputError(
-                f"{duration_text(ttl)} is too short: leases of {kind} live {duration_text(shortest)} at least"
-            )
-
     # --- renewing, revoking
 
     def renew(self, lease_id: str, ttl: timedelta, *, actor: str, patience: timedelta = PATIENCE) -> Lease:
@@ -172,13 +140,7 @@ class LeaseOperations:
             ClaimHeldError: another process works on it.
             DestinationError: AWS refused or was not reached. The lease ends at its former end, or at its new one.
         """
-        lease = self._context.leases.get(lease_id)
-        if not self._context.issuers.traits(lease.issuer).revocable:
-            raise IllegalTransitionError(
-                f"the lease {lease_id} is a session of a role, which AWS ends by itself and never prolongs",
-                hint=f"phasesync leases issue {lease.dynamic}",
-            )
-        self._check_ttl(lease.issuer, ttl)
+        check_renewable(self._context, self._context.leases.get(lease_id), ttl)
         return self._renew(lease_id, lambda lease, now: lease_states.renew(lease, ttl, now), actor, patience)
 
     def prolong(self, lease_id: str, ttl: timedelta, *, actor: str) -> Lease:
@@ -248,13 +210,7 @@ class LeaseOperations:
         lease = self._context.leases.get(lease_id)
         if not lease.live:
             return Revocation(lease=lease, error=None)
-        if not self._context.issuers.traits(lease.issuer).revocable and lease.was_issued:
-            raise IllegalTransitionError(
-                f"the lease {lease_id} is a session of a role: AWS ends it at {_moment(lease.expires_at)}, and it "
-                "cannot be ended before",
-                hint="to end all sessions of that role at once, revoke its active sessions in the IAM console, or "
-                "attach a policy to the role that denies everything where aws:TokenIssueTime is before now",
-            )
+        check_revocable(self._context, lease)
         done = self._revoke_once(lease_id, actor, patience)
         for pause_s in _LOOK_AGAIN_S if look_again else ():
             if done.lease.missing_since is None or not done.lease.live or not done.lease.was_issued:
@@ -309,6 +265,64 @@ class LeaseOperations:
             lambda: self._context.leases.claim(lease_id, self._context.owner),
             patience=patience,
             sleep=self._sleep,
+        )
+
+
+def spec_maker(context: Context, dynamic: DynamicSecret, ttl: timedelta, random_text: Callable[[], str]) -> MakeOrder:
+    """Return what makes the spec of a lease from its id. InvalidInputError: its names became too long meanwhile."""
+    words = {"app": dynamic.app, "env": dynamic.environment, "name": dynamic.name}
+    check_user_template(dynamic.config.user_template, words)  # App and environment may have longer names now.
+
+    def spec_of(lease_id: str, max_expires_at: datetime) -> LeaseSpec:
+        marks = user_owner_tags(
+            context.instance_id, dynamic_id=dynamic.id, lease_id=lease_id, max_expires_at=max_expires_at
+        )
+        name = render_user_name(dynamic.config.user_template, words, random_text)
+        return lease_spec_of(dynamic.config, name=name, ttl=ttl, marks=marks)
+
+    return spec_of
+
+
+def lifetime_of(context: Context, dynamic: DynamicSecret, ttl: timedelta | None) -> timedelta:
+    """Return how long a lease lives; None is the dynamic secret's default. InvalidInputError: too short or too long."""
+    if ttl is None:
+        return dynamic.config.default_ttl
+    _check_ttl(context, dynamic.issuer, ttl)
+    if ttl > dynamic.config.max_ttl:
+        raise InvalidInputError(
+            f"{duration_text(ttl)} is longer than leases of {dynamic.name} may live: "
+            f"{duration_text(dynamic.config.max_ttl)}",
+            hint=f"a shorter --ttl, or phasesync dynamic update {dynamic.name} --max-ttl {duration_text(ttl)}",
+        )
+    return ttl
+
+
+def check_renewable(context: Context, lease: Lease, ttl: timedelta) -> None:
+    """Refuse to renew a session, which AWS never prolongs, or with a TTL that is too short. OperatorError."""
+    if not context.issuers.traits(lease.issuer).revocable:
+        raise IllegalTransitionError(
+            f"the lease {lease.id} is a session of a role, which AWS ends by itself and never prolongs",
+            hint=f"phasesync leases issue {lease.dynamic}",
+        )
+    _check_ttl(context, lease.issuer, ttl)
+
+
+def check_revocable(context: Context, lease: Lease) -> None:
+    """Refuse to revoke a session of a role, which only ends by itself. IllegalTransitionError."""
+    if not context.issuers.traits(lease.issuer).revocable and lease.was_issued:
+        raise IllegalTransitionError(
+            f"the lease {lease.id} is a session of a role: AWS ends it at {_moment(lease.expires_at)}, and it "
+            "cannot be ended before",
+            hint="to end all sessions of that role at once, revoke its active sessions in the IAM console, or "
+            "attach a policy to the role that denies everything where aws:TokenIssueTime is before now",
+        )
+
+
+def _check_ttl(context: Context, kind: str, ttl: timedelta) -> None:
+    shortest = context.issuers.traits(kind).shortest_ttl
+    if ttl < shortest:
+        raise InvalidInputError(
+            f"{duration_text(ttl)} is too short: leases of {kind} live {duration_text(shortest)} at least"
         )
 
 

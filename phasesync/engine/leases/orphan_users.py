@@ -27,6 +27,7 @@ from phasesync.core.lease_users import (
     max_expires_at_of,
     orphan_verdict_of,
 )
+from phasesync.core.planned_call import PlannedCall
 from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import DAEMON
 from phasesync.engine.stale_database import check_may_delete
@@ -148,6 +149,16 @@ class OrphanCollector:
                 results.append((orphan, error))
         return results
 
+    def calls_to_remove(self, orphans: Iterable[OrphanUser]) -> list[PlannedCall]:
+        """Return the calls that `remove` would make; makes none. Raises as `remove` does."""
+        calls: list[PlannedCall] = []
+        for orphan in orphans:
+            check_may_delete(self._context)
+            credential = self._context.store.credentials.get(orphan.credential)
+            issuer = self._context.issuers.open(orphan.issuer, credential, tenant=_TENANT)
+            calls += issuer.calls_to_revoke(_spec_of(orphan), access_key_id=None)
+        return calls
+
     def collect(self, checkpoint: Callable[[], None]) -> bool:
         """Scan and remove, for a daemon. Emits events; returns whether everything succeeded. StoreUnavailableError."""
         if self._context.store.restore_mark.is_set():
@@ -253,9 +264,7 @@ class OrphanCollector:
         if place not in issuers:
             credential = self._context.store.credentials.get(orphan.credential)
             issuers[place] = self._context.issuers.open(orphan.issuer, credential, tenant=_TENANT)
-        # What was attached to it is no longer known: whatever AWS lists is detached.
-        spec = LeaseSpec(name=orphan.user.name, ttl=timedelta(0), tags=orphan.user.tags)
-        outcome = issuers[place].revoke(spec, access_key_id=None, proven=False, checkpoint=checkpoint)
+        outcome = issuers[place].revoke(_spec_of(orphan), access_key_id=None, proven=False, checkpoint=checkpoint)
         if (
             orphan.verdict is OrphanVerdict.LEFT_OVER
             and orphan.lease_id is not None
@@ -264,6 +273,11 @@ class OrphanCollector:
             entry = Entry(event=LeaseEvent.LEFT_OVER, actor=actor, detail="its user was found after its end")
             self._context.leases.change(orphan.lease_id, lambda lease, _now: lease, entry=entry)
         return outcome
+
+
+def _spec_of(orphan: OrphanUser) -> LeaseSpec:
+    """Return a spec for the removal of a user. What was attached to it is not known: whatever AWS lists is detached."""
+    return LeaseSpec(name=orphan.user.name, ttl=timedelta(0), tags=orphan.user.tags)
 
 
 class RemovalResult(StrEnum):

@@ -165,10 +165,10 @@ class LeaseRevoker:
         lease = attempt.lease
         heed = heed_renewals and lease.was_issued and not lease.final
         outcome = self._remove_named(issuer, attempt, lease.spec, proven=lease.was_issued, heed_renewals=heed)
-        if outcome not in (RevokeOutcome.MISSING, RevokeOutcome.FOREIGN) or _name_was_taken(lease, outcome):
+        if outcome not in (RevokeOutcome.MISSING, RevokeOutcome.FOREIGN) or name_was_taken(lease, outcome):
             return outcome
         # The identity may have changed together with its keys: ask again, with the keys that found nothing.
-        _require_same_account(
+        require_same_account(
             self._context.store.credentials.get_by_id(lease.credential_id).name, lease, issuer.account_now()
         )
         others: set[str] = set()
@@ -211,7 +211,7 @@ class LeaseRevoker:
     def _issuer_of(self, lease: Lease) -> LeaseIssuer:
         credential = self._context.store.credentials.get_by_id(lease.credential_id)
         issuer = self._context.issuers.open(lease.issuer, credential, tenant=lease.dynamic_id)
-        _require_same_account(credential.name, lease, issuer.account_id())
+        require_same_account(credential.name, lease, issuer.account_id())
         return issuer
 
     def _store_outcome(self, claim: LeaseClaim, outcome: RevokeOutcome, actor: str, *, deleted: bool) -> Lease:
@@ -219,7 +219,7 @@ class LeaseRevoker:
 
         def step(stored: Lease, now: datetime) -> Lease:
             before.append(stored)
-            over = outcome is RevokeOutcome.REMOVED or _name_was_taken(stored, outcome)
+            over = outcome is RevokeOutcome.REMOVED or name_was_taken(stored, outcome)
             return revoked(stored, now) if over else missing(stored, now, deleted=deleted)
 
         def entry(ended: Lease) -> Entry | None:
@@ -284,7 +284,8 @@ class _Attempt:
         self.leases.save(self.claim, lambda stored, _: deletion_sent(stored))
 
 
-def _require_same_account(credential: str, lease: Lease, account: str) -> None:
+def require_same_account(credential: str, lease: Lease, account: str) -> None:
+    """Refuse an account in which a lease was not issued: its user is not there. AccountMismatchError."""
     if lease.account is not None and account != lease.account:
         raise AccountMismatchError(
             f"the credential {credential} now leads to account {account}, and the lease {lease.id} is in "
@@ -293,7 +294,7 @@ def _require_same_account(credential: str, lease: Lease, account: str) -> None:
         )
 
 
-def _name_was_taken(lease: Lease, outcome: RevokeOutcome) -> bool:
+def name_was_taken(lease: Lease, outcome: RevokeOutcome) -> bool:
     """Return whether the user of a lease cannot have been created: another user had the name."""
     return outcome is RevokeOutcome.FOREIGN and not lease.was_issued
 

@@ -17,8 +17,9 @@ from phasesync.core.project.compare import ChangeAction, ObjectChange, ProjectDi
 from phasesync.core.project.desired import Desired, DesiredEnvironment, DesiredSync
 from phasesync.core.project.ownership import ObjectKind
 from phasesync.core.remote import JournalEntry
-from phasesync.core.sync import Sync
+from phasesync.core.sync import Adopt, Sync
 from phasesync.engine import approvals
+from phasesync.engine.adoption import accept_adoption, preview_adoption
 from phasesync.engine.approvals import approved_plan
 from phasesync.engine.context import Context
 from phasesync.engine.project.objects import STORE_KINDS, Work, describe_all
@@ -116,7 +117,39 @@ def apply_projects(
     if not delete and not context.store.restore_mark.is_set():
         for sync, credential, entries in removed.syncs:
             warnings += remove_owner_tags(context, sync, credential, entries)
+    warnings += _adopt_after(context, documents, plan, actor)
     return AppliedPlan(plan=plan, warnings=tuple(warnings), scheduled=tuple(scheduled))
+
+
+def _adopt_after(context: Context, documents: Documents, plan: ProjectPlan, actor: str) -> list[str]:
+    """
+    Take over what exists at AWS for new syncs that merge it into their environment first.
+
+    Until then their runs meet objects that are not ours, and write nothing.
+
+    Returns:
+        Lines on syncs for which that failed.
+    """
+    new = {
+        change.name.lower()
+        for diff in plan.diffs
+        for change in diff.changes
+        if change.kind == DesiredSync.kind and change.action is ChangeAction.ADD
+    }
+    failed = []
+    for sync in (each for project in documents.projects for each in project):
+        if not isinstance(sync, DesiredSync) or sync.key not in new or sync.adopt in (None, Adopt.OVERWRITE):
+            continue
+        try:
+            preview = preview_adoption(context, sync.name, Adopt(str(sync.adopt)))
+            if preview.existing.adoptable:
+                accept_adoption(context, preview, actor=actor)
+        except PhasesyncError as error:
+            failed.append(
+                f"the sync {sync.name} took nothing over: {error.message}; to repeat it: phasesync syncs adopt "
+                f"{sync.name} --import {sync.adopt}"
+            )
+    return failed
 
 
 def rehearse_projects(context: Context, documents: Documents, plan: ProjectPlan, *, actor: str) -> Work:

@@ -97,7 +97,8 @@ def _without_empty(item: Document) -> Document:
 
 
 def _app(app: App) -> Document | str:
-    return {"name": app.name, "description": app.description} if app.description else app.name
+    settings = _without_empty({"description": app.description, "windows": list(app.windows)})
+    return {"name": app.name, **settings} if settings else app.name
 
 
 def _environment(context: Context, environment: Environment, owner: Applied | None) -> Document | str:

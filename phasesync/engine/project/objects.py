@@ -6,11 +6,11 @@ here, so that they say the same in the same words.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from phasesync.core.arns import check_role_arn, is_key_arn
+from phasesync.core.arns import check_role_arn
 from phasesync.core.credential import Credential, CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.model import App, Environment, SecretValue
@@ -26,11 +26,12 @@ from phasesync.core.project.desired import (
 )
 from phasesync.core.project.models import NO_EXTERNAL_ID
 from phasesync.core.project.settings import DYNAMIC, SYNC, described
-from phasesync.core.sync import AWS_MANAGED_KEY, Sync, SyncDraft
+from phasesync.core.sync import Adopt, Sync, SyncDraft
 from phasesync.engine.context import Context
 from phasesync.engine.credential_admin import CredentialAdmin
 from phasesync.engine.dynamic_admin import DEFAULT_KEYS, DynamicAdmin
 from phasesync.engine.sync_admin import SyncAdmin
+from phasesync.engine.windows import checked_windows
 from phasesync.errors import DocumentError
 
 AppliedObjects = Mapping[tuple[str, str], Applied]
@@ -94,7 +95,7 @@ def want(work: Work, desired: Desired) -> Wanted:
         kind=desired.kind,
         name=desired.name,
         spec=spec,
-        place=f"{desired.place.file}:{desired.place.line}",
+        place=str(desired.place),
         hidden=hidden,
     )
 
@@ -107,24 +108,35 @@ def former_name(desired: Desired, change: ObjectChange) -> str:
 # --- apps
 
 
-def _app_spec(description: str) -> Spec:
-    return {"description": description}
+def _app_spec(description: str, windows: Sequence[str]) -> Spec:
+    return {"description": description, "windows": list(windows)}
 
 
 def _describe_app(_: Work, app: App, applied: Applied | None) -> Present:
-    return Present(kind=DesiredApp.kind, id=app.id, name=app.name, spec=_app_spec(app.description), applied=applied)
+    return Present(
+        kind=DesiredApp.kind, id=app.id, name=app.name, spec=_app_spec(app.description, app.windows), applied=applied
+    )
 
 
 def _want_app(_: Work, app: DesiredApp) -> tuple[Spec, Mapping[str, str]]:
-    return _app_spec(app.description), {}
+    return _app_spec(app.description, app.windows), {}
 
 
 def _add_app(work: Work, app: DesiredApp) -> None:
-    work.context.store.apps.add_app(app.name, description=app.description)
+    work.context.store.apps.add_app(app.name, description=app.description, windows=_windows(work, app))
 
 
 def _update_app(work: Work, app: DesiredApp, change: ObjectChange) -> None:
-    work.context.store.apps.update_app(former_name(app, change), new_name=app.name, description=app.description)
+    work.context.store.apps.update_app(
+        former_name(app, change),
+        new_name=app.name,
+        description=app.description,
+        windows=_windows(work, app) if "windows" in (change.after or {}) else None,
+    )
+
+
+def _windows(work: Work, app: DesiredApp) -> tuple[str, ...]:
+    return checked_windows(work.context, app.windows, owner=f"the app {app.name}")
 
 
 def _remove_app(work: Work, name: str) -> None:
@@ -292,7 +304,7 @@ def _update_credential(work: Work, credential: DesiredCredential, change: Object
             ]
         )
     if present.name != credential.name:
-        work.context.store.credentials.rename(present.name, credential.name)  # type: ignore[attr-defined]
+        work.context.store.credentials.rename(present.name, credential.name)
     secret = _secret_of(work, credential) or present.secret_access_key
     draft = _credential_draft(credential, secret)
     if credential.external_id is None and not credential.no_external_id:
@@ -325,14 +337,6 @@ def _describe_sync(_: Work, sync: Sync, applied: Applied | None) -> Present:
 
 
 def _want_sync(work: Work, sync: DesiredSync) -> tuple[Spec, Mapping[str, str]]:
-    key = sync.config.kms_key
-    if key not in (None, AWS_MANAGED_KEY) and not is_key_arn(str(key)):
-        raise DocumentError(
-            [
-                f"{sync.part.place('kms_key')}: {key} is not the ARN of a KMS key; as code, only the ARN or the word "
-                f"{AWS_MANAGED_KEY} can be compared: aws kms describe-key --key-id {key} prints the ARN"
-            ]
-        )
     return {
         "env": sync.environment_label,
         "path": sync.path,
@@ -348,6 +352,8 @@ def _region_of(work: Work, sync: DesiredSync) -> str | None:
 
 
 def _add_sync(work: Work, sync: DesiredSync) -> None:
+    # An import asks AWS, and waits until everything is applied: see `adopt_after`.
+    consent = sync.adopt if sync.adopt is Adopt.OVERWRITE else None
     draft = SyncDraft(
         name=sync.name,
         app=sync.app,
@@ -358,7 +364,7 @@ def _add_sync(work: Work, sync: DesiredSync) -> None:
         region=_region_of(work, sync) or "",
         config=sync.config,
         account=None,
-        adopt=sync.adopt,
+        adopt=consent,
     )
     # Values are set later: the keys that must exist say whether any are missing.
     added = SyncAdmin(work.context).add(draft, verify=False, actor=work.actor, may_be_empty=True)
@@ -369,7 +375,7 @@ def _update_sync(work: Work, sync: DesiredSync, change: ObjectChange) -> None:
     _refuse_move(sync, change, "env", "destination")
     former = former_name(sync, change)
     if former != sync.name:
-        work.context.store.syncs.rename(former, sync.name)  # type: ignore[attr-defined]
+        work.context.store.syncs.rename(former, sync.name)
     if set(change.after or ()) - {"name"}:
         updated = SyncAdmin(work.context).update(
             sync.name,
@@ -464,7 +470,7 @@ def _update_dynamic(work: Work, dynamic: DesiredDynamic, change: ObjectChange) -
     _refuse_move(dynamic, change, "env", "path", "issuer")
     former = former_name(dynamic, change)
     if former != dynamic.name:
-        work.context.store.dynamics.rename(former, dynamic.name)  # type: ignore[attr-defined]
+        work.context.store.dynamics.rename(former, dynamic.name)
 
     def changed(present: DynamicConfig) -> DynamicConfig:
         return replace(dynamic.config, iam_path=dynamic.config.iam_path or present.iam_path)

@@ -8,6 +8,7 @@ from phasesync.core.project.compare import Present, Wanted
 from phasesync.core.project.desired import DesiredEnvironment, DesiredProject
 from phasesync.core.project.ownership import ObjectKind
 from phasesync.engine.project.objects import AppliedObjects, Work, digest_of_value, file_text, key_text
+from phasesync.errors import DocumentError, InvalidInputError
 
 Values = Mapping[tuple[str, str], SecretValue]
 """(folder, key) -> value."""
@@ -26,12 +27,16 @@ class ValueFiles:
     _read: dict[str, Values] = field(default_factory=dict, repr=False)
 
     def values_of(self, environment: DesiredEnvironment) -> Values | None:
-        """Return the values of an environment; None if no file manages it. InvalidInputError."""
+        """Return the values of an environment; None if no file manages it. DocumentError."""
         path = environment.values_file
         if path is None:
             return None
         if path not in self._read:
-            self._read[path] = self.decrypt(path)
+            try:
+                self._read[path] = self.decrypt(path)
+            except InvalidInputError as error:
+                place, hint = environment.values_place or environment.place, f"; {error.hint}" if error.hint else ""
+                raise DocumentError([f"{place}: {error.message}{hint}"]) from None
         return self._read[path]
 
 

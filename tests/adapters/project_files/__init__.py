@@ -1,1 +1,1 @@
-"""Tests of clients, errors, policies and identity."""
+"""Tests of reading the files of projects."""

@@ -148,6 +148,12 @@ def test_the_level_says_whether_a_person_is_needed(outcome, status, level, lines
     assert lines()[0]["level"] == level
 
 
+def test_a_run_says_what_it_had_to_do_with_a_closed_window(lines) -> None:
+    LogEvents().emit(replace(RUN, window="crossed the closed maintenance window of all syncs (deny: 2026-01-01 UTC)"))
+
+    assert lines()[0]["window"] == "crossed the closed maintenance window of all syncs (deny: 2026-01-01 UTC)"
+
+
 def test_a_sweep_is_no_news_unless_something_is_suspected(lines) -> None:
     (sweep,) = (event for event in EVENTS if isinstance(event, SweepFinished))
     LogEvents().emit(sweep)

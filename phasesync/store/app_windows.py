@@ -1,0 +1,23 @@
+"""The maintenance windows of an app, in `apps.windows`: canonical texts, encrypted so that none is forged."""
+
+from collections.abc import Sequence
+
+from phasesync.store.key_ring import CREDENTIALS_KEY, UNVERSIONED, KeyRing
+
+
+def encrypt_windows(keys: KeyRing, app_id: str, windows: Sequence[str]) -> bytes | None:
+    """Return what the column holds; None if there are no windows."""
+    if not windows:
+        return None
+    return keys.encrypt_json(keys.data_key(CREDENTIALS_KEY), _context(app_id), list(windows))
+
+
+def decrypt_windows(keys: KeyRing, app_id: str, ciphertext: bytes | None) -> tuple[str, ...]:
+    """Return the texts in the column. CiphertextError."""
+    if ciphertext is None:
+        return ()
+    return keys.decrypt_json_once(tuple[str, ...], _context(app_id), ciphertext)
+
+
+def _context(app_id: str) -> tuple[str, ...]:
+    return ("apps", app_id, "windows", UNVERSIONED)

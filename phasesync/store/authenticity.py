@@ -1,0 +1,98 @@
+"""
+Checks that the rows of a whole database authenticate under its root key: what the rest of the store checks one by one.
+
+It reads and changes nothing. Values are decrypted, and dropped at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.errors import CiphertextError
+from phasesync.store.apps import authentic_pointers, select_environments
+from phasesync.store.credentials import select_credentials, to_credential
+from phasesync.store.database import Database
+from phasesync.store.dynamic import open_config
+from phasesync.store.instance import REGISTERED, read_registry
+from phasesync.store.journal import to_entry
+from phasesync.store.key_ring import KeyRing
+from phasesync.store.lease_rows import check_live_leases_mac, load_live_leases, select_leases, to_lease
+from phasesync.store.projects import open_owned
+from phasesync.store.runs import select_runs, to_run
+from phasesync.store.secrets import select_versions, to_version
+from phasesync.store.sync_rows import check_sync_mac
+from phasesync.store.tables import credentials, dynamic_secrets, journal, owned_objects, syncs
+
+_BATCH: Final = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authenticated:
+    """How many rows of each kind authenticate."""
+
+    credentials: int
+    environments: int
+    secret_versions: int
+    syncs: int
+    journal: int
+    runs: int
+    dynamic_secrets: int
+    leases: int
+    owned_objects: int
+
+
+def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
+    """
+    Check every row that the root key vouches for.
+
+    Raises:
+        CiphertextError: names the first row that does not authenticate.
+        KeyUnavailableError: it is another root key.
+    """
+    keys.verify()
+    with database.read() as connection:
+        registry = read_registry(connection, keys)
+        registered = dict.fromkeys(REGISTERED, 0)
+
+        def check_credential(row: sa.Row[Any]) -> None:
+            to_credential(row, keys)
+            registry.check(credentials, row)
+            registered[credentials] += 1
+
+        def check_definition(row: sa.Row[Any]) -> None:
+            open_config(row, keys)
+            registry.check(dynamic_secrets, row)
+            check_live_leases_mac(keys, row, load_live_leases(connection, [row.id])[row.id])
+            registered[dynamic_secrets] += 1
+
+        count = Authenticated(
+            credentials=_each(connection, select_credentials(), check_credential),
+            environments=_each(
+                connection, select_environments(), lambda row: authentic_pointers(connection, keys, row)
+            ),
+            secret_versions=_each(connection, select_versions(), lambda row: to_version(row, keys)),
+            syncs=_each(connection, sa.select(syncs), lambda row: check_sync_mac(row, keys)),
+            journal=_each(connection, sa.select(journal), lambda row: to_entry(row, keys)),
+            runs=_each(connection, select_runs(), lambda row: to_run(row, keys)),
+            dynamic_secrets=_each(connection, sa.select(dynamic_secrets), check_definition),
+            leases=_each(connection, select_leases(), lambda row: to_lease(row, keys)),
+            owned_objects=_each(connection, sa.select(owned_objects), lambda row: open_owned(row, keys)),
+        )
+        for table, found in registered.items():
+            if (expected := registry.count(table)) != found:
+                raise CiphertextError(
+                    f"rows of table {table.name} are missing: the registry has {expected}, the table {found}"
+                )
+    return count
+
+
+def _each(connection: sa.Connection, statement: sa.Select[Any], check: Callable[[sa.Row[Any]], object]) -> int:
+    """Check every row of a select, in constant memory; return how many there are."""
+    count = 0
+    with connection.execute(statement.execution_options(yield_per=_BATCH)) as rows:
+        for row in rows:
+            check(row)
+            count += 1
+    return count

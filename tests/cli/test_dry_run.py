@@ -1,0 +1,566 @@
+"""
+`--dry-run`: every command that writes has it, changes nothing with it, here or at AWS, and says what it would do.
+
+One installation serves all commands, since none of them changes it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from phasesync.cli.main import cli
+from phasesync.core.lease_users import TAG_LEASE
+from phasesync.emulator import Answer, AwsEmulator, Operation
+from phasesync.store import migrate
+from tests.cli.conftest import LIVES, POLICY, CommandLine
+from tests.cli.test_help import leaves
+from tests.support.aws import REGION, Aws, environ_of, move_to
+from tests.support.stores import OTHER_ROOT_KEY, write_root_key
+
+PROGRAMS = {"demo", "sandbox", "daemon"}
+"""They run until they are stopped."""
+
+READING = {
+    *("status", "diff", "dump", "schema", "apps list", "envs list", "runs list", "runs show"),
+    *("secrets list", "secrets get", "secrets history", "secrets export"),
+    *("credentials list", "credentials show", "dynamic list", "dynamic show", "leases list", "leases show"),
+    *("syncs list", "syncs show", "syncs plan", "syncs wait", "syncs why", "syncs verify"),
+    *("aws policy", "aws trust-policy", "aws list-secrets", "db status"),
+}
+"""They change nothing, in the store or at AWS."""
+
+COMMANDS = {" ".join(path): context.command for path, context in leaves(cli, click.Context(cli), ())}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - READING - PROGRAMS))
+def test_every_command_that_writes_has_a_dry_run(name: str) -> None:
+    """One that only reads is on the list above."""
+    assert "--dry-run" in {option for parameter in COMMANDS[name].params for option in parameter.opts}
+
+
+def test_the_lists_name_commands_that_exist_and_have_no_dry_run() -> None:
+    assert COMMANDS.keys() >= PROGRAMS | READING
+    with_one = {name for name, command in COMMANDS.items() if "dry_run" in {one.name for one in command.params}}
+    assert not with_one & (PROGRAMS | READING)
+
+
+# --- nothing is changed
+
+SECRET = "postgres://hidden"
+POLICY_ARN = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
+
+
+@dataclass(frozen=True)
+class Filled:
+    """An installation with something of everything, and the AWS that it writes to."""
+
+    phasesync: CommandLine
+    aws: Aws
+    words: dict[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """The data directory."""
+        return self.phasesync.directory / "data"
+
+    def rows(self) -> dict[str, list[Any]]:
+        """Return table -> its rows, of all tables but that of daemons."""
+        with closing(sqlite3.connect(self.folder / "phasesync.db")) as connection:
+            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return {
+                name: sorted(map(repr, connection.execute(f'SELECT * FROM "{name}"')))
+                for name in names
+                if name != "daemons"
+            }
+
+    def can_be_written(self) -> bool:
+        """Return whether another process could write to the database now."""
+        with closing(sqlite3.connect(self.folder / "phasesync.db", timeout=0, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            connection.execute("ROLLBACK")
+            return True
+
+    def files(self) -> set[str]:
+        """Return the names of what is in the data directory, without SQLite's own logs."""
+        return {file.name for file in self.folder.iterdir() if not file.name.endswith(("-wal", "-shm"))}
+
+
+@pytest.fixture(scope="module")
+def filled_once(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite_template: Path) -> Iterator[Filled]:
+    folder = tmp_path_factory.mktemp("filled")
+    (folder / "data").mkdir(mode=0o700)
+    shutil.copyfile(migrated_sqlite_template, folder / "data" / "phasesync.db")
+    (folder / "data" / "phasesync.db").chmod(0o600)
+    write_root_key(folder / "root.key")
+    with AwsEmulator(throttling=False) as server:
+        keys = {"AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST", "AWS_SECRET_ACCESS_KEY": "x" * 40}
+        aws, phasesync = Aws(server=server, environ=environ_of(server.url) | keys), CommandLine(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            _move_to(folder, aws, patch)
+            words = _fill(phasesync, aws)
+        yield Filled(phasesync, aws, words)
+
+
+@pytest.fixture
+def filled(filled_once: Filled, monkeypatch: pytest.MonkeyPatch) -> Filled:
+    """The one installation of this module, in the environment of a test."""
+    _move_to(filled_once.phasesync.directory, filled_once.aws, monkeypatch)
+    return filled_once
+
+
+def _move_to(folder: Path, aws: Aws, patch: pytest.MonkeyPatch) -> None:
+    move_to(aws.environ, patch)
+    patch.setenv("HOME", str(folder))
+    patch.setenv("PHASESYNC_DATA_DIR", str(folder / "data"))
+    patch.setenv("PHASESYNC_ROOT_KEY_FILE", str(folder / "root.key"))
+    patch.setenv("EDITOR", "sed -i s/KEY_1=1/KEY_1=2/")
+    patch.delenv("VISUAL", raising=False)
+
+
+def _fill(phasesync: CommandLine, aws: Aws) -> dict[str, str]:
+    """Make something of everything; return the words that commands need."""
+    do, folder = phasesync.done, phasesync.directory
+    do("init")
+    for app in ("shop", "empty"):
+        do("apps", "add", app)
+    for environment in ("prod", "stage", "old"):
+        do("envs", "add", f"shop/{environment}")
+    do("credentials", "add", "host", "--type", "ambient", "--region", REGION)
+    do("credentials", "add", "spare", "--type", "ambient", "--region", REGION)
+    do("secrets", "import", "shop/prod", "-", "--yes", stdin=f"URL={SECRET}\nUSER=shop\n")
+    do("secrets", "set", "shop/prod", "USER", "-", stdin="web")
+    do("secrets", "import", "shop/stage", "-", "--yes", stdin="\n".join(f"KEY_{n}={n}" for n in range(10)))
+
+    boto = aws.boto("secretsmanager")
+    boto.create_secret(Name="shop/theirs", SecretString=json.dumps({"URL": "theirs", "PORT": "1"}))
+    boto.create_secret(Name="shop/USER", SecretString="theirs", Tags=[{"Key": "team", "Value": "other"}])
+    for name, environment, *names in (
+        ("web", "shop/prod", "--name-template", "shop/{key}", "--adopt", "overwrite", "--tag", "team=shop"),
+        ("stage", "shop/stage", "--secret-name", "shop/stage"),
+        ("idle", "shop/prod", "--secret-name", "shop/idle"),
+        ("theirs", "shop/prod", "--secret-name", "shop/theirs"),
+    ):
+        do("syncs", "add", name, "--env", environment, "--credential", "host", *names)
+    for name in ("web", "stage", "idle"):
+        do("syncs", "run", name)
+    do("syncs", "pause", "idle")
+    do("secrets", "import", "shop/stage", "-", "--prune", "--yes", stdin="KEY_1=1\n")
+    held = phasesync.json("syncs", "plan", "stage")["digest"]
+    assert held is not None
+
+    (folder / "policy.json").write_text(POLICY)
+    recipe = (
+        "--credential",
+        "host",
+        *LIVES,
+        "--policy-arn",
+        POLICY_ARN,
+        "--inline-policy",
+        str(folder / "policy.json"),
+    )
+    do("dynamic", "add", "ci", "--env", "shop/prod", *recipe)
+    others = "username=OLD_USER,access_key_id=OLD_ID,secret_access_key=OLD_KEY"
+    do("dynamic", "add", "old", "--env", "shop/old", "--credential", "spare", *LIVES, "--key-map", others)
+    lease = phasesync.json("leases", "issue", "ci", "--no-probe")["id"]
+    do("leases", "issue", "old", "--no-probe")
+    _leave_a_user(phasesync, aws)
+
+    (folder / "new.env").write_text(f"URL={SECRET}/2\nPORT=5432\n")
+    (folder / "project.yaml").write_text("apiVersion: phasesync/v1\nkind: Project\nname: more\napps:\n  - name: more\n")
+    do("db", "backup", str(folder / "backup.db"))
+    do("secrets", "generate", "shop/old", "LATER")
+    return {"LEASE": lease, "DIGEST": held, "FOLDER": str(folder)}
+
+
+def _leave_a_user(phasesync: CommandLine, aws: Aws) -> None:
+    """Have a user at AWS whose lease is over."""
+    iam = aws.boto("iam")
+    issued = phasesync.json("leases", "issue", "ci", "--no-probe")
+    name = issued["principal"].rpartition("/")[2]
+    user = iam.get_user(UserName=name)["User"]
+    phasesync.done("leases", "revoke", issued["id"])
+    iam.create_user(UserName="left", Path=user["Path"], Tags=user["Tags"])
+    assert TAG_LEASE in {tag["Key"] for tag in user["Tags"]}
+
+
+ADD_SYNC = ("--env", "shop/prod", "--credential", "host", "--secret-name")
+
+CASES: list[tuple[str, str, int]] = [
+    # (command, what it says, exit code)
+    ("init", "everything is there already", 0),
+    ("apps add new", "added the app new", 0),
+    ("apps update shop --name store", "nothing was changed", 0),
+    ("apps remove empty", "removed the app empty", 0),
+    ("apps remove shop", "environments", 4),
+    ("envs add shop/new", "shop/new", 0),
+    ("envs update shop/prod --name live", "nothing was changed", 0),
+    ("envs clone shop/stage copy", "shop/copy", 0),
+    ("envs remove shop/old --revoke", "iam:DeleteUser", 0),
+    ("secrets set shop/prod URL -", "~ URL = ***", 0),
+    ("secrets set shop/prod NEW -", "create          shop/NEW", 0),
+    ("secrets set shop/prod URL - NEW -", "create          shop/NEW", 0),
+    ("secrets edit shop/stage", "~ KEY_1 = ***", 0),
+    ("secrets unset shop/prod URL", "nothing was changed", 0),
+    ("secrets generate shop/prod TOKEN", "create          shop/TOKEN", 0),
+    ("secrets rollback shop/prod USER --to 1", "put             shop/USER", 0),
+    ("secrets import shop/prod FOLDER/new.env --prune", "- USER", 0),
+    ("secrets import shop/prod --from-aws shop/theirs --credential host", "+ PORT", 0),
+    ("credentials add aws --type assume-role --region eu-west-1", "its External ID would be a new random one", 0),
+    ("credentials update host --region eu-west-2", "updated the credential host", 0),
+    ("credentials remove spare --revoke", "it would ask first: remove the credential spare and the dynamic", 0),
+    ("credentials remove spare --revoke --yes", "iam:DeleteAccessKey", 0),
+    ("credentials remove spare", "old", 4),
+    ("credentials test host", "AWS accepts the credential host", 0),
+    (f"dynamic add more --env shop/stage --credential host {' '.join(LIVES)}", "added the dynamic secret more", 0),
+    ("dynamic update ci --max-leases 3", "updated the dynamic secret ci", 0),
+    ("dynamic remove ci --revoke", "iam:DetachUserPolicy", 0),
+    ("dynamic remove ci", "live", 4),
+    ("leases issue ci", "iam:CreateUser", 0),
+    ("leases issue ci --keep", "would issue a lease of ci", 0),
+    ("leases issue ci --ttl 9h", "longer than leases of ci may live", 2),
+    ("leases renew LEASE --ttl 2h", "iam:TagUser", 0),
+    ("leases renew LEASE --ttl 9h", "at the latest", 4),
+    ("leases revoke LEASE", "iam:DetachUserPolicy", 0),
+    ("leases reap", "would remove 1 of 1", 0),
+    ("run --env shop/prod --dynamic ci -- true", "AWS_SECRET_ACCESS_KEY", 0),
+    ("run --env shop/prod -- touch FOLDER/data/started", "URL", 0),
+    ("aws force-delete shop/URL --credential host", "would delete shop/URL for good", 0),
+    ("aws force-delete shop/theirs --credential host", "is not deleted", 4),
+    (f"syncs add more {' '.join(ADD_SYNC)} shop/more", "create          shop/more", 0),
+    (f"syncs add more {' '.join(ADD_SYNC)} shop/theirs --adopt prefer-aws", "", 4),
+    ("syncs update web --description text", "set-description shop/URL", 0),
+    ("syncs remove web", "retag", 0),
+    ("syncs remove web --remote delete", "would schedule the deletion of 2 AWS secrets", 0),
+    ("syncs adopt theirs", "shop/theirs", 0),
+    ("syncs adopt theirs --import prefer-aws", "imported into shop/prod", 0),
+    ("syncs release web", "would give back 2 AWS secrets", 0),
+    ("syncs run web", "nothing would change at AWS", 0),
+    ("syncs run idle", "is paused", 4),
+    ("syncs run --all", "would run", 4),
+    ("syncs trigger web --wait", "nothing would change at AWS", 0),
+    ("syncs pause web", "paused web", 0),
+    ("syncs resume idle", "resumed idle", 0),
+    ("syncs approve stage --plan DIGEST", "approved DIGEST", 0),
+    ("syncs approve stage --plan 0123456789abcdef", "have the digest DIGEST", 4),
+    ("apply -f FOLDER/project.yaml", "more", 0),
+    ("db migrate", "is at schema", 0),
+    ("db backup FOLDER/another.db", "would copy about", 0),
+    ("db backup FOLDER/backup.db", "exists already", 4),
+    ("db restore FOLDER/backup.db", "would replace the database", 0),
+    ("db restore FOLDER/new.env", "is not a database", 6),
+    ("db accept-restore", "accepted: 4 syncs", 0),
+    ("apps add shop", "exists already", 4),
+    ("apps remove nothing", "nothing", 5),
+]
+
+
+def test_every_command_with_a_dry_run_is_tried() -> None:
+    untried = COMMANDS.keys() - READING - PROGRAMS
+    untried -= {name for name in untried if any(f"{line} ".startswith(f"{name} ") for line, *_ in CASES)}
+    assert untried == set()
+
+
+FORMS = [(*case, "table") for case in CASES] + [(*case, "json") for case in CASES[::3]]
+
+
+@pytest.mark.parametrize(("line", "said", "exit_code", "form"), FORMS, ids=[f"{one[0]} {one[3]}" for one in FORMS])
+def test_a_dry_run_changes_nothing_here_or_at_aws(
+    filled: Filled, line: str, said: str, exit_code: int, form: str
+) -> None:
+    """And nobody has to wait for it: while AWS answers, others can write to the database."""
+    words, rest = _words(filled, line)
+    before, files, seen = filled.rows(), filled.files(), len(filled.aws.server.operations)
+    locked: list[str] = []
+    one_at_a_time = threading.Lock()
+
+    def look(_when: str, operation: Operation) -> Answer | None:
+        with one_at_a_time:
+            if not filled.can_be_written():
+                locked.append(operation.name)
+        return None
+
+    filled.aws.server.on_request = look
+    try:
+        done = filled.phasesync(*words, "--dry-run", "-o", form, *rest, stdin=f"{SECRET}/3\nnew\n")
+    finally:
+        filled.aws.server.on_request = None
+
+    assert filled.rows() == before
+    assert filled.files() == files
+    called = {operation.name for operation in filled.aws.server.operations[seen:]}
+    assert {name for name in called if not name.startswith(("Describe", "List", "Get"))} == set()
+    assert locked == []
+    assert done.exit_code == exit_code, done.stderr
+    for name, word in filled.words.items():
+        said = said.replace(name, word)
+    if form == "table":
+        assert said in done.stdout + done.stderr
+    elif done.stdout:
+        assert json.loads(done.stdout)["dry_run"] is True
+    assert SECRET not in done.stdout + done.stderr
+
+
+def _words(filled: Filled, line: str) -> tuple[list[str], list[str]]:
+    """Return the words of a command up to where options may stand, and the rest."""
+    for name, word in filled.words.items():
+        line = line.replace(name, word)
+    first, separator, rest = line.partition(" -- ")
+    return first.split(), ["--", *rest.split()] if separator else []
+
+
+# --- what is said is what happens
+
+
+def writes(aws: Aws, since: int) -> list[str]:
+    """Return the writing calls that arrived since then, without those of keys that STS was asked with."""
+    operations = aws.server.operations[since:]
+    return [
+        f"{operation.service}:{operation.name}"
+        for operation in operations
+        if not operation.name.startswith(("Describe", "List", "Get"))
+    ]
+
+
+def test_a_lease_is_issued_renewed_and_revoked_by_the_calls_that_were_said(ci: CommandLine, aws: Aws) -> None:
+    ci.done("dynamic", "update", "ci", "--policy-arn", POLICY_ARN)
+    lease = ""
+    for line in ("issue ci --no-probe", "renew LEASE --ttl 2h", "revoke LEASE"):
+        command = ("leases", *line.replace("LEASE", lease).split())
+        said = ci.json(*command, "--dry-run")
+        since = len(aws.server.operations)
+
+        done = ci.json(*command)
+
+        assert [call["action"] for call in said["aws"]] == writes(aws, since)
+        lease = lease or done["id"]
+        name = done["principal"].rpartition("/")[2]
+        told = {call["object"] for call in said["aws"]}
+        assert told == ({"ci-{{random}}"} if line.startswith("issue") else {name})
+        if line.startswith("renew"):
+            assert said["would"]["expires_at"][:16] == done["expires_at"][:16]
+
+
+def test_a_kept_lease_is_said_to_be_issued_again(ci: CommandLine) -> None:
+    assert ci.json("leases", "issue", "ci", "--keep", "--no-probe", "--dry-run")["would"]["reused"] is None
+    kept = ci.json("leases", "issue", "ci", "--keep", "--no-probe")["id"]
+
+    said = ci.json("leases", "issue", "ci", "--keep", "--dry-run")
+
+    assert (said["would"]["reused"], said["aws"]) == (kept, [])
+
+
+def test_a_dynamic_secret_that_has_all_its_leases_is_refused_as_ever(ci: CommandLine) -> None:
+    ci.done("dynamic", "update", "ci", "--max-leases", "1")
+    ci.done("leases", "issue", "ci", "--no-probe")
+
+    assert ci("leases", "issue", "ci", "--dry-run").exit_code == 4
+
+
+@pytest.fixture
+def syncs(shop: CommandLine, aws: Aws) -> CommandLine:
+    """A sync `web` of two keys that has run, one secret a key; of the first one somebody made the secret."""
+    boto = aws.boto("secretsmanager")
+    boto.create_secret(Name="shop/URL", SecretString="theirs", Tags=[{"Key": "team", "Value": "other"}])
+    shop.done("credentials", "add", "host", "--type", "ambient", "--region", REGION)
+    shop.done("secrets", "import", "shop/prod", "-", "--yes", stdin="URL=postgres://db\nUSER=shop\n")
+    shop.done(
+        *("syncs", "add", "web", "--env", "shop/prod", "--credential", "host", "--name-template", "shop/{key}"),
+        *("--adopt", "overwrite", "--tag", "team=shop"),
+    )
+    shop.done("syncs", "run", "web")
+    return shop
+
+
+@pytest.mark.parametrize("line", ["release web", "remove web", "remove web --remote delete"])
+def test_a_sync_is_ended_by_the_calls_that_were_said(syncs: CommandLine, aws: Aws, line: str) -> None:
+    command = ("syncs", *line.split())
+    said = syncs.json(*command, "--dry-run")
+    since = len(aws.server.operations)
+
+    done = syncs.json(*command, *(["--yes"] if line.startswith("remove") else []))
+
+    operations = [one for one in aws.server.operations[since:] if not one.name.startswith(("Describe", "Get"))]
+    names: dict[str, set[str]] = {}
+    for one in operations:
+        names.setdefault((one.secret_id or "").rpartition(":")[2][:-7], set()).add(one.name)
+    expected = {}
+    for call in said["aws"]:
+        details = call["details"]
+        wanted = {"DeleteSecret"} if call["action"] == "delete" else set()
+        wanted |= {"TagResource"} if details.get("tags") else set()
+        expected[call["object"]] = wanted | ({"UntagResource"} if details.get("untag") else set())
+    assert expected == names
+    assert {"shop/URL", "shop/USER"} == expected.keys()
+    shared = said["would"].keys() & done.keys() - {"paused", "status", "retry_at"}
+    assert {name: said["would"][name] for name in shared} == {name: done[name] for name in shared}
+
+
+@pytest.mark.parametrize("line", ["release web", "remove web", "remove web --remote delete", "adopt web"])
+@pytest.mark.parametrize("trouble", ["denied", "deleted", "restored"])
+def test_what_cannot_be_done_is_said_with_the_exit_code_of_the_command(
+    syncs: CommandLine, aws: Aws, line: str, trouble: str
+) -> None:
+    if trouble == "denied":
+        aws.server.deny("secretsmanager:DescribeSecret")
+    elif trouble == "deleted":
+        aws.boto("secretsmanager").delete_secret(SecretId="shop/USER")
+    else:
+        backup = str(syncs.directory / "backup.db")
+        syncs.done("db", "backup", backup)
+        syncs.done("db", "restore", backup)
+    command = ("syncs", *line.split())
+
+    said = syncs(*command, "--dry-run", "-o", "json")
+    done = syncs(*command, *([] if "release" in line else ["--yes"]), "-o", "json")
+
+    assert said.exit_code == done.exit_code, (said.stderr, done.stderr)
+    if said.stdout and done.stdout:
+        would, document = json.loads(said.stdout)["would"], json.loads(done.stdout)
+        for member in ("kept", "released", "scheduled", "left_alone", "blocked"):
+            assert set(would.get(member) or ()) == set(document.get(member, would.get(member)) or ())
+
+
+MOVING = {"next_due_at", "retry_at", "changed_at"}
+"""Members that are about now."""
+
+
+def changes(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what a plan or a run changes."""
+    return sorted((one["action"], one["remote_name"]) for one in document["changes"] if one["action"] != "noop")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "secrets import shop/prod - --prune",
+        "syncs update web --description text --tag team=web",
+        "secrets unset shop/prod USER",
+    ],
+)
+def test_the_next_run_does_what_was_said(syncs: CommandLine, line: str) -> None:
+    command, stdin = line.split(), "URL=postgres://db/2\nPORT=5432\n"
+    said = syncs.json(*command, "--dry-run", stdin=stdin)
+
+    done = syncs.json(*command, *(["--yes"] if "import" in line else []), stdin=stdin)
+
+    assert {name: said["would"][name] for name in done if name not in MOVING} == {
+        name: done[name] for name in done if name not in MOVING
+    }
+    (plan,) = said["syncs"]
+    assert changes(plan) == changes(syncs.json("syncs", "run", "web"))
+
+
+def test_the_first_run_of_a_sync_does_what_was_said_when_it_was_added(syncs: CommandLine, aws: Aws) -> None:
+    """The members that `syncs add --dry-run` has had from the beginning are still there."""
+    aws.boto("secretsmanager").create_secret(Name="shop/all", SecretString=json.dumps({"URL": "theirs", "EXTRA": "1"}))
+    given = ("--env", "shop/prod", "--credential", "host", "--secret-name", "shop/all", "--adopt", "prefer-aws")
+    said = syncs.json("syncs", "add", "all", *given, "--dry-run")
+
+    assert said["added"] is False
+    assert syncs("syncs", "show", "all").exit_code == 5
+    added = syncs.json("syncs", "add", "all", *given)
+
+    assert said["warnings"] == said["would"].get("warnings", said["warnings"])
+    assert said["would"]["imported"] == added["imported"]
+    plans = {plan["sync"]: changes(plan) for plan in said["syncs"]}
+    runs = {name: changes(syncs.json("syncs", "run", name)) for name in ("all", "web")}
+    assert plans == runs
+    assert ("create", "shop/EXTRA") in plans["web"]
+
+
+def test_a_sync_that_cannot_be_added_is_refused_as_ever(syncs: CommandLine) -> None:
+    given = ("--env", "shop/prod", "--credential", "host", "--secret-name", "shop/all")
+
+    assert syncs("syncs", "add", "web", *given, "--dry-run").exit_code == 4
+    assert syncs("syncs", "add", "all", *given, "--region", "mars-1", "--dry-run").exit_code == 2
+
+
+# --- the database
+
+
+def test_nothing_is_made_by_a_dry_run_of_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phasesync = CommandLine(tmp_path)
+    for name, value in {"HOME": tmp_path, "PHASESYNC_DATA_DIR": tmp_path / "data"}.items():
+        monkeypatch.setenv(name, str(value))
+
+    said = phasesync.json("init", "--dry-run")["would"]
+
+    assert list(tmp_path.iterdir()) == []
+    assert (said["root_key_made"], said["data_dir_made"], said["schema"]["current"]) == (True, True, None)
+    assert phasesync.done("db", "migrate", "--dry-run").stderr.startswith("dry run: would bring the database from")
+    assert list(tmp_path.iterdir()) == []
+    done = phasesync.json("init")
+    assert (done["root_key_made"], done["root_key"]) == (True, said["root_key"])
+    again = phasesync.json("init", "--dry-run")["would"]
+    assert (again["instance_id"], again["schema"]["revisions"]) == (done["instance_id"], [])
+
+
+@pytest.mark.parametrize("key", ["right", "another"])
+def test_a_migration_is_shown_and_refused_as_it_would_be(phasesync: CommandLine, key: str) -> None:
+    phasesync.done("init")
+    url = f"sqlite:///{phasesync.directory / 'data' / 'phasesync.db'}"
+    migrate.downgrade(url, "0002")
+    if key == "another":
+        (phasesync.directory / "root.key").write_bytes(base64.b64encode(OTHER_ROOT_KEY.material))
+
+    shown = phasesync("db", "migrate", "--dry-run", "-o", "json")
+
+    assert migrate.status(url).current == "0002"
+    assert shown.exit_code == (0 if key == "right" else 6)
+    if key == "right":
+        would = json.loads(shown.stdout)["would"]
+        assert (would["current"], would["revisions"]) == ("0002", list(migrate.REVISIONS[2:]))
+    assert phasesync("db", "migrate").exit_code == shown.exit_code
+
+
+def test_a_restore_says_what_is_lost(syncs: CommandLine) -> None:
+    backup = str(syncs.directory / "backup.db")
+    syncs.done("db", "backup", backup)
+    syncs.done("syncs", "add", "later", *("--env", "shop/prod", "--credential", "host", "--secret-name", "shop/later"))
+
+    said = syncs.json("db", "restore", backup, "--dry-run")["would"]
+
+    assert said["syncs"] == {"lost": ["later"], "added": []}
+    assert said["contents"]["syncs"] == {"now": 2, "then": 1}
+    assert said["contents"]["objects"]["then"] == 2
+    assert syncs.json("status")["restored"] is False
+    assert {file.suffix for file in (syncs.directory / "data").iterdir()} <= {".db", ".db-wal", ".db-shm"}
+
+
+def test_what_accepting_a_restored_database_writes_is_shown_first(syncs: CommandLine) -> None:
+    backup = str(syncs.directory / "backup.db")
+    syncs.done("db", "backup", backup)
+    syncs.done("secrets", "set", "shop/prod", "USER", "-", stdin="newer")
+    syncs.done("syncs", "run", "web")
+    syncs.done("db", "restore", backup)
+
+    said = syncs.json("db", "accept-restore", "--dry-run")
+    assert syncs.json("status")["restored"] is True
+    done = syncs.json("db", "accept-restore", "--yes")
+
+    assert said["would"] == done
+    (plan,) = said["syncs"]
+    assert changes(plan) == [("put", "shop/USER")] == changes(syncs.json("syncs", "run", "web"))
+
+
+def test_a_command_with_several_leases_is_said_to_get_all_of_them(filled: Filled) -> None:
+    command = ("run", "--env", "shop/stage", "--dynamic", "ci,old", "--dry-run", "-o", "json", "true")
+    said = json.loads(filled.phasesync.done(*command).stdout)["would"]
+
+    assert [lease["dynamic"] for lease in said["leases"]] == ["ci", "old"]
+    assert {"KEY_1", "AWS_ACCESS_KEY_ID", "OLD_ID"} <= set(said["variables"])

@@ -1,0 +1,451 @@
+"""Copying a database: to another kind and back, after an interruption, and what is refused."""
+
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.model import SecretValue
+from phasesync.core.sync import Paused, Trigger
+from phasesync.errors import (
+    AlreadyExistsError,
+    CiphertextError,
+    DatabaseCopyError,
+    IllegalTransitionError,
+    InvalidInputError,
+    PhasesyncError,
+    RetiredDatabaseError,
+    SchemaMismatchError,
+)
+from phasesync.store import Database, database_copy, initialise, open_database
+from phasesync.store.authenticity import authenticate_all
+from phasesync.store.database_copy import COPIED, CopiedDatabase, copy_database
+from phasesync.store.migrate import status, upgrade
+from phasesync.store.raw_rows import columns_of, read_rows
+from phasesync.store.retire import retire, unretire
+from phasesync.store.tables import leases, metadata, runs, syncs
+from tests.support.databases import fresh_postgres_database
+from tests.support.stores import (
+    EXPIRED,
+    OTHER_ROOT_KEY,
+    access_key,
+    add_dynamic,
+    add_sync,
+    alter,
+    claim_one,
+    end_lease,
+    issue_lease,
+    open_test_store,
+    opens_with,
+    put,
+    request_lease,
+    settle,
+    values_of,
+    write,
+)
+
+SqliteOnly = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+TTL = timedelta(minutes=1)
+AT = datetime(2030, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def target_url(database_backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty database of the other kind."""
+    if database_backend == "postgresql":
+        yield f"sqlite:///{tmp_path / 'new' / 'copy.db'}"
+    else:
+        yield from fresh_postgres_database(request, template=None)
+
+
+@pytest.fixture
+def filled(migrated_database_url: str) -> str:
+    """A database with something in nearly every table that is copied."""
+    store = open_test_store(migrated_database_url)
+    put(store, write("URL", "a"), write("UTF", "größer ✓"), write("LINES", "1\n2"))
+    put(store, write("URL", "b", comment="why"))
+    add_sync(store, "web")
+    settle(store, claim_one(store))
+    store.syncs.request("web", Trigger.MANUAL, actor="ada")
+    put(store, write("LOG", "x"), environment="staging")
+    add_sync(store, "api", environment="staging")
+    store.syncs.pause("api", Paused(by="ada", at=AT, reason="freeze", until=None))
+    store.credentials.add("hub", access_key())
+    role = CredentialDraft(type=CredentialType.ASSUME_ROLE, region="eu-central-1", source_name="hub")
+    for number in range(4):  # Ids are random: one of them comes before the one that it refers to.
+        store.credentials.add(f"spoke-{number}", role)
+    dynamic = add_dynamic(store, "ci")
+    issue_lease(store, dynamic, keep={"CI_KEY_ID": SecretValue("AKIA"), "CI_SECRET_KEY": SecretValue("s3cret")})
+    end_lease(store, issue_lease(store, dynamic))
+    store.close()
+    return migrated_database_url
+
+
+def rows_of(database_url: str, table: sa.Table) -> list[tuple[object, ...]]:
+    """All rows of a table, without what says which database is in use."""
+    columns = [column for column in table.columns if not column.name.startswith("retired_")]
+    with closing(open_database(database_url)) as database, database.read() as connection:
+        return [tuple(row) for row in connection.execute(sa.select(*columns).order_by(*table.primary_key.columns))]
+
+
+def seen(database_url: str) -> object:
+    """What an operator sees of a store."""
+    with closing(open_test_store(database_url)) as store:
+        return (
+            store.instance_id,
+            values_of(store),
+            [version.comment for version in store.secrets.history("shop", "production", "/", "URL")],
+            [(sync.name, sync.settled_status, sync.paused) for sync in store.syncs.list_syncs()],
+            store.runs.list_runs(sync="web", limit=10),
+            store.credentials.list_all(),
+            store.leases(ttl=TTL).list_leases(),
+        )
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+# --- the copy
+
+
+def test_a_copy_is_the_same_database_also_back_again(filled: str, target_url: str, tmp_path: Path) -> None:
+    before = seen(filled)
+    copied = copy_database(filled, target_url)
+
+    assert seen(target_url) == before
+    assert {table.table: table.rows for table in copied.tables}["runs"] == 1
+    for table in COPIED:
+        assert rows_of(target_url, table) == rows_of(filled, table)
+    back = f"sqlite:///{tmp_path / 'back.db'}"
+    assert copy_database(target_url, back).tables == copied.tables
+    assert seen(back) == before
+    assert stat.S_IMODE((tmp_path / "back.db").stat().st_mode) == 0o600
+
+
+def test_everything_in_the_copy_authenticates(filled: str, target_url: str) -> None:
+    copy_database(filled, target_url, verify=lambda target: authenticate_all(target, opens_with()(target)))
+
+    with pytest.raises(RetiredDatabaseError, match=r"is retired since .*: it was copied to"):
+        open_test_store(filled)
+
+
+def test_a_copy_under_another_root_key_cannot_be_used(filled: str, target_url: str) -> None:
+    with pytest.raises(PhasesyncError) as caught:
+        copy_database(filled, target_url, verify=lambda target: opens_with(OTHER_ROOT_KEY)(target))
+
+    assert caught.value.exit_code == 6
+    with pytest.raises(RetiredDatabaseError, match="is not complete"):
+        open_test_store(target_url)
+
+
+def test_numbers_grow_beyond_those_of_rows_that_are_gone(filled: str, target_url: str) -> None:
+    with closing(open_test_store(filled)) as store:
+        for _ in range(3):
+            settle(
+                store,
+                store.claims.claim(store.syncs.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor="a", ttl=TTL),
+            )
+        with store.database.write() as connection:
+            last = connection.scalar(sa.select(sa.func.max(runs.c.number)))
+            connection.execute(runs.delete())
+    copy_database(filled, target_url)
+
+    with closing(open_test_store(target_url)) as store:
+        settle(
+            store, store.claims.claim(store.syncs.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor="a", ttl=TTL)
+        )
+        with store.database.read() as connection:
+            assert connection.scalar(sa.select(runs.c.number)) == last + 1
+
+
+def test_claims_of_the_dead_are_free_at_once_by_any_clock(filled: str, target_url: str) -> None:
+    with closing(open_test_store(filled)) as store:
+        claim_one(store, ttl=EXPIRED)
+        request_lease(store, store.dynamics.get("ci"), claim_ttl=EXPIRED)
+    copy_database(filled, target_url)
+
+    with closing(open_test_store(target_url)) as store:
+        with store.database.read() as connection:
+            for table in (syncs, leases):
+                ends = connection.scalars(sa.select(table.c.claim_until).where(table.c.claim_owner.is_not(None))).all()
+                assert [end.year for end in ends] == [1970]
+        assert store.claims.release_expired() == ["web"]
+
+
+# --- an interruption
+
+
+def test_a_copy_that_died_anywhere_goes_on_and_duplicates_nothing(
+    filled: str, target_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = seen(filled)
+    died: set[object] = set()
+
+    def once(where: object) -> None:
+        if where not in died:
+            died.add(where)
+            raise Killed
+
+    finish = database_copy._Copying.finish
+
+    def dying_rows(database: Database, table: sa.Table, *args: object, **options: object) -> Iterator[object]:
+        for row in read_rows(database, table, *args, **options):  # type: ignore[arg-type]
+            yield row
+            once(table)
+
+    def dying_retire(*args: object, **options: object) -> None:
+        once("before it was retired")
+        retire(*args, **options)  # type: ignore[arg-type]
+        once("after it was retired")
+
+    def dying_finish(self: object, *args: object) -> CopiedDatabase:
+        once("before it was finished")
+        return finish(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(database_copy, "read_rows", dying_rows)
+    monkeypatch.setattr(database_copy, "retire", dying_retire)
+    monkeypatch.setattr(database_copy._Copying, "finish", dying_finish)
+    for _ in range(40):
+        try:
+            copy_database(filled, target_url)
+        except Killed:
+            assert status(target_url).retirement is not None
+            with pytest.raises(RetiredDatabaseError, match="is not complete"):
+                open_test_store(target_url)
+        else:
+            break
+
+    assert len(died) > 12
+    assert seen(target_url) == before
+
+
+def test_after_a_return_to_the_original_the_copy_begins_again(
+    filled: str, target_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database_copy._Copying, "finish", fail)
+        with pytest.raises(Killed):
+            copy_database(filled, target_url)
+    with closing(open_database(filled)) as database:
+        unretire(database)
+    with closing(open_test_store(filled)) as store:
+        put(store, write("URL", "newer"))
+    copy_database(filled, target_url)
+
+    with closing(open_test_store(target_url)) as store:
+        assert values_of(store)["URL"] == "newer"
+
+
+# --- the retired database
+
+
+def test_who_was_at_work_before_can_write_nothing_any_more(filled: str, target_url: str) -> None:
+    store = open_test_store(filled)
+    sync = store.syncs.get_sync("web")
+    writes: list[Callable[[], object]] = [
+        lambda: put(store, write("URL", "lost")),
+        lambda: claim_one(store),
+        lambda: store.claims.claim(sync.id, "d", trigger=Trigger.MANUAL, actor="a", ttl=TTL),
+        lambda: store.claims.write_conditions(sync.id),
+        lambda: store.daemons.beat("d", host="h", pid=1, ttl=TTL),
+        lambda: store.credentials.remove("spoke-1"),
+        lambda: store.apps.add_app("new"),
+        lambda: request_lease(store, store.dynamics.get("ci")),
+    ]
+    copy_database(filled, target_url)
+
+    for one in writes:
+        with pytest.raises(RetiredDatabaseError) as caught:
+            one()
+        assert caught.value.exit_code == 6
+    store.close()
+
+
+def test_a_retired_database_can_be_taken_back(filled: str, target_url: str) -> None:
+    copy_database(filled, target_url)
+    with closing(open_database(filled)) as database:
+        unretire(database)
+        with pytest.raises(IllegalTransitionError, match="is not retired"):
+            unretire(database)
+
+    with closing(open_test_store(filled)) as store:
+        put(store, write("URL", "again"))
+        assert values_of(store)["URL"] == "again"
+
+
+def test_a_retired_database_is_not_initialised_again(filled: str, target_url: str) -> None:
+    copy_database(filled, target_url)
+
+    with closing(open_database(filled)) as database, pytest.raises(RetiredDatabaseError):
+        initialise(database, opens_with()(database))
+
+
+# --- what is refused
+
+
+def test_nobody_is_at_work_when_it_is_retired(filled: str, target_url: str) -> None:
+    with closing(open_test_store(filled)) as store:
+        store.daemons.beat("daemon-1", host="db-1", pid=4711, ttl=TTL)
+        with pytest.raises(IllegalTransitionError, match="pid 4711 on db-1") as caught:
+            copy_database(filled, target_url)
+        assert caught.value.exit_code == 4
+        store.daemons.deregister("daemon-1")
+        claim = claim_one(store)
+        with pytest.raises(IllegalTransitionError, match="a sync is being reconciled by daemon-1"):
+            copy_database(filled, target_url)
+        store.claims.release(claim)
+        assert status(target_url).current is None, "nothing was made there"
+
+    copy_database(filled, target_url)
+
+
+def test_only_an_empty_database_is_written_to(filled: str, target_url: str, tmp_path: Path) -> None:
+    upgrade(target_url)
+    with closing(open_database(target_url)) as database:
+        initialise(database, opens_with()(database))
+    with pytest.raises(AlreadyExistsError, match="is not empty: it holds another installation"):
+        copy_database(filled, target_url)
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE notes (text)")
+    with pytest.raises(AlreadyExistsError, match="tables of something else"):
+        copy_database(filled, f"sqlite:///{tmp_path / 'other.db'}")
+
+    open_test_store(filled).close()
+
+
+def test_it_is_not_copied_to_itself(filled: str, database_backend: str, tmp_path: Path) -> None:
+    spelled = f"{filled}{'&' if '?' in filled else '?'}connect_timeout=7"
+    error: type[PhasesyncError] = IllegalTransitionError
+    if database_backend == "sqlite":
+        os.link(tmp_path / "phasesync.db", tmp_path / "linked.db")
+        spelled, error = f"sqlite:///{tmp_path / 'linked.db'}", InvalidInputError
+    with pytest.raises(error):
+        copy_database(filled, spelled)
+
+    open_test_store(filled).close()
+
+
+def test_a_retired_database_is_copied_to_one_place_only(filled: str, target_url: str, tmp_path: Path) -> None:
+    copy_database(filled, target_url)
+    with pytest.raises(IllegalTransitionError, match="is this installation already, and is in use"):
+        copy_database(filled, target_url)
+    with pytest.raises(RetiredDatabaseError, match="that is not the target"):
+        copy_database(filled, f"sqlite:///{tmp_path / 'third.db'}")
+    with pytest.raises(IllegalTransitionError, match="is a retired database of this installation"):
+        copy_database(target_url, filled)
+
+
+def test_two_copies_at_once_make_one(filled: str, target_url: str) -> None:
+    results: list[object] = []
+
+    def copy() -> None:
+        try:
+            results.append(copy_database(filled, target_url))
+        except PhasesyncError as error:
+            results.append(error)
+
+    upgrade(target_url)
+    threads = [threading.Thread(target=copy) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if not any(isinstance(result, CopiedDatabase) for result in results):
+        copy_database(filled, target_url)  # They stopped each other: nothing is lost, and it is repeated.
+
+    assert seen(target_url)
+
+
+def test_a_database_without_an_installation_is_not_copied(database_url: str, tmp_path: Path) -> None:
+    upgrade(database_url)
+    with pytest.raises(SchemaMismatchError, match="is not initialised"):
+        copy_database(database_url, f"sqlite:///{tmp_path / 'copy.db'}")
+
+
+# --- what cannot be copied
+
+ALTERATIONS = [
+    ("syncs", "created_at", "'yesterday'", "text, not a number"),
+    ("syncs", "objects", "1.5", "float, not a number"),
+    ("syncs", "config", "CAST('x' AS BLOB)", "bytes, not text"),
+    ("secrets", "is_set", "7", "the number 7 in place of a truth value"),
+    ("secrets", "name", "'plain'", "text, not bytes"),
+    ("apps", "description", "CAST(X'ff' AS TEXT)", "text that is not UTF-8"),
+    ("apps", "description", "'a' || char(0) || 'b'", "text with a NUL"),
+    ("apps", "name", "printf('%.100c', 'x')", "more than 64 characters"),
+    ("syncs", "failures", "3000000000", "a number beyond 2147483647"),
+]
+
+
+@SqliteOnly
+def test_a_value_that_postgresql_would_not_take_is_named(filled: str, tmp_path: Path) -> None:
+    with closing(open_database(filled)) as source, closing(sqlite3.connect(tmp_path / "phasesync.db")) as connection:
+        for name, column, value, message in ALTERATIONS:
+            (row_id, before) = connection.execute(f"SELECT id, {column} FROM {name} ORDER BY id LIMIT 1").fetchone()
+            connection.execute(f"UPDATE {name} SET {column} = {value} WHERE id = ?", (row_id,))
+            connection.commit()
+            table = metadata.tables[name]
+
+            with pytest.raises(DatabaseCopyError, match=f"{name}.{column} of the row {row_id} holds {message}"):
+                list(read_rows(source, table, columns_of(table), for_postgresql=True))
+
+            connection.execute(f"UPDATE {name} SET {column} = ? WHERE id = ?", (before, row_id))
+            connection.commit()
+
+
+@SqliteOnly
+def test_a_row_with_a_value_of_another_type_is_not_copied(filled: str, target_url: str, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "phasesync.db")) as connection:
+        connection.execute("UPDATE syncs SET created_at = 'yesterday' WHERE name = 'web'")
+        connection.commit()
+
+    with pytest.raises(DatabaseCopyError, match=r"syncs.created_at of the row .* holds text") as caught:
+        copy_database(filled, target_url)
+
+    assert caught.value.exit_code == 6
+    assert status(target_url).retirement is not None, "it cannot be used"
+
+
+@SqliteOnly
+def test_a_row_that_refers_to_nothing_is_not_copied(filled: str, target_url: str, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "phasesync.db")) as connection:
+        connection.execute("DELETE FROM data_keys WHERE purpose = 'environment'")
+        connection.commit()
+
+    with pytest.raises(DatabaseCopyError, match="rows of environments refer to rows that are gone"):
+        copy_database(filled, target_url)
+
+
+def test_a_copy_that_differs_cannot_be_used(filled: str, target_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(database: Database, table: sa.Table, *args: object, **options: object) -> Iterator[object]:
+        rows = read_rows(database, table, *args, **options)  # type: ignore[arg-type]
+        if table is runs:
+            next(rows)
+        yield from rows
+
+    monkeypatch.setattr(database_copy, "read_rows", forgetful)
+    with pytest.raises(DatabaseCopyError, match=r"the table runs differs in the copy \(1 rows, 0 in the copy\)"):
+        copy_database(filled, target_url)
+
+    with pytest.raises(RetiredDatabaseError, match="is not complete"):
+        open_test_store(target_url)
+
+
+def test_an_altered_row_is_found_with_the_root_key(filled: str, target_url: str) -> None:
+    with closing(open_test_store(filled)) as store:
+        alter(store, syncs, store.syncs.get_sync("web").id, path="/other")
+
+    with pytest.raises(CiphertextError, match="the configuration of sync web"):
+        copy_database(filled, target_url, verify=lambda target: authenticate_all(target, opens_with()(target)))
