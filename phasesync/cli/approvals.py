@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from phasesync.cli.dry_run import dry_run_option
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import ENVIRONMENT, environment_argument
@@ -96,7 +97,7 @@ def decide(application: "Application", environment: tuple[str, str], digest: str
     elif request.waits:
         follows = f"next: {request.command}"
     else:
-        follows = "it was carried out: " + "; ".join(request.changes)
+        follows = "carried out: " + "; ".join(request.changes)
     out.done(f"approved {digest} of {request.label}; {follows}", request_document(request))
 
 
@@ -147,6 +148,7 @@ def _cells(request: "ChangeRequest") -> dict[str, object]:
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the history. Default: nothing.")
 @output_option
 @with_application
+@dry_run_option
 def approve(application: "Application", environment: tuple[str, str], digest: str, reason: str, out: Output) -> None:
     """
     Approve a change of a protected environment that somebody else asked for. The last approval that is needed carries
@@ -165,6 +167,7 @@ def approve(application: "Application", environment: tuple[str, str], digest: st
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the history. Default: nothing.")
 @output_option
 @with_application
+@dry_run_option
 def reject(application: "Application", environment: tuple[str, str], digest: str, reason: str, out: Output) -> None:
     """
     End a request without carrying it out. Whoever asked for it withdraws it so.
