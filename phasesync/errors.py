@@ -42,6 +42,8 @@ names and numbers, never from the text of another exception: botocore and databa
         ├── NotFoundError                  exit 5
         ├── AlreadyExistsError             exit 4
         ├── IllegalTransitionError         exit 4
+        │   └── ProposalMovedError         exit 4
+        ├── ApprovalNeededError            exit 4
         ├── InvalidInputError              exit 2
         │   └── DocumentError              exit 2
         ├── UnhealthyError                 exit 7
@@ -50,11 +52,12 @@ names and numbers, never from the text of another exception: botocore and databa
 
 import traceback
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
 from inspect import cleandoc
 from pathlib import Path
+from typing import Any
 
 
 class Hint(str):
@@ -450,6 +453,34 @@ class IllegalTransitionError(OperatorError):
     """The object is in a state that does not allow this."""
 
     exit_code = 4
+
+
+class ProposalMovedError(IllegalTransitionError):
+    """What a request for a change starts from has changed since."""
+
+    default_hint = "the change has to be asked for again"
+
+
+class ApprovalNeededError(OperatorError):
+    """The environment is protected: somebody else has to approve the change. Nothing was changed."""
+
+    exit_code = 4
+
+    def __init__(
+        self, message: str | None = None, *, environments: Mapping[str, str] | None = None, proposal: Any = None
+    ) -> None:
+        """
+        Args:
+            message: None means that it names the environments.
+            environments: id -> `app/environment` of the protected environments that the change concerns.
+            proposal: the change, a `Proposal`; it is filed as a request by `engine/approvals.py`.
+        """
+        self.environments = environments or {}
+        self.proposal = proposal
+        if message is None and self.environments:
+            labels, verb = ", ".join(self.environments.values()), "is" if len(self.environments) == 1 else "are"
+            message = f"{labels} {verb} protected: somebody else has to approve the change; nothing was changed"
+        super().__init__(message)
 
 
 class InvalidInputError(OperatorError):

@@ -320,6 +320,8 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
     if dynamics:
         question += f" and the dynamic secrets on it ({', '.join(dynamics)})"
     confirm(f"{question}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
+    for dynamic in dynamics:  # Before anything is revoked: one in a protected environment stays.
+        application.store.dynamics.check_removal(dynamic)
     revoke_before_removal(application, live, out)
     for dynamic in dynamics:
         application.store.dynamics.remove(dynamic)

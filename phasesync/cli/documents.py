@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from phasesync.core.change import Change, KeyDiff
+    from phasesync.core.change_request import ChangeRequest
     from phasesync.core.credential import Credential, CredentialStatus
     from phasesync.core.dynamic import DynamicSecret
     from phasesync.core.lease import Lease
@@ -58,6 +59,7 @@ def environment_document(environment: Environment) -> dict[str, object]:
         "name": environment.name,
         "revision": environment.revision,
         "keys": environment.keys,
+        "approvers": environment.approvers,
         "created_at": environment.created_at,
     }
 
@@ -73,6 +75,7 @@ def secret_document(secret: SecretVersion) -> dict[str, object]:
         "changed_at": secret.changed_at,
         "changed_by": secret.changed_by,
         "origin": secret.origin,
+        "approved_by": secret.approved_by,
     }
 
 
@@ -237,6 +240,29 @@ def run_document(run: "Run") -> Document:
         },
         "next_attempt_at": run.next_attempt_at,
         "changes": [_change_result(change) for change in run.changes],
+    }
+
+
+def approval_document(request: "ChangeRequest") -> Document:
+    """Return an approved change as `runs show` prints it: who asked, and who approved."""
+    return {
+        "asked_by": request.asked_by,
+        "approved_by": [approval.by for approval in request.approvals],
+        "digest": request.digest,
+        "env": request.label,
+        "changes": list(request.changes),
+    }
+
+
+def waiting_document(request: "ChangeRequest") -> Document:
+    """Return a change that waits for an approval, as `status`, `syncs show` and `syncs why` print it."""
+    return {
+        "digest": request.digest,
+        "env": request.label,
+        "changes": list(request.changes),
+        "asked_by": request.asked_by,
+        "expires_at": request.expires_at,
+        "command": request.next_command,
     }
 
 
@@ -423,6 +449,7 @@ def explanation_document(explanation: "Explanation") -> dict[str, Any]:
         "problem": None
         if problem is None
         else {"class": problem.cls, "message": problem.message, "hint": problem.hint},
+        "waiting_for_approval": [waiting_document(request) for request in explanation.requests],
         "objects": [_explained_object(remote) for remote in explanation.objects],
     }
 
@@ -463,6 +490,7 @@ def status_document(summary: "StatusSummary") -> Document:
             {"sync": sync.name, "status": str(sync.status), "reason": sync.reason} for sync in summary.needs_attention
         ],
         "needs_attention_more": summary.needs_attention_more,
+        "waiting_for_approval": [waiting_document(request) for request in summary.requests],
         "leases": summary.leases,
         "leases_not_revoked": [
             {

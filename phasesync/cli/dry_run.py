@@ -132,8 +132,12 @@ def _rehearse(application: "Application", out: Output, command: Callable[[Output
     calls = [{"action": call.action, "object": call.target, "details": call.details} for call in rehearsed.calls]
     if out.as_json:
         would = rehearsed.results[0] if len(rehearsed.results) == 1 else {"items": rehearsed.results, "next": None}
-        out.document(rehearsed.beside | {"dry_run": True, "would": would, "aws": calls, "syncs": documents})
+        held = {"approval_needed_for": list(rehearsal.protected)}
+        shown = {"dry_run": True, "would": would, "aws": calls, "syncs": documents} | held
+        out.document(rehearsed.beside | shown)
     else:
+        if rehearsal.protected:
+            out.note(f"somebody else has to approve it first: protected is {', '.join(rehearsal.protected)}")
         if calls:
             out.say("it would call AWS:")
             out.items(calls, ["action", "object", "details"])

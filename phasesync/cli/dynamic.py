@@ -10,7 +10,7 @@ import click
 
 from phasesync.cli.dry_run import dry_run_option
 from phasesync.cli.input import confirm, confirmation_options, never_asks, text_of
-from phasesync.cli.invocation import with_application
+from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import (
@@ -387,10 +387,13 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
       phasesync dynamic remove ci --revoke
     """
     from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal, session_hint
+    from phasesync.engine.approvals import allowed
 
     live = application.context.leases.list_leases(dynamic=name) if revoke else []
     confirm(f"remove the dynamic secret {name}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
-    revoke_before_removal(application, live, out)
-    with session_hint(application, name):
-        application.store.dynamics.remove(name)
+    store = application.store.dynamics
+    with allowed(application.context, lambda: store.check_removal(name), actor=invocation().actor):
+        revoke_before_removal(application, live, out)
+        with session_hint(application, name):
+            store.remove(name)
     out.done(f"removed the dynamic secret {name}", {"removed": name, "revoked": [lease.id for lease in live]})

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from phasesync.cli.approvals import approve, reject, requests
 from phasesync.cli.documents import environment_document
 from phasesync.cli.dry_run import dry_run_option
 from phasesync.cli.input import confirm, confirmation_options
@@ -11,9 +12,13 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import Name, environment_argument
+from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+
+MOST_APPROVERS = 10
+"""More would be a mistake that nobody could undo."""
 
 
 @click.group()
@@ -39,7 +44,7 @@ def list_(application: "Application", app: str | None, paging: Paging, out: Outp
         paging,
         lambda after, limit: application.store.apps.page_environments(app, after=after, limit=limit),
         environment_document,
-        ["env", "revision", "keys", "created_at"],
+        ["env", "revision", "keys", "approvers", "created_at"],
         empty="there are no environments yet: phasesync envs add APP/ENV",
     )
 
@@ -71,33 +76,70 @@ def add(application: "Application", environment: tuple[str, str], out: Output) -
     "new_name",
     type=Name("environment"),
     metavar="NEW",
-    required=True,
-    help="New name, without the app. References that name the environment break.",
+    help="New name, without the app. References that name the environment break. Default: the one it has.",
+)
+@click.option(
+    "--protect/--no-protect",
+    default=None,
+    help="Hold changes of it, of its syncs and of its dynamic secrets until somebody else has approved them. Default: "
+    "as it is.",
+)
+@click.option(
+    "--approvers",
+    type=click.IntRange(1, MOST_APPROVERS),
+    metavar="N",
+    help="With --protect: the number of others who have to approve a change. Default: 1.",
 )
 @confirmation_options
 @output_option
 @with_application
 @dry_run_option
 def update(
-    application: "Application", environment: tuple[str, str], new_name: str, yes: bool, no_input: bool, out: Output
+    application: "Application",
+    environment: tuple[str, str],
+    new_name: str | None,
+    protect: bool | None,
+    approvers: int | None,
+    yes: bool,
+    no_input: bool,
+    out: Output,
 ) -> None:
     """
-    Rename an environment.
+    Rename or protect an environment. In a protected one every change of it, of its syncs and of its dynamic secrets
+    waits for somebody else; so does a change of its protection.
 
     Asks if a name template of a sync gives objects at AWS other names, and shows them.
 
     \b
-    Example:
+    Examples:
       phasesync envs update shop/prod --name production
+      phasesync envs update shop/production --protect --approvers 2
     """
-    from phasesync.cli.renaming import confirm_rename, renamed_document
-    from phasesync.engine.renaming import plan_renamed_environment
+    if new_name is None and protect is None:
+        raise InvalidInputError("there is nothing to change", hint="--name, --protect or --no-protect")
+    if approvers is not None and not protect:
+        raise InvalidInputError("--approvers needs --protect", hint=f"add --protect: --protect --approvers {approvers}")
+    if new_name is not None and protect is not None:
+        raise InvalidInputError("--name and --protect are two changes", hint="give one after the other")
+    if new_name is not None:
+        from phasesync.cli.renaming import confirm_rename, renamed_document
+        from phasesync.engine.renaming import plan_renamed_environment
 
-    label = "/".join(environment)
-    plan = plan_renamed_environment(application.context, *environment, new_name)
-    confirm_rename(plan, f"rename {label} to {environment[0]}/{new_name}", out, yes=yes, no_input=no_input)
-    updated = application.store.apps.update_environment(*environment, new_name=new_name)
-    out.done(f"renamed {label} to {updated.label}", environment_document(updated) | {"renamed": renamed_document(plan)})
+        label = "/".join(environment)
+        plan = plan_renamed_environment(application.context, *environment, new_name)
+        confirm_rename(plan, f"rename {label} to {environment[0]}/{new_name}", out, yes=yes, no_input=no_input)
+        updated = application.store.apps.update_environment(*environment, new_name=new_name)
+        out.done(
+            f"renamed {label} to {updated.label}", environment_document(updated) | {"renamed": renamed_document(plan)}
+        )
+        return
+    wanted = (approvers or 1) if protect else None
+    updated = application.store.apps.protect_environment(*environment, approvers=wanted)
+    state = "not protected"
+    if updated.approvers is not None:
+        people = "1 other person" if updated.approvers == 1 else f"{updated.approvers} other people"
+        state = f"protected: {people} approve each change"
+    out.done(f"{updated.label} is {state}", environment_document(updated))
 
 
 @envs.command()
@@ -119,6 +161,7 @@ def remove(
       phasesync envs remove shop/preview --revoke
     """
     from phasesync.cli.lease_revocation import revocation_clause, revoke_before_removal
+    from phasesync.engine.approvals import allowed
 
     current = application.store.apps.get_environment(*environment)
     live = application.context.leases.list_leases(environment=environment) if revoke else []
@@ -128,8 +171,10 @@ def remove(
     ]:
         question += f", and its dynamic secrets ({', '.join(dynamics)})"
     confirm(f"{question}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
-    revoke_before_removal(application, live, out)
-    application.store.apps.remove_environment(*environment)
+    store = application.store.apps
+    with allowed(application.context, lambda: store.check_removal(*environment), actor=invocation().actor):
+        revoke_before_removal(application, live, out)
+        store.remove_environment(*environment)
     document = {"removed": current.label, "revoked": [lease.id for lease in live]}
     out.done(f"removed the environment {current.label}", document)
 
@@ -150,3 +195,9 @@ def clone(application: "Application", environment: tuple[str, str], target: str,
     """
     cloned = application.store.secrets.clone_environment(*environment, target, actor=invocation().actor)
     out.done(f"cloned {'/'.join(environment)} to {cloned.label}", environment_document(cloned))
+    if application.store.apps.get_environment(*environment).approvers is not None:
+        out.note(f"{cloned.label} is not protected: phasesync envs update {cloned.label} --protect")
+
+
+for command in (requests, approve, reject):
+    envs.add_command(command)

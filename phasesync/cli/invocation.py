@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
 import click
 
 from phasesync.cli.imports import no_collection
 from phasesync.cli.streams import one_line, print_to_stderr, styled
-from phasesync.errors import InvalidInputError
+from phasesync.errors import ApprovalNeededError, InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -78,7 +78,11 @@ def invocation() -> Invocation:
 
 
 def with_application(command: "Callable[Concatenate[Application, P], R]") -> Callable[P, R]:
-    """Open the application for a command, pass it as the first argument, and close it."""
+    """
+    Open the application for a command, pass it as the first argument, and close it.
+
+    A change of a protected environment, which the store refuses, is filed as a request here, whatever the command.
+    """
 
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         loaded = invocation().settings()
@@ -88,7 +92,13 @@ def with_application(command: "Callable[Concatenate[Application, P], R]") -> Cal
         _check_texts(click.get_current_context())
         with open_application(loaded.settings) as application:
             _warn(application.warnings)
-            return command(application, *args, **kwargs)
+            try:
+                return command(application, *args, **kwargs)
+            except ApprovalNeededError as needed:
+                from phasesync.cli.approvals import hold
+
+                # A number is the exit code, whatever a command returns otherwise.
+                return cast(R, hold(application, needed, kwargs))
 
     return update_wrapper(wrapper, command)
 

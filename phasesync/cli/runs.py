@@ -103,15 +103,22 @@ def show(application: "Application", run_id: str, out: Output) -> None:
     Example:
       phasesync runs show 0199f0c2a3b4c5d6e7f80123
     """
-    from phasesync.cli.documents import run_document
+    from phasesync.cli.documents import approval_document, run_document
     from phasesync.cli.text import show_run
+    from phasesync.engine.approvals import approved_in
 
     run = application.store.runs.get_run(application.store.runs.full_run_id(run_id))
-    document = run_document(run)
+    approved = [approval_document(request) for request in approved_in(application.context, run)]
+    document = run_document(run) | {"approved": approved}
     if out.as_json:
         out.document(document)
         return
-    out.item({key: value for key, value in document.items() if key not in ("error", "changes")})
+    out.item({key: value for key, value in document.items() if key not in ("error", "changes", "approved")})
+    for change in approved:
+        out.say(
+            f"approved {change['digest']}: asked by {change['asked_by']}, approved by "
+            f"{', '.join(change['approved_by'])}: {'; '.join(change['changes'])}"
+        )
     show_run(out, run)
 
 

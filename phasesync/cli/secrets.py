@@ -50,7 +50,10 @@ def history(application: "Application", environment: tuple[str, str], key: str, 
       phasesync secrets history shop/production DB_PASSWORD
     """
     versions = application.store.secrets.history(*environment, path, key)
-    out.items(map(secret_document, versions), ["version", "type", "changed_at", "changed_by", "origin", "comment"])
+    out.items(
+        map(secret_document, versions),
+        ["version", "type", "changed_at", "changed_by", "approved_by", "origin", "comment"],
+    )
 
 
 @click.command()
@@ -139,7 +142,7 @@ def list_(
         paging,
         lambda after, limit: application.store.secrets.page_secrets(*environment, path=path, after=after, limit=limit),
         secret_document,
-        ["path", "key", "type", "version", "changed_at", "changed_by", "comment"],
+        ["path", "key", "type", "version", "changed_at", "changed_by", "approved_by", "comment"],
         empty=f"there are no secrets: phasesync secrets set {'/'.join(environment)} KEY",
     )
 

@@ -176,6 +176,7 @@ def _show(application: "Application", out: Output) -> None:
         now=application.context.clock.now(),
         edited=_edited(application),
         log_bytes=application.store.database.log_bytes(),
+        requests=application.store.change_requests.list_requests(),
         windowed=waiting.count,
         next_opens_at=waiting.next_opens_at,
     )
@@ -191,6 +192,10 @@ def _show(application: "Application", out: Output) -> None:
             statuses = ",".join(sorted(map(str, NEEDS_ATTENTION)))
             out.say(f"and {summary.needs_attention_more:,} more: phasesync syncs list --status {statuses}")
         _show_hints(summary.needs_attention, out)
+    if summary.requests:
+        click.echo()
+        out.warn("changes of protected environments wait for a person, each for its command")
+        out.items(document["waiting_for_approval"], ["env", "changes", "asked_by", "expires_at", "command"])
     if summary.drift_from_code:
         click.echo()
         out.items(document["drift_from_code"], ["kind", "name", "owner", "source"])

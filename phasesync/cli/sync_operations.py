@@ -27,17 +27,18 @@ timeout_option = click.option(
 
 def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
     """Return a sync as `syncs show` prints it."""
-    from phasesync.cli.documents import sync_details
+    from phasesync.cli.documents import sync_details, waiting_document
 
     sync = application.store.syncs.get_sync(name)
     last = last_synced_at(application, sync.name)
+    waiting = application.store.change_requests.list_requests(sync.environment_id)
     return sync_details(
         sync,
         application.store.credentials.get_by_id(sync.credential_id).status,
         last_synced_at=last,
         now=application.context.clock.now(),
         window=application.window_state(sync),
-    )
+    ) | {"waiting_for_approval": [waiting_document(request) for request in waiting]}
 
 
 @click.command("wait")
@@ -201,7 +202,8 @@ def resume(application: "Application", selection: Selection, out: Output) -> int
 @dry_run_option
 def approve(application: "Application", selection: Selection, digest: str, out: Output) -> int:
     """
-    Approve what a plan holds back; the next run carries it out.
+    Approve what a plan holds back; the next run carries it out. Takes the digest of a change that waits in the sync's
+    environment too, as envs approve does.
 
     The digest of several syncs covers all held changes that plan shows for the same selection. If one of them differs
     now, nothing is approved (exit 4).
@@ -211,11 +213,14 @@ def approve(application: "Application", selection: Selection, digest: str, out: 
       phasesync syncs approve shop-production --plan 0123456789abcdef
       phasesync syncs approve --app shop --plan 0123456789abcdef
     """
+    from phasesync.cli.approvals import decided_for_sync
     from phasesync.cli.documents import held_document
 
     if selection.only is None:
         return approve_several(application, selection, digest, out)
     name = selection.only
+    if decided_for_sync(application, name, digest, "", out):
+        return 0
     held = application.operations.approve(name, digest, actor=invocation().actor)
     changes = [held_document(change) for change in held]
     out.done(approved_line(name, digest, changes), sync_document_of(application, name) | {"approved": changes})

@@ -131,6 +131,9 @@ def show_explanation(explanation: "Explanation") -> None:
         click.echo(f"  a run would end at once: {one_line(explanation.problem.message)}")
         if explanation.problem.hint:
             click.echo(f"  hint: {one_line(explanation.problem.hint)}")
+    for request in explanation.requests:
+        click.echo(f"  not in it yet: {one_line('; '.join(request.changes))} (asked by {one_line(request.asked_by)})")
+        click.echo(f"  hint: {one_line(request.next_command or request.error or '')}")
     remotes = explanation.objects
     if len(remotes) > _SHOWN_OBJECTS:
         remotes = tuple(remote for remote in remotes if worth_showing(remote))[:_SHOWN_OBJECTS]

@@ -88,6 +88,7 @@ class Environment:
     Attributes:
         revision: grows by one with every committed edit; 0 = never edited.
         keys: how many secrets it has now, in all folders.
+        approvers: how many others have to approve a change; None: it is not protected.
     """
 
     id: str
@@ -96,6 +97,7 @@ class Environment:
     name: str
     revision: int
     keys: int
+    approvers: int | None = None
     created_at: datetime
 
     @property
@@ -117,6 +119,8 @@ class SecretVersion:
     changed_by: str
     origin: str
     """The command that made it: set, unset, import, rollback, generate."""
+    approved_by: str | None = None
+    """Who approved it; None if its environment was not protected."""
 
     @property
     def type(self) -> ValueType | None:

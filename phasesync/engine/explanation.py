@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from phasesync.core.change import Change
+from phasesync.core.change_request import ChangeRequest
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.planning.explain import ObjectExplanation, explain_object, explain_undecided
 from phasesync.core.run import Run
@@ -35,6 +36,7 @@ class Explanation:
         reasons: lines on the sync as a whole.
         problem: what would end a run at once; None if a plan can be made.
         objects: by remote name.
+        requests: changes of its environment that wait for an approval.
         window: how its maintenance windows stand; None if it has none.
     """
 
@@ -45,6 +47,7 @@ class Explanation:
     last_run: Run | None
     problem: Problem | None
     objects: tuple[ObjectExplanation, ...]
+    requests: tuple[ChangeRequest, ...] = ()
     window: WindowState | None = None
 
 
@@ -88,6 +91,7 @@ def explain(context: Context, name: str) -> Explanation:
         problem=problem,
         window=window,
         objects=tuple(sorted(objects, key=lambda explained: explained.remote_name)),
+        requests=tuple(context.store.change_requests.list_requests(state.sync.environment_id)),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.pages import PAGE_SIZE
 from phasesync.core.sync_claim import SyncState
+from phasesync.engine.approvals import rehearsing
 from phasesync.engine.context import Context
 from phasesync.engine.source import Source, read_sources
 
@@ -46,9 +47,11 @@ class Rehearsal:
 
     Attributes:
         affected: the syncs that would be reconciled because of it, by name.
+        protected: labels of the protected environments for which somebody else would have to approve the change.
     """
 
     affected: list[AffectedSync] = field(default_factory=list)
+    protected: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -61,7 +64,9 @@ def rehearse(context: Context) -> Iterator[Rehearsal]:
     rehearsal = Rehearsal()
     before = context.store.syncs.inputs()
     with context.store.database.rehearsal():
-        yield rehearsal
+        with rehearsing() as met:
+            yield rehearsal
+        rehearsal.protected = tuple(met.values())
         after = context.store.syncs.inputs()
         changed = [sync_id for sync_id, numbers in after.items() if before.get(sync_id) != numbers]
         for n in range(0, len(changed), PAGE_SIZE):

@@ -26,12 +26,14 @@ from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, JournalEntry, 
 from phasesync.core.sync import OnRemove, Paused, Sync
 from phasesync.core.tags import TagRestoration, restore_tags
 from phasesync.engine.apply import JournalWriter, MetadataApplier
+from phasesync.engine.approvals import approved, carrying_out, object_deletion_of, release_of
 from phasesync.engine.claims import held_claim, release_claim, take_claim
 from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_of
 from phasesync.engine.observe import STOPS_OBSERVING
 from phasesync.engine.stale_database import check_may_delete, check_may_release
 from phasesync.errors import (
+    ApprovalNeededError,
     CiphertextError,
     DestinationError,
     NotFoundError,
@@ -42,6 +44,7 @@ from phasesync.errors import (
     RemoteChangedError,
 )
 from phasesync.ports.destination import Destination
+from phasesync.store.syncs import removal_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +135,19 @@ def remove_sync(context: Context, name: str, *, actor: str) -> tuple[str, ...]:
     try:
         sync = context.store.syncs.get_sync(name)
     except CiphertextError:
-        context.store.syncs.remove_sync(name)
+        try:
+            context.store.syncs.remove_sync(name)
+        except ApprovalNeededError as needed:
+            with approved(context, needed, actor=actor):
+                context.store.syncs.remove_sync(name)
         return (f"what {name} wrote keeps our tags: its row was altered, so nothing says where that is",)
+    proposal = removal_of(sync.id, sync.name, sync.version, "keep")
+    with carrying_out(context, sync, proposal, actor=actor, authenticate=False):
+        return _remove_keeping(context, sync, actor)
+
+
+def _remove_keeping(context: Context, sync: Sync, actor: str) -> tuple[str, ...]:
+    name = sync.name
     claim = take_claim(context, sync, actor=actor, patience=timedelta(seconds=30))
     try:
         state = context.store.syncs.load(claim)
@@ -221,10 +235,13 @@ def remove_sync_and_objects(context: Context, name: str, *, actor: str) -> Delet
 
     Args and Raises: as `delete_objects`.
     """
-    result = delete_objects(context, name, actor=actor)
-    if not result.blocked:
-        context.store.syncs.remove_sync(name)
-    return result
+    sync = context.store.syncs.get_sync(name)
+    with carrying_out(context, sync, removal_of(sync.id, sync.name, sync.version, "delete"), actor=actor) as carrying:
+        result = delete_objects(context, name, actor=actor)
+        carrying.complete = not result.blocked
+        if not result.blocked:
+            context.store.syncs.remove_sync(name)
+        return result
 
 
 def delete_objects(context: Context, name: str, *, actor: str) -> DeletionResult:
@@ -247,6 +264,8 @@ def delete_objects(context: Context, name: str, *, actor: str) -> DeletionResult
     """
     sync = context.store.syncs.get_sync(name)
     check_may_delete(context)
+    proposal = removal_of(sync.id, sync.name, sync.version, "delete")
+    context.store.apps.check_change(sync.environment_id, lambda: proposal)
     context.store.syncs.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=REMOVING, until=None))
     scheduled: list[str] = []
     left_alone: dict[str, str] = {}
@@ -386,6 +405,13 @@ def release_sync(context: Context, name: str, *, actor: str) -> ReleaseResult:
     """
     sync = context.store.syncs.get_sync(name)
     check_may_release(context)
+    with carrying_out(context, sync, release_of(sync), actor=actor) as carrying:
+        done = _release(context, sync, actor)
+        carrying.complete = not done.kept
+        return done
+
+
+def _release(context: Context, sync: Sync, actor: str) -> ReleaseResult:
     # First of all, so that no run writes the objects again.
     context.store.syncs.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=RELEASED, until=None))
     given_back: list[str] = []
@@ -463,7 +489,17 @@ def force_delete(
         ClaimHeldError: another process keeps reconciling the sync.
         DestinationError: AWS refuses.
     """
-    sync, _ = find_for_force_deletion(context, credential, region, remote_name, kind=kind)
+    sync, found = find_for_force_deletion(context, credential, region, remote_name, kind=kind)
+    command = f"phasesync aws force-delete {remote_name} --credential {credential}"
+    command += f" --region {region}" if region else ""
+    with carrying_out(context, sync, object_deletion_of(sync, found.arn, command), actor=actor):
+        _force_delete(context, sync, credential, region, remote_name, kind=kind, actor=actor)
+    return sync
+
+
+def _force_delete(
+    context: Context, sync: Sync, credential: str, region: str | None, remote_name: str, *, kind: str, actor: str
+) -> None:
     reach = context.store.credentials.get(credential)
     with held_claim(context, sync, actor=actor) as (claim, checkpoint):
         journal = JournalWriter(context, claim)
@@ -485,7 +521,6 @@ def force_delete(
         except PhasesyncError:
             journal.save(replace(noted, deletion_at=entry.deletion_at))
             raise
-    return sync
 
 
 def _writer_of(context: Context, observed: Observed) -> Sync:

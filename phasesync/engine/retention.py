@@ -14,6 +14,8 @@ from phasesync.engine.context import Context
 
 BATCH: Final = 500
 """Rows in one transaction: on SQLite about 20 ms."""
+_REQUESTS: Final = 100
+"""Requests that lapse in one transaction."""
 _SHORTEST_PAUSE: Final = timedelta(milliseconds=20)
 
 
@@ -23,6 +25,21 @@ class Pruned:
 
     runs: int
     leases: int
+
+
+def end_requests(context: Context, *, older_than: timedelta, stopped: Callable[[], bool]) -> None:
+    """
+    Erase what requests for changes proposed that have lapsed, and delete those that ended longer ago than this.
+
+    Args:
+        context: its store has the requests.
+        older_than: age since the end of a request.
+        stopped: returns whether to end before the next step.
+    """
+    requests = context.store.change_requests
+    while not stopped() and requests.lapse(limit=_REQUESTS) == _REQUESTS:
+        pass
+    requests.prune(older_than=older_than)
 
 
 def prune(

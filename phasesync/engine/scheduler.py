@@ -29,7 +29,7 @@ from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.leases.orphan_users import AGAIN, EVERY, OrphanCollector
 from phasesync.engine.reconcile import Reconciler
-from phasesync.engine.retention import prune
+from phasesync.engine.retention import end_requests, prune
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import Dispatcher, SyncDispatcher, SyncQueue
@@ -304,6 +304,7 @@ class Scheduler:
         if not self._context.store.daemons.claim_chore(Chore.HOUSEKEEPING.value, self._context.owner, every=HOURLY):
             return
         self._context.store.syncs.wake_where_behind()
+        end_requests(self._context, older_than=self._runs_kept(), stopped=lambda: not self._active())
         pruned = prune(
             self._context,
             older_than=self._runs_kept(),

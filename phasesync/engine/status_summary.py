@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from phasesync.core.change_request import ChangeRequest
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.lease import Lease, LeaseStatus, is_due
 from phasesync.core.sync import Sync, SyncStatus
@@ -59,6 +60,7 @@ class StatusSummary:
         overdue: leases past their end that no daemon revokes, because none is running.
         drift_from_code: objects that somebody changed by hand since the document that owns them was applied.
         log_bytes: size of SQLite's log; 0 if there is none.
+        requests: changes of protected environments that wait for a person.
     """
 
     restored: bool
@@ -73,6 +75,7 @@ class StatusSummary:
     overdue: tuple[Lease, ...]
     drift_from_code: tuple[EditedObject, ...]
     log_bytes: int
+    requests: tuple[ChangeRequest, ...] = ()
 
     @property
     def log_is_large(self) -> bool:
@@ -92,6 +95,7 @@ def summarise_status(
     now: datetime,
     edited: Sequence[EditedObject] = (),
     log_bytes: int,
+    requests: Sequence[ChangeRequest] = (),
     windowed: int = 0,
     next_opens_at: datetime | None = None,
 ) -> StatusSummary:
@@ -109,6 +113,7 @@ def summarise_status(
         now: the time of the check.
         edited: objects that somebody changed by hand since the document that owns them was applied.
         log_bytes: size of SQLite's log.
+        requests: changes of protected environments that wait for a person.
         windowed: how many syncs wait for a maintenance window.
         next_opens_at: when the first of them may go on.
     """
@@ -131,6 +136,7 @@ def summarise_status(
         overdue=() if daemons else tuple(lease for lease in leases if _is_overdue(lease, now, restored, is_revocable)),
         drift_from_code=tuple(edited),
         log_bytes=log_bytes,
+        requests=tuple(requests),
     )
 
 

@@ -151,6 +151,14 @@ class RetentionSettings(_Group):
     """Days that runs and ended leases are kept: a quarter, for reviews. The newest run of each sync stays always."""
 
 
+class ApprovalSettings(_Group):
+    """Who counts as somebody else where a change needs an approval."""
+
+    by: Literal["actor", "os-user"] = "actor"
+    """os-user compares the users of the operating system alone, so that --actor makes nobody another person. actor
+    compares the claimed name too: in a container all work as one user."""
+
+
 class AwsSettings(_Group):
     """How AWS is called."""
 
@@ -188,6 +196,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     daemon: DaemonSettings = DaemonSettings()
     retention: RetentionSettings = RetentionSettings()
+    approvals: ApprovalSettings = ApprovalSettings()
     aws: AwsSettings = AwsSettings()
 
     @property

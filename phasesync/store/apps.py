@@ -15,9 +15,10 @@ edit, and no proof about sums of digests is needed.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -39,10 +40,14 @@ from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry
 from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key, same_mac
 from phasesync.store.projects import note_edit
+from phasesync.store.protection import require_approval
 from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved, retry_waiting_for_window
 from phasesync.store.serialization import to_json
 from phasesync.store.tables import LEASE_IS_LIVE, apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
 from phasesync.store.wake_ups import wake_readers
+
+if TYPE_CHECKING:
+    from phasesync.core.change_request import Proposal
 
 
 class AppStore(BaseStore):
@@ -100,10 +105,17 @@ class AppStore(BaseStore):
         with self._database.write() as connection:
             app = find_app(connection, name, lock=True)
             note_edit(connection, ObjectKind.APP, app.id)
-            if new_name is not None and new_name != app.name:
-                check_name(new_name, "app")
-                if new_name.lower() != app.name_key:
-                    _refuse_taken_app(connection, new_name)
+            renamed = None if new_name == app.name else new_name
+            if renamed is not None:
+                check_name(renamed, "app")
+                if renamed.lower() != app.name_key:
+                    _refuse_taken_app(connection, renamed)
+            former = self._to_app(app).windows
+            if renamed is not None or (windows is not None and tuple(windows) != former):
+                owned = authentic_environments(connection, self._keys, environments.c.app_id == app.id)
+                update = {"new_name": new_name, "description": description, "windows": windows}
+                require_approval(self._keys, owned, partial(_updated_app, app, owned, former, update))
+            if renamed is not None and new_name is not None:
                 update_app_names(
                     connection,
                     self._keys,
@@ -187,17 +199,79 @@ class AppStore(BaseStore):
             if new_name != environment.name:
                 if new_name.lower() != environment.name_key:
                     _refuse_taken_environment(connection, environment.app_id, environment.app, new_name)
+                pointers = authentic_pointers(connection, self._keys, environment)
+                require_approval(self._keys, [environment], partial(_renamed_environment, environment, new_name))
                 update_environment_row(
                     connection,
                     self._keys,
                     environment,
-                    authentic_pointers(connection, self._keys, environment),
+                    pointers,
                     name=new_name,
                     name_key=new_name.lower(),
                     revision=environment.revision + 1,
                 )
                 retry_unresolved(connection)
             return to_environment(find_environment(connection, app, new_name))
+
+    def protect_environment(self, app: str, name: str, *, approvers: int | None) -> Environment:
+        """
+        Set how many others have to approve a change of an environment; None ends the protection. NotFoundError.
+
+        Makes a new revision, so that the MAC from before the change authenticates nothing any more.
+        """
+        with self._database.write() as connection:
+            environment = find_environment(connection, app, name, lock=True)
+            pointers = authentic_pointers(connection, self._keys, environment)
+            if approvers != environment.approvers:
+                require_approval(self._keys, [environment], partial(_protected_otherwise, environment, approvers))
+                update_environment_row(
+                    connection,
+                    self._keys,
+                    environment,
+                    pointers,
+                    approvers=approvers,
+                    revision=environment.revision + 1,
+                )
+            return to_environment(find_environment(connection, app, name))
+
+    def check_change(
+        self, environment_id: str, propose: "Callable[[], Proposal]", *, authenticate: bool = True
+    ) -> None:
+        """
+        Raise ApprovalNeededError if a change of an environment needs an approval, before anything is done for it.
+
+        Args:
+            environment_id: of the environment.
+            propose: describes the change.
+            authenticate: False where an altered environment must not keep something from being removed.
+
+        Raises:
+            CiphertextError: the environment was altered.
+        """
+        which = environments.c.id == environment_id
+        with self._database.read() as connection:
+            rows: Sequence[sa.Row[Any]] = find_environments(connection, which)
+            if authenticate:
+                rows = authentic_environments(connection, self._keys, which)
+            require_approval(self._keys, rows, propose)
+
+    def find_environment_by_id(self, environment_id: str) -> Environment | None:
+        """Return one environment by id; None if there is no such environment."""
+        with self._database.read() as connection:
+            row = connection.execute(select_environments().where(environments.c.id == environment_id)).first()
+        return None if row is None else to_environment(row)
+
+    def find_app_by_id(self, app_id: str) -> App | None:
+        """Return one app by id; None if there is no such app."""
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(apps).where(apps.c.id == app_id)).first()
+        return None if row is None else self._to_app(row)
+
+    def check_removal(self, app: str, name: str) -> None:
+        """Raise ApprovalNeededError if the removal of an environment needs an approval. NotFoundError."""
+        with self._database.read() as connection:
+            environment = find_environment(connection, app, name)
+            require_approval(self._keys, [environment], partial(_removed_environment, environment))
 
     def remove_environment(self, app: str, name: str) -> None:
         """
@@ -214,6 +288,7 @@ class AppStore(BaseStore):
                     f"{environment.app}/{environment.name} is used by syncs: {users}",
                     hint=f"phasesync syncs remove {users.first[0]} --remote keep",
                 )
+            require_approval(self._keys, [environment], partial(_removed_environment, environment))
             # Locked, so that no lease of theirs is issued meanwhile and deleted with the environment.
             dynamics = connection.scalars(
                 row_lock(
@@ -332,6 +407,7 @@ def to_environment(row: sa.Row[Any]) -> Environment:
         name=row.name,
         revision=row.revision,
         keys=row.key_count,
+        approvers=row.approvers,
         created_at=row.created_at,
     )
 
@@ -368,10 +444,81 @@ def _update_row(table: sa.Table, row_id: str) -> sa.Update:
     return table.update().where(table.c.id == row_id)
 
 
+# --- changes of protected environments
+
+
+def _updated_app(
+    app: sa.Row[Any], owned: Sequence[sa.Row[Any]], former: Sequence[str], update: Mapping[str, Any]
+) -> "Proposal":
+    from phasesync.core.change_request import Proposal, UpdateApp
+
+    new_name, description, windows = update["new_name"], update["description"], update["windows"]
+    before = "; ".join(former) or "none"
+    changes = [] if new_name is None else [f"rename the app {app.name} to {new_name}"]
+    if description is not None:
+        changes.append(f"description of the app {app.name}: {app.description or '-'} -> {description or '-'}")
+    if windows is not None:
+        changes.append(f"maintenance windows of the app {app.name}: {before} -> {'; '.join(windows) or 'none'}")
+    return Proposal(
+        arguments=UpdateApp(
+            app_id=app.id,
+            new_name=new_name,
+            description=description,
+            windows=None if windows is None else tuple(windows),
+        ),
+        changes=tuple(changes),
+        seen={
+            f"the windows {before} of the app {app.name}": 1,
+            **{f"the environment {row.app}/{row.name}": 1 if new_name is None else row.revision for row in owned},
+        },
+    )
+
+
+def _renamed_environment(environment: sa.Row[Any], new_name: str) -> "Proposal":
+    from phasesync.core.change_request import Proposal, RenameEnvironment
+
+    label = f"{environment.app}/{environment.name}"
+    return Proposal(
+        arguments=RenameEnvironment(environment_id=environment.id, new_name=new_name),
+        changes=(f"rename the environment {label} to {environment.app}/{new_name}",),
+        seen={f"the environment {label}": environment.revision},
+    )
+
+
+def _protected_otherwise(environment: sa.Row[Any], approvers: int | None) -> "Proposal":
+    from phasesync.core.change_request import Proposal, ProtectEnvironment
+
+    label = f"{environment.app}/{environment.name}"
+    change = f"end the protection of {label}"
+    if approvers is not None:
+        change = f"approvers of {label}: {environment.approvers} -> {approvers}"
+    return Proposal(
+        arguments=ProtectEnvironment(environment_id=environment.id, approvers=approvers),
+        changes=(change,),
+        seen={f"the approvers of {label}": environment.approvers},
+    )
+
+
+def _removed_environment(environment: sa.Row[Any]) -> "Proposal":
+    from phasesync.core.change_request import Proposal, RemoveEnvironment
+
+    label = f"{environment.app}/{environment.name}"
+    return Proposal(
+        arguments=RemoveEnvironment(environment_id=environment.id),
+        changes=(f"remove the environment {label} with {environment.key_count} secrets and their history",),
+        seen={f"the environment {label}": environment.revision},
+        command=f"phasesync envs remove {label} --revoke",
+    )
+
+
 # --- the MAC of an environment
 
 MAC_COLUMNS: Final = ("id", "app_id", "app", "app_key", "name", "name_key", "revision", "data_key_id")
-"""Columns of `select_environments` that the MAC covers: the environment's own, and the names of its app."""
+"""
+Columns of `select_environments` that the MAC covers: the environment's own, and the names of its app.
+
+`approvers` is covered where it is set: the MACs of environments from before that column stay valid without the key.
+"""
 
 
 class Pointer(NamedTuple):
@@ -386,6 +533,8 @@ class Pointer(NamedTuple):
 def environment_mac(keys: KeyRing, environment: Mapping[str, Any], pointers: Iterable[Pointer]) -> bytes:
     """Return the MAC of an environment; `environment` has the columns of `MAC_COLUMNS`."""
     covered = {name: environment[name] for name in MAC_COLUMNS}
+    if (approvers := environment.get("approvers")) is not None:
+        covered["approvers"] = approvers
     rows = sorted((secret_id, lookup.hex(), version, is_set) for secret_id, lookup, version, is_set in pointers)
     return keys.digests.digest("environment", to_json(covered).encode(), json.dumps(rows).encode())
 
@@ -420,6 +569,47 @@ def authentic_pointers(connection: sa.Connection, keys: KeyRing, environment: sa
     pointers = load_pointers(connection, [environment.id])[environment.id]
     check_environment_mac(keys, environment, pointers)
     return pointers
+
+
+def authentic_environments(
+    connection: sa.Connection, keys: KeyRing, which: sa.ColumnElement[bool]
+) -> list[sa.Row[Any]]:
+    """
+    Return environments with `app` and `app_key`. CiphertextError if one, or the set of its secrets, was altered.
+
+    One statement, so that it needs no lock: what it reads is of one moment.
+    """
+    pointer = secrets.alias("pointers")
+    statement = (
+        sa.select(
+            environments,
+            *columns_of_app(),
+            pointer.c.id.label("secret_id"),
+            pointer.c.lookup,
+            pointer.c.version,
+            pointer.c.is_set,
+        )
+        .join_from(environments, apps)
+        .outerjoin(pointer, pointer.c.environment_id == environments.c.id)
+        .where(which)
+        .order_by(environments.c.id)
+    )
+    found = []
+    for _, group in groupby(connection.execute(statement), key=lambda row: row.id):
+        rows = list(group)
+        pointers = [
+            Pointer(row.secret_id, row.lookup, row.version, row.is_set) for row in rows if row.secret_id is not None
+        ]
+        check_environment_mac(keys, rows[0], pointers)
+        found.append(rows[0])
+    return found
+
+
+def find_environments(connection: sa.Connection, which: sa.ColumnElement[bool]) -> Sequence[sa.Row[Any]]:
+    """Return environments with `app` and `app_key`, which nothing has authenticated."""
+    return connection.execute(
+        sa.select(environments, *columns_of_app()).join_from(environments, apps).where(which)
+    ).all()
 
 
 def update_environment_row(

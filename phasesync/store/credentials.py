@@ -6,9 +6,9 @@ that does not exist yet) is stored like any other; its syncs are not claimed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -24,6 +24,7 @@ from phasesync.errors import (
     InvalidInputError,
     NotFoundError,
 )
+from phasesync.store.apps import authentic_environments
 from phasesync.store.base import (
     NO_NAMES,
     BaseStore,
@@ -40,10 +41,14 @@ from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry, read_registry
 from phasesync.store.key_ring import CREDENTIALS_KEY, KeyRing
 from phasesync.store.projects import note_edit
+from phasesync.store.protection import require_approval
 from phasesync.store.run_requests import request_runs_of_credential, retry_leases, retry_refused
 from phasesync.store.serialization import to_member
 from phasesync.store.sync_rows import pin_account
-from phasesync.store.tables import LEASE_IS_LIVE, credentials, dynamic_secrets, leases, syncs
+from phasesync.store.tables import LEASE_IS_LIVE, credentials, dynamic_secrets, environments, leases, syncs
+
+if TYPE_CHECKING:
+    from phasesync.core.change_request import Proposal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +140,11 @@ class CredentialStore(BaseStore):
             note_edit(connection, ObjectKind.CREDENTIAL, row.id)
             drafted = self._drafted(connection, draft)
             _refuse_circle(connection, row.id, drafted["source_id"])
+            require_approval(
+                self._keys,
+                self._environments(connection, row.id),
+                partial(self._updated, connection, row, draft, account),
+            )
             values = {
                 "id": row.id,
                 "name": row.name,
@@ -249,6 +259,51 @@ class CredentialStore(BaseStore):
             "status": CredentialStatus.INCOMPLETE if incomplete else CredentialStatus.UNVERIFIED,
             "source_id": None if source is None else source.id,
         }
+
+    def _environments(self, connection: sa.Connection, credential_id: str) -> list[sa.Row[Any]]:
+        """Return the environments with syncs or dynamic secrets that use a credential, also as a source of another."""
+        chain = sa.select(credentials.c.id).where(credentials.c.id == credential_id).cte(recursive=True)
+        chain = chain.union(sa.select(credentials.c.id).where(credentials.c.source_id == chain.c.id))
+        users = [
+            sa.select(table.c.environment_id).where(table.c.credential_id.in_(sa.select(chain.c.id)))
+            for table in (syncs, dynamic_secrets)
+        ]
+        return authentic_environments(connection, self._keys, environments.c.id.in_(sa.union(*users)))
+
+    def _updated(
+        self, connection: sa.Connection, row: sa.Row[Any], draft: CredentialDraft, account: str | None
+    ) -> "Proposal":
+        from phasesync.core.change_request import Proposal, UpdateCredential, differences
+
+        try:
+            former = _open(row, self._keys)
+        except CiphertextError:  # What was altered can be replaced, as without protection.
+            former = _Sealed(role_arn="?", external_id="?", access_key_id="?", secret_access_key="?")
+        source = sa.select(credentials.c.name).where(credentials.c.id == row.source_id)
+        before = CredentialDraft(
+            type=row.type,
+            region=row.region,
+            role_arn=former.role_arn,
+            external_id=former.external_id,
+            source_name=connection.scalar(source),
+            access_key_id=former.access_key_id,
+        )
+        after = replace(draft, secret_access_key=None)
+        lines = [line for line in differences(before, after) if not line.startswith(("external_id", "access_key_id"))]
+        if before.external_id != after.external_id:
+            lines.append("another External ID")
+        if (before.access_key_id, former.secret_access_key) != (
+            after.access_key_id,
+            None if draft.secret_access_key is None else draft.secret_access_key.reveal_text(),
+        ):
+            lines.append(f"another access key, which ends in {(after.access_key_id or '-')[-4:]}")
+        if account != row.account:
+            lines.append(f"account: {row.account or '-'} -> {account or '-'}")
+        return Proposal(
+            arguments=UpdateCredential.of(row.id, draft, account),
+            changes=(f"update the credential {row.name}", *lines),
+            seen={f"the credential {row.name}": row.version},
+        )
 
     def _seal(self, values: Mapping[str, Any], sealed: _Sealed) -> bytes:
         return self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)

@@ -7,8 +7,8 @@ no key cannot give the users of a dynamic secret another policy, nor another acc
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -17,7 +17,7 @@ from phasesync.core.names import check_name
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import AlreadyExistsError, CiphertextError
-from phasesync.store.apps import authentic_pointers, find_environment
+from phasesync.store.apps import authentic_environments, authentic_pointers, find_environment, find_environments
 from phasesync.store.base import (
     BaseStore,
     Names,
@@ -35,8 +35,12 @@ from phasesync.store.instance import Registry, lock_registry, read_registry
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.lease_rows import check_live_leases_mac, live_leases_mac, load_live_leases
 from phasesync.store.projects import note_edit
+from phasesync.store.protection import require_approval
 from phasesync.store.secrets import lookup_of
 from phasesync.store.tables import LEASE_IS_LIVE, apps, credentials, dynamic_secrets, environments, leases, secrets
+
+if TYPE_CHECKING:
+    from phasesync.core.change_request import Proposal
 
 
 class DynamicStore(BaseStore):
@@ -65,13 +69,15 @@ class DynamicStore(BaseStore):
             authentic_pointers(connection, self._keys, environment)
             hint = f", or put it into a folder of its own: --path {draft.path.removesuffix('/')}/{draft.name}"
             self._refuse_taken_keys(connection, environment, draft.path, draft.config, but="", or_else=hint)
+            credential = find_credential(connection, draft.credential)
+            require_approval(self._keys, [environment], partial(_added, draft, credential))
             values = {
                 "id": new_id(),
                 "name": draft.name,
                 "name_key": draft.name.lower(),
                 "environment_id": environment.id,
                 "path": draft.path,
-                "credential_id": find_credential(connection, draft.credential).id,
+                "credential_id": credential.id,
                 "issuer": draft.issuer,
                 "version": 1,
             }
@@ -81,6 +87,12 @@ class DynamicStore(BaseStore):
             registry.note(dynamic_secrets, values["id"], 1)
             registry.store()
             return self._to_dynamic(find_dynamic(connection, draft.name))
+
+    def find_by_id(self, dynamic_id: str) -> DynamicSecret | None:
+        """Return one dynamic secret by id; None if there is no such dynamic secret."""
+        with self._database.read() as connection:
+            row = connection.execute(_select().where(dynamic_secrets.c.id == dynamic_id)).first()
+            return None if row is None else self._to_dynamic(row, read_registry(connection, self._keys))
 
     def page(self, *, after: str | None = None, limit: int = PAGE_SIZE) -> Page[DynamicSecret]:
         """
@@ -123,9 +135,13 @@ class DynamicStore(BaseStore):
             note_edit(connection, ObjectKind.DYNAMIC, row.id)
             authentic_pointers(connection, self._keys, environment)
             self._refuse_taken_keys(connection, environment, row.path, config, but=row.id)
+            used = find_credential(connection, credential)
+            require_approval(
+                self._keys, [environment], partial(_updated, row, open_config(row, self._keys), config, used)
+            )
             values = {
                 **row._asdict(),
-                "credential_id": find_credential(connection, credential).id,
+                "credential_id": used.id,
                 "version": row.version + 1,
             }
             connection.execute(
@@ -158,6 +174,8 @@ class DynamicStore(BaseStore):
             row = find_dynamic(connection, name, lock=True)
             config = self._to_dynamic(row, registry).config
             refuse_taken_name(connection, dynamic_secrets, "dynamic secret", new_name, but=row.id)
+            owner = authentic_environments(connection, self._keys, environments.c.id == row.environment_id)
+            require_approval(self._keys, owner, partial(_renamed, row, new_name))
             # The ciphertext is bound to the name and the version.
             values = {"name": new_name, "name_key": new_name.lower(), "version": row.version + 1}
             sealed = self._keys.encrypt_json(row.data_key_id, _context({**row._asdict(), **values}), config)
@@ -174,6 +192,7 @@ class DynamicStore(BaseStore):
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             row = find_dynamic(connection, name, lock=True)
+            self._require_removal(connection, row)
             if live := count_live(connection, row.id):
                 command = f"phasesync dynamic remove {row.name} --revoke"
                 raise has_live_leases(f"the dynamic secret {row.name}", live, command)
@@ -181,6 +200,16 @@ class DynamicStore(BaseStore):
             connection.execute(dynamic_secrets.delete().where(dynamic_secrets.c.id == row.id))
             registry.forget(dynamic_secrets, row.id)
             registry.store()
+
+    def check_removal(self, name: str) -> None:
+        """Raise ApprovalNeededError if the removal of a dynamic secret needs an approval. NotFoundError."""
+        with self._database.read() as connection:
+            self._require_removal(connection, find_dynamic(connection, name))
+
+    def _require_removal(self, connection: sa.Connection, row: sa.Row[Any]) -> None:
+        # Not authenticated: who can alter the row of the environment can as well delete that of the secret.
+        owner = find_environments(connection, environments.c.id == row.environment_id)
+        require_approval(self._keys, owner, partial(_removed, row))
 
     def _refuse_taken_keys(
         self,
@@ -234,6 +263,52 @@ class DynamicStore(BaseStore):
         if registry is not None:
             registry.check(dynamic_secrets, row)
         return dynamic
+
+
+def _added(draft: DynamicDraft, credential: sa.Row[Any]) -> "Proposal":
+    from phasesync.core.change_request import AddDynamic, Proposal, settings_of
+
+    place = f"add the dynamic secret {draft.name} ({draft.issuer}) to {draft.app}/{draft.environment} {draft.path}"
+    return Proposal(
+        arguments=AddDynamic(draft=draft),
+        changes=(f"{place} with the credential {credential.name}", *settings_of(draft.config)),
+        seen={f"the credential {credential.name}": credential.version},
+    )
+
+
+def _updated(row: sa.Row[Any], before: DynamicConfig, after: DynamicConfig, credential: sa.Row[Any]) -> "Proposal":
+    from phasesync.core.change_request import Proposal, UpdateDynamic, differences
+
+    moved = [f"credential: {row.credential} -> {credential.name}"] if row.credential_id != credential.id else []
+    return Proposal(
+        arguments=UpdateDynamic(dynamic_id=row.id, credential=credential.name, config=after),
+        changes=(f"update the dynamic secret {row.name}", *moved, *differences(before, after)),
+        seen={
+            f"the dynamic secret {row.name}": row.version,
+            f"the credential {credential.name}": credential.version,
+        },
+    )
+
+
+def _renamed(row: sa.Row[Any], new_name: str) -> "Proposal":
+    from phasesync.core.change_request import Proposal, RenameDynamic
+
+    return Proposal(
+        arguments=RenameDynamic(dynamic_id=row.id, new_name=new_name),
+        changes=(f"rename the dynamic secret {row.name} to {new_name}",),
+        seen={f"the dynamic secret {row.name}": row.version},
+    )
+
+
+def _removed(row: sa.Row[Any]) -> "Proposal":
+    from phasesync.core.change_request import Proposal, RemoveDynamic
+
+    return Proposal(
+        arguments=RemoveDynamic(dynamic_id=row.id),
+        changes=(f"remove the dynamic secret {row.name}",),
+        seen={f"the dynamic secret {row.name}": row.version},
+        command=f"phasesync dynamic remove {row.name} --revoke",
+    )
 
 
 def _and(keys: list[str]) -> str:

@@ -212,6 +212,14 @@ class RunStore(BaseStore):
             raise _no_run(run_id)
         return to_run(row, self._keys)
 
+    def before(self, run_id: str) -> Run | None:
+        """Return the run of the same sync before a run; None if there is none, or it was deleted."""
+        this = sa.select(runs.c.sync_id, runs.c.number).where(runs.c.id == run_id).subquery()
+        former = select_runs().where(runs.c.sync_id == this.c.sync_id, runs.c.number < this.c.number)
+        with self._database.read() as connection:
+            row = connection.execute(former.order_by(runs.c.number.desc()).limit(1)).first()
+        return None if row is None else to_run(row, self._keys)
+
     def full_run_id(self, prefix: str) -> str:
         """Return the id of the only run that begins with a prefix. NotFoundError, InvalidInputError."""
         with self._database.read() as connection:

@@ -14,8 +14,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -38,7 +38,11 @@ from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import from_microseconds
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.projects import refuse_values_of_file
+from phasesync.store.protection import require_approval
 from phasesync.store.tables import apps, dynamic_secrets, environments, secret_versions, secrets
+
+if TYPE_CHECKING:
+    from phasesync.core.change_request import Proposal
 
 _OF_SECRET: Final = (
     secrets.c.id,
@@ -165,6 +169,7 @@ def to_version(row: sa.Row[Any], keys: KeyRing) -> SecretVersion:
         changed_at=row.changed_at,
         changed_by=row.changed_by,
         origin=row.origin,
+        approved_by=row.approved_by,
     )
 
 
@@ -326,6 +331,7 @@ class SecretStore(BaseStore):
 
         Raises:
             AlreadyExistsError: a dynamic secret of the same folder issues values under one of the new keys.
+            ApprovalNeededError: the environment is protected, and nobody has approved the edit.
             StalePlanError: the environment has a newer revision than `since`.
         """
         wanted = _edits_by_key(writes, unsets)
@@ -342,7 +348,10 @@ class SecretStore(BaseStore):
                 if edit.row is None:
                     check_key(edit.key_path[1])
             self._refuse_issued_keys(connection, environment_row, edits)
-            self._commit(connection, environment_row, pointers, edits, actor, origin)
+            approved_by = require_approval(
+                self._keys, [environment_row], partial(_proposal, environment_row, edits, origin)
+            )
+            self._commit(connection, environment_row, pointers, edits, actor, origin, approved_by)
             return to_environment(find_environment(connection, app, environment))
 
     def check_editable(self, app: str, environment: str) -> None:
@@ -428,6 +437,7 @@ class SecretStore(BaseStore):
         edits: Sequence[_KeyEdit],
         actor: str,
         origin: str,
+        approved_by: str | None = None,
     ) -> None:
         """
         Store versions and the new revision; the number of statements does not depend on the number of keys.
@@ -471,6 +481,7 @@ class SecretStore(BaseStore):
                     "changed_at": from_microseconds(environment.clock),
                     "changed_by": actor,
                     "origin": "unset" if edit.value is None else origin,
+                    "approved_by": approved_by,
                 }
             )
         if added:
@@ -492,6 +503,23 @@ class SecretStore(BaseStore):
             return None
         context = version_context(environment.id, secret_id, "value", version)
         return self._keys.encrypt(environment.data_key_id, context, plain_value(value))
+
+
+def _proposal(environment: sa.Row[Any], edits: Sequence[_KeyEdit], origin: str) -> "Proposal":
+    """Return edits as a change that waits for an approval."""
+    from phasesync.core.change_request import EditSecrets, Proposal, described_edits, key_edit
+
+    ordered = sorted(edits, key=lambda edit: edit.key_path)
+    proposed = tuple(key_edit(*edit.key_path, edit.value, edit.comment) for edit in ordered)
+    return Proposal(
+        arguments=EditSecrets(environment_id=environment.id, origin=origin, edits=proposed),
+        changes=described_edits(
+            proposed, frozenset(edit.key_path for edit in edits if edit.row is not None and edit.row.is_set)
+        ),
+        seen={
+            f"{edit.key_path[1]} in {edit.key_path[0]}": 0 if edit.row is None else edit.row.version for edit in edits
+        },
+    )
 
 
 def _edits_by_key(

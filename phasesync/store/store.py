@@ -15,6 +15,7 @@ from phasesync.store.instance import read_installation, read_registry
 from phasesync.store.key_ring import KeyRing
 
 if TYPE_CHECKING:
+    from phasesync.store.change_requests import ChangeRequestStore
     from phasesync.store.claims import ClaimStore
     from phasesync.store.clock_watch import ClockWatch
     from phasesync.store.credentials import CredentialStore
@@ -107,6 +108,13 @@ class Store:
         from phasesync.store.dynamic import DynamicStore
 
         return DynamicStore(self.database, self.keys)
+
+    @cached_property
+    def change_requests(self) -> "ChangeRequestStore":
+        """Requests for changes of protected environments."""
+        from phasesync.store.change_requests import ChangeRequestStore
+
+        return ChangeRequestStore(self.database, self.keys)
 
     @cached_property
     def projects(self) -> "ProjectStore":

@@ -8,11 +8,11 @@ followed by one more.
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import groupby
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -43,7 +43,7 @@ from phasesync.errors import (
     NotFoundError,
     PhasesyncError,
 )
-from phasesync.store.apps import find_app, find_environment
+from phasesync.store.apps import authentic_environments, find_app, find_environment, find_environments
 from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such, refuse_taken_name
 from phasesync.store.credentials import find_credential, select_credentials, to_credential
 from phasesync.store.database import in_id_order, lock_rows, row_lock
@@ -52,6 +52,7 @@ from phasesync.store.instance import Registry, read_registry
 from phasesync.store.journal import journal_rows, load_journal, to_entry
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.projects import note_edit
+from phasesync.store.protection import require_approval
 from phasesync.store.restore_mark import is_marked
 from phasesync.store.run_requests import (
     REQUESTER,
@@ -59,7 +60,7 @@ from phasesync.store.run_requests import (
     retry_refused,
     retry_waiting_for_window,
 )
-from phasesync.store.serialization import to_json
+from phasesync.store.serialization import from_json, to_json
 from phasesync.store.sync_rows import (
     IS_CLAIMED,
     NEVER_READ,
@@ -78,8 +79,11 @@ from phasesync.store.sync_rows import (
     with_mac,
 )
 from phasesync.store.sync_statuses import IS_BEHIND, count_by_status, has_status
-from phasesync.store.tables import apps, credentials, environments, secrets, sync_reads, syncs
+from phasesync.store.tables import apps, credentials, environments, secret_versions, secrets, sync_reads, syncs
 from phasesync.store.wake_ups import WOKEN, notify_daemons
+
+if TYPE_CHECKING:
+    from phasesync.core.change_request import Proposal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +137,10 @@ class SyncStore(BaseStore):
             values |= {"destination_key": destination_key(values), "mac": sync_mac(self._keys, values)}
             if (other := sync_with_destination(connection, values["destination_key"])) is not None:
                 raise remote_name_taken(other)
+            draft = replace(draft, path=values["path"], account=values["account"])
+            require_approval(
+                self._keys, self._environments(connection, environment.id), partial(_added, draft, credential)
+            )
             connection.execute(
                 syncs.insert().values(
                     **values,
@@ -281,6 +289,10 @@ class SyncStore(BaseStore):
                 "account": new_credential.account if moved else row.account,
             }
             changes = with_mac(connection, self._keys, row, changes)
+            update = _Update(config=config, path=changes["path"], credential=new_credential, region=region, adopt=adopt)
+            require_approval(
+                self._keys, self._environments(connection, row.environment_id), partial(_updated, row, update)
+            )
             _request_run(connection, row, Trigger.CHANGE, REQUESTER, **changes)
             connection.execute(
                 sync_reads.update()
@@ -302,6 +314,9 @@ class SyncStore(BaseStore):
         with self._database.write() as connection:
             row = self._locked(connection, name)
             refuse_taken_name(connection, syncs, "sync", new_name, but=row.id)
+            require_approval(
+                self._keys, self._environments(connection, row.environment_id), partial(_renamed, row, new_name)
+            )
             changes = {"name": new_name, "name_key": new_name.lower()}
             _update(connection, row, **with_mac(connection, self._keys, row, changes))
             note_edit(connection, ObjectKind.SYNC, row.id)
@@ -313,6 +328,9 @@ class SyncStore(BaseStore):
             row = self._locked(connection, name, check=False)
             if is_claimed(row):
                 raise ClaimHeldError(f"the sync {row.name} is being reconciled; try again when its run has ended")
+            # Not authenticated: who can alter the row of the environment can as well delete that of the sync.
+            owner = find_environments(connection, environments.c.id == row.environment_id)
+            require_approval(self._keys, owner, partial(removal_of, row.id, row.name, row.version, "keep"))
             try:
                 entries = load_journal(connection, row.id, self._keys)
             except CiphertextError:
@@ -404,6 +422,7 @@ class SyncStore(BaseStore):
 
         Raises:
             NotFoundError, CiphertextError: of one of the syncs.
+            IllegalTransitionError: as `approve` raises it.
         """
         by_name = {name.lower(): digest for name, digest in digests.items()}
         heeding = {name.lower() for name in unattended}
@@ -415,6 +434,10 @@ class SyncStore(BaseStore):
             return {"approved_digest": by_name[row.name_key], "requested": trigger}
 
         with self._database.write() as connection:
+            for part in _parts(list(by_name)):
+                owners = sa.select(syncs.c.environment_id).where(syncs.c.name_key.in_(part))
+                for environment in authentic_environments(connection, self._keys, environments.c.id.in_(owners)):
+                    _refuse_author(connection, environment, actor)
             errors = self._change_all(
                 connection,
                 list(digests),
@@ -463,11 +486,19 @@ class SyncStore(BaseStore):
 
     def approve(self, name: str, digest: str, *, actor: str, unattended: bool = False) -> None:
         """
-        Store the approval of a plan digest and have the sync reconciled at once. NotFoundError.
+        Store the approval of a plan digest and have the sync reconciled at once.
 
         `unattended`: the run counts as one that no person asked for, so that it heeds maintenance windows.
+
+        Raises:
+            NotFoundError: the sync.
+            IllegalTransitionError: its environment is protected, and this actor made the newest edit of it.
         """
-        self._consent(name, {"approved_digest": digest}, actor, unattended=unattended)
+        with self._database.write() as connection:
+            row = self._locked(connection, name)
+            for environment in self._environments(connection, row.environment_id):
+                _refuse_author(connection, environment, actor)
+            self._consent(connection, row, {"approved_digest": digest}, actor, unattended=unattended)
 
     def consent_to_adopt(
         self,
@@ -490,13 +521,20 @@ class SyncStore(BaseStore):
             unattended: as of `approve`.
         """
         consent = {"adopt": adopt, "adopt_versions": to_json(versions) if versions else None}
-        self._consent(name, consent, actor, unattended=unattended)
-
-    def _consent(self, name: str, changes: dict[str, Any], actor: str, *, unattended: bool) -> None:
-        trigger = Trigger.CHANGE if unattended else Trigger.MANUAL
         with self._database.write() as connection:
             row = self._locked(connection, name)
-            _request_run(connection, row, trigger, actor, **with_mac(connection, self._keys, row, changes))
+            require_approval(
+                self._keys,
+                self._environments(connection, row.environment_id),
+                partial(_adopted, row, adopt, dict(versions or {})),
+            )
+            self._consent(connection, row, consent, actor, unattended=unattended)
+
+    def _consent(
+        self, connection: sa.Connection, row: sa.Row[Any], changes: dict[str, Any], actor: str, *, unattended: bool
+    ) -> None:
+        trigger = Trigger.CHANGE if unattended else Trigger.MANUAL
+        _request_run(connection, row, trigger, actor, **with_mac(connection, self._keys, row, changes))
 
     def _pausing(self, row: sa.Row[Any], paused: Paused) -> dict[str, Any]:
         """Return the columns of a paused sync."""
@@ -563,6 +601,9 @@ class SyncStore(BaseStore):
         if not rows:
             raise self._unknown(connection, shown)
         return to_syncs(rows, self._keys)[0]
+
+    def _environments(self, connection: sa.Connection, environment_id: str) -> list[sa.Row[Any]]:
+        return authentic_environments(connection, self._keys, environments.c.id == environment_id)
 
     def _unknown(self, connection: sa.Connection, name: str) -> PhasesyncError:
         return lookup_error(connection, syncs, name, no_such("sync", name, Names.of(connection, syncs), "syncs"))
@@ -705,6 +746,105 @@ def _expected_objects(config: SyncConfig, environment_id: str) -> int | sa.Scala
         return 1
     keys = sa.select(sa.func.count()).where(secrets.c.environment_id == environment_id, secrets.c.is_set)
     return keys.scalar_subquery()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Update:
+    """The new configuration of a sync; `credential` is the row of its credential."""
+
+    config: SyncConfig
+    path: str
+    credential: sa.Row[Any]
+    region: str
+    adopt: Adopt | None
+
+
+def _added(draft: SyncDraft, credential: sa.Row[Any]) -> "Proposal":
+    from phasesync.core.change_request import AddSync, Proposal, settings_of
+
+    place = f"add the sync {draft.name} of {draft.app}/{draft.environment} {draft.path}"
+    reach = f"with the credential {draft.credential} in {draft.region}, account {draft.account or 'not known yet'}"
+    return Proposal(
+        arguments=AddSync(draft=draft),
+        changes=(f"{place} {reach}", *settings_of(draft.config)),
+        seen={f"the credential {credential.name}": credential.version},
+    )
+
+
+def _updated(row: sa.Row[Any], update: _Update) -> "Proposal":
+    from phasesync.core.change_request import Proposal, UpdateSync, differences
+
+    plain = {"path": (row.path, update.path), "region": (row.region, update.region)}
+    plain["credential"] = (row.credential, update.credential.name)
+    lines = [f"{name}: {before} -> {after}" for name, (before, after) in plain.items() if before != after]
+    return Proposal(
+        arguments=UpdateSync(
+            sync_id=row.id,
+            config=update.config,
+            path=update.path,
+            credential=update.credential.name,
+            region=update.region,
+            adopt=update.adopt,
+        ),
+        changes=(
+            f"update the sync {row.name}",
+            *lines,
+            *differences(from_json(SyncConfig, row.config), update.config),
+        ),
+        seen={
+            f"the sync {row.name}": row.version,
+            f"the credential {update.credential.name}": update.credential.version,
+        },
+    )
+
+
+def _renamed(row: sa.Row[Any], new_name: str) -> "Proposal":
+    from phasesync.core.change_request import Proposal, RenameSync
+
+    return Proposal(
+        arguments=RenameSync(sync_id=row.id, new_name=new_name),
+        changes=(f"rename the sync {row.name} to {new_name}",),
+        seen={f"the sync {row.name}": row.version},
+    )
+
+
+def _adopted(row: sa.Row[Any], adopt: Adopt, versions: dict[str, str]) -> "Proposal":
+    from phasesync.core.change_request import AdoptObjects, Proposal
+
+    what = ", ".join(sorted(versions)) or "every object"
+    return Proposal(
+        arguments=AdoptObjects(sync_id=row.id, adopt=adopt, versions=versions),
+        changes=(f"take over {what} at AWS for the sync {row.name} ({adopt})",),
+        seen={f"the sync {row.name}": row.version},
+    )
+
+
+def removal_of(sync_id: str, name: str, version: int, remote: str) -> "Proposal":
+    """Return the removal of a sync as a change that waits for an approval. `remote`: keep or delete."""
+    from phasesync.core.change_request import Proposal, RemoveSync
+
+    fate = "its AWS secrets stay" if remote == "keep" else "its AWS secrets are deleted"
+    return Proposal(
+        arguments=RemoveSync(sync_id=sync_id, remote=remote),
+        changes=(f"remove the sync {name}; {fate}",),
+        seen={f"the sync {name}": version},
+        command=f"phasesync syncs remove {name} --remote {remote}",
+    )
+
+
+def _refuse_author(connection: sa.Connection, environment: sa.Row[Any], actor: str) -> None:
+    """Refuse the approval of held changes by whoever made the newest edit of a protected environment."""
+    if environment.approvers is None:
+        return
+    newest = sa.select(secret_versions.c.changed_by).join_from(secrets, secret_versions)
+    newest = newest.where(
+        secrets.c.environment_id == environment.id, secret_versions.c.revision == environment.revision
+    )
+    if connection.scalar(newest.limit(1)) == actor:
+        raise IllegalTransitionError(
+            f"{environment.app}/{environment.name} is protected, and {actor} made its newest edit",
+            hint="somebody else approves what the guard holds",
+        )
 
 
 def _request_run(connection: sa.Connection, row: sa.Row[Any], trigger: Trigger, actor: str, **changes: Any) -> None:

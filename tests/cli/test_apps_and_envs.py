@@ -120,4 +120,5 @@ def test_without_json_stdout_has_tables_only(shop):
     added = shop.done("envs", "add", "shop/dev")
     assert added.stdout == ""
     assert "added the environment shop/dev" in added.stderr
-    assert shop.done("envs", "list").stdout.splitlines()[0].split() == ["ENV", "REVISION", "KEYS", "CREATED", "AT"]
+    titles = shop.done("envs", "list").stdout.splitlines()[0].split()
+    assert titles == ["ENV", "REVISION", "KEYS", "APPROVERS", "CREATED", "AT"]

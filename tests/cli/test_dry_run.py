@@ -33,7 +33,7 @@ PROGRAMS = {"demo", "sandbox", "daemon"}
 """They run until they are stopped."""
 
 READING = {
-    *("status", "diff", "dump", "schema", "apps list", "envs list", "runs list", "runs show"),
+    *("status", "diff", "dump", "schema", "apps list", "envs list", "envs requests", "runs list", "runs show"),
     *("secrets list", "secrets get", "secrets history", "secrets export"),
     *("credentials list", "credentials show", "dynamic list", "dynamic show", "leases list", "leases show"),
     *("syncs list", "syncs show", "syncs plan", "syncs wait", "syncs why", "syncs verify"),
@@ -184,7 +184,11 @@ def _fill(phasesync: CommandLine, aws: Aws) -> dict[str, str]:
     (folder / "project.yaml").write_text("apiVersion: phasesync/v1\nkind: Project\nname: more\napps:\n  - name: more\n")
     do("db", "backup", str(folder / "backup.db"))
     do("secrets", "generate", "shop/old", "LATER")
-    return {"LEASE": lease, "DIGEST": held, "FOLDER": str(folder)}
+    do("envs", "add", "shop/guarded")
+    do("envs", "update", "shop/guarded", "--protect")
+    asked = phasesync("--actor", "ada", "secrets", "set", "shop/guarded", "KEY", "-", "-o", "json", stdin=SECRET)
+    request = json.loads(asked.stdout)["digest"]
+    return {"LEASE": lease, "DIGEST": held, "FOLDER": str(folder), "REQUEST": request}
 
 
 def _leave_a_user(phasesync: CommandLine, aws: Aws) -> None:
@@ -211,6 +215,10 @@ CASES: list[tuple[str, str, int]] = [
     ("envs update shop/prod --name live", "nothing was changed", 0),
     ("envs clone shop/stage copy", "shop/copy", 0),
     ("envs remove shop/old --revoke", "iam:DeleteUser", 0),
+    ("envs update shop/guarded --no-protect", "somebody else has to approve it first", 0),
+    ("envs remove shop/guarded", "somebody else has to approve it first", 0),
+    ("envs approve shop/guarded --plan REQUEST", "carried out: add KEY (text)", 0),
+    ("envs reject shop/guarded --plan REQUEST", "rejected REQUEST", 0),
     ("secrets set shop/prod URL -", "~ URL = ***", 0),
     ("secrets set shop/prod NEW -", "create          shop/NEW", 0),
     ("secrets set shop/prod URL - NEW -", "create          shop/NEW", 0),

@@ -43,13 +43,13 @@ DECIDED: dict[str, dict[str, Worth]] = {
         **dict.fromkeys(("description", "created_at"), NOTHING),
     },
     "environments": {
-        **dict.fromkeys(("id", "app_id", "name", "name_key", "revision", "data_key_id", "mac"), REFUSED),
+        **dict.fromkeys(("id", "app_id", "name", "name_key", "revision", "data_key_id", "approvers", "mac"), REFUSED),
         "created_at": NOTHING,
     },
     "secrets": dict.fromkeys(("id", "environment_id", "lookup", "name", "version", "is_set"), REFUSED),
     "secret_versions": {
         **dict.fromkeys(("secret_id", "version", "value", "comment"), REFUSED),
-        **dict.fromkeys(("revision", "changed_at", "changed_by", "origin"), NOTHING),
+        **dict.fromkeys(("revision", "changed_at", "changed_by", "origin", "approved_by"), NOTHING),
     },
     "credentials": {
         **dict.fromkeys(("id", "name", "name_key", "type", "region", "version", "account", "source_id"), REFUSED),
@@ -95,6 +95,9 @@ DECIDED: dict[str, dict[str, Worth]] = {
         **dict.fromkeys(("lease_id", "detail"), REFUSED),
         **dict.fromkeys(("number", "at", "event", "actor"), NOTHING),
     },
+    "change_requests": dict.fromkeys(
+        ("id", "environment_id", "digest", "status", "requested_at", "expires_at", "version", "details"), REFUSED
+    ),
     "daemons": dict.fromkeys(("owner", "host", "pid", "role", "started_at", "beat_at", "until"), EXCEPTION),
     "chores": dict.fromkeys(("name", "owner", "claimed_at"), EXCEPTION),
     "sweeps": dict.fromkeys(("destination_kind", "account", "region", "changed_since", "full_at"), EXCEPTION),

@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from phasesync.adapters.clock import SystemClock
 from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.core.model import SecretValue, SecretWrite
@@ -21,7 +23,7 @@ from phasesync.core.sweep_check import Place
 from phasesync.core.sync import Layout, OnRemove, Paused, SyncConfig, Trigger
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.source import read_folder
-from phasesync.errors import PhasesyncError
+from phasesync.errors import ApprovalNeededError, PhasesyncError
 from phasesync.store import Store, migrate
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import ACCOUNT, REGION, FakeRemote
@@ -214,6 +216,9 @@ _READS: dict[str, Callable[[Store], object]] = {
 _LISTED: dict[str, Callable[[Store], list[str]]] = {
     "dynamic": lambda store: [dynamic.error for dynamic in store.dynamics.list_all() if dynamic.error is not None],
     "leases": _leases,
+    "requests": lambda store: [
+        request.error for request in store.change_requests.list_requests(closed=True) if request.error is not None
+    ],
 }
 """Lists in which what was altered stands with the reason, so that it hides no other."""
 
@@ -232,6 +237,10 @@ def _make(store: Store) -> None:
     """Two of everything."""
     store.apps.add_app("shop", description="ours", windows=["deny: 2020-01-01 UTC"])
     store.apps.add_app("other")
+    store.apps.add_environment("shop", "guarded")
+    store.apps.protect_environment("shop", "guarded", approvers=2)
+    for value in ("one", "two"):
+        _ask(store, value)
     for app, environment in (("shop", "production"), ("shop", "shared"), ("other", "production")):
         store.apps.add_environment(app, environment)
     put(store, write("HOST", "db-1"), environment="shared")
@@ -269,6 +278,15 @@ def _go_on(store: Store) -> None:
     ci = store.dynamics.get("ci")
     store.dynamics.update("ci", credential="aws", config=replace(ci.config, max_leases=7))
     end_lease(store, store.leases(ttl=TTL).list_leases(dynamic="ci")[0])
+    for request in store.change_requests.list_requests():
+        store.change_requests.add_approval(request.id, actor="grace", reason="seen")
+
+
+def _ask(store: Store, value: str) -> None:
+    """Ask for a change of a protected environment."""
+    with pytest.raises(ApprovalNeededError) as refused:
+        put(store, write("URL", value), environment="guarded")
+    store.change_requests.file(refused.value.proposal, list(refused.value.environments), actor=ACTOR)
 
 
 def comment_of(key: str) -> SecretWrite:

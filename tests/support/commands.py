@@ -67,7 +67,7 @@ def commands_in(text: str) -> list[str]:
 
 def all_options(command: click.Command) -> set[str]:
     """Return the options of a command and of all below it."""
-    options = {name for parameter in command.params for name in parameter.opts}
+    options = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
     if isinstance(command, click.Group):
         for name in command.list_commands(click.Context(command)):
             inner = command.get_command(click.Context(command), name)
@@ -90,7 +90,9 @@ def wrong_with(line: str) -> str | None:
             return f"there is no {words[0]}"
         command = inner
         words.pop(0)
-    options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {
+        "--help"
+    }
     for word in words:
         if word.startswith("--") and len(word) > 2 and word.partition("=")[0] not in options:
             return f"{command.name} has no {word}"

@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
+from phasesync.core.change_request import ApplyProject, Proposal
 from phasesync.core.credential import Credential
 from phasesync.core.project.compare import ChangeAction, ObjectChange, ProjectDiff, Spec
 from phasesync.core.project.desired import Desired, DesiredEnvironment, DesiredSync
 from phasesync.core.project.ownership import ObjectKind
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Adopt, Sync
+from phasesync.engine import approvals
 from phasesync.engine.adoption import accept_adoption, preview_adoption
+from phasesync.engine.approvals import approved_plan
 from phasesync.engine.context import Context
 from phasesync.engine.project.objects import STORE_KINDS, Work, describe_all
 from phasesync.engine.project.plan import ORDER, Documents, ProjectPlan, plan_projects
@@ -99,11 +103,16 @@ def apply_projects(
     """
     scheduled: list[str] = []
     warnings: list[str] = []
-    if delete:
-        for change in _removed_syncs(plan):
-            scheduled += _delete_objects_of(context, change.name, actor)
     removed = _Removed()
-    work = _when_free(lambda: retry_on_conflict(_apply_once)(context, documents, plan.digest, actor, removed))
+    proposal = proposal_of(documents, plan, delete=delete)
+    apply = partial(retry_on_conflict(_apply_once), context, documents, proposal, actor, removed)
+    if delete and _removed_syncs(plan):
+        # Nothing at AWS is touched for a plan that cannot be applied, or that somebody else has to approve first.
+        _when_free(partial(_rehearsed, context, apply))
+        with approved_plan(context, proposal):
+            for change in _removed_syncs(plan):
+                scheduled += _delete_objects_of(context, change.name, actor)
+    work = _when_free(apply)
     warnings += work.warnings
     if not delete and not context.store.restore_mark.is_set():
         for sync, credential, entries in removed.syncs:
@@ -145,7 +154,25 @@ def _adopt_after(context: Context, documents: Documents, plan: ProjectPlan, acto
 
 def rehearse_projects(context: Context, documents: Documents, plan: ProjectPlan, *, actor: str) -> Work:
     """Carry out a plan inside a rehearsal. Raises as `apply_projects` does."""
-    return _apply_once(context, documents, plan.digest, actor, _Removed())
+    return _apply_once(context, documents, proposal_of(documents, plan, delete=False), actor, _Removed())
+
+
+def proposal_of(documents: Documents, plan: ProjectPlan, *, delete: bool) -> Proposal:
+    """
+    Return a plan as a change that waits for an approval, where it concerns a protected environment.
+
+    The digest is that of the plan. A plan that deletes objects at AWS is another one: its digest says so.
+    """
+    files = " ".join(f"-f {file}" for project in documents.projects for file in project.files)
+    options = " --prune" if documents.prune else ""
+    options += " --remote delete" if delete else ""
+    changes = [change for diff in plan.diffs for change in diff.changes]
+    return Proposal(
+        arguments=ApplyProject(plan=plan.digest, remote="delete" if delete else "keep"),
+        changes=tuple(f"{change.action} {change.kind} {change.name}" for change in changes),
+        command=f"phasesync apply {files}{options} --plan {plan.digest}",
+        digest=f"{plan.digest}-delete" if delete else plan.digest,
+    )
 
 
 def _removed_syncs(plan: ProjectPlan) -> list[ObjectChange]:
@@ -176,9 +203,15 @@ def _when_free(apply: Callable[[], Work]) -> Work:
             time.sleep(_POLL_S)
 
 
-def _apply_once(context: Context, documents: Documents, digest: str, actor: str, removed: _Removed) -> Work:
+def _rehearsed(context: Context, apply: Callable[[], Work]) -> Work:
+    with context.store.database.rehearsal():
+        return apply()
+
+
+def _apply_once(context: Context, documents: Documents, shown: Proposal, actor: str, removed: _Removed) -> Work:
     removed.syncs.clear()
-    with context.store.database.transaction(), applying():
+    digest = shown.arguments.plan if isinstance(shown.arguments, ApplyProject) else None
+    with context.store.database.transaction(), applying(), approvals.applying(context, shown, actor=actor):
         plan, work = plan_projects(context, documents, actor=actor)
         if plan.digest != digest:
             raise IllegalTransitionError(
