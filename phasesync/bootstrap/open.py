@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -232,11 +232,18 @@ def copy_database(
     )
 
 
-def unretire_database(settings: Settings) -> "Retirement":
-    """Take a retired database back into use, also one of an older schema; see `store.retire.unretire`."""
+def unretire_database(settings: Settings, *, rehearse: bool = False) -> "Retirement":
+    """
+    Take a retired database back into use, also one of an older schema; see `store.retire.unretire`.
+
+    `rehearse`: find out only whether that is possible.
+    """
     from phasesync.store.retire import unretire
 
-    with closing(open_database(settings.database_url)) as database:
+    with (
+        closing(open_database(settings.database_url)) as database,
+        database.rehearsal() if rehearse else nullcontext(),
+    ):
         return unretire(database)
 
 

@@ -198,7 +198,8 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
 )
 @never_asks
 @output_option
-def copy_to(target: str, verify: bool, out: Output) -> None:
+@dry_run_flag
+def copy_to(target: str, verify: bool, dry_run: bool, out: Output) -> None:
     """
     Copy the database to another one, compare the two, and retire this one.
 
@@ -215,6 +216,9 @@ def copy_to(target: str, verify: bool, out: Output) -> None:
     from phasesync.bootstrap import copy_database
     from phasesync.cli.documents import copy_document
 
+    if dry_run:
+        _show_copy(settings.database_url, _target_url(target), out)
+        return
     copied = copy_database(
         settings,
         _target_url(target),
@@ -233,6 +237,21 @@ def copy_to(target: str, verify: bool, out: Output) -> None:
         )
     out.say(f"copied to {copied.target}; {copied.source} is retired")
     out.say(f"next: set PHASESYNC_DATABASE_URL, or database_url in the settings, to {copied.target}; start the daemon")
+
+
+def _show_copy(source: str, target: str, out: Output) -> None:
+    from phasesync.store.database_copy import preview_copy
+
+    preview = preview_copy(source, target)
+    tables = [{"table": table, "rows": rows} for table, rows in preview.rows.items()]
+    if not out.as_json:
+        out.items(tables, ["table", "rows"])
+    goes_on = "would go on with the copy" if preview.begun else "would copy the database"
+    show_dry_run(
+        out,
+        f"{goes_on} to {preview.target}, and retire {preview.source}",
+        {"from": preview.source, "to": preview.target, "instance_id": preview.instance_id, "tables": tables},
+    )
 
 
 _CLOCKS_APART_S = 5
@@ -255,7 +274,8 @@ def _target_url(target: str) -> str:
 @db.command("unretire", short_help="Take a retired database back into use.")
 @confirmation_options
 @output_option
-def unretire(yes: bool, no_input: bool, out: Output) -> None:
+@dry_run_flag
+def unretire(yes: bool, no_input: bool, dry_run: bool, out: Output) -> None:
     """
     Take a database back into use that db copy has retired.
 
@@ -270,8 +290,9 @@ def unretire(yes: bool, no_input: bool, out: Output) -> None:
 
     settings = invocation().settings().settings
     confirm("take this database back; nobody has ever worked with its copy", yes=yes, no_input=no_input)
-    retirement = unretire_database(settings)
-    out.done(
-        f"this database is in use again; its copy at {retirement.to} must never be used: remove it",
-        {"retired_at": retirement.at, "retired_to": retirement.to},
-    )
+    retirement = unretire_database(settings, rehearse=dry_run)
+    document = {"retired_at": retirement.at, "retired_to": retirement.to}
+    if dry_run:
+        show_dry_run(out, f"would take this database back into use; its copy is at {retirement.to}", document)
+        return
+    out.done(f"this database is in use again; its copy at {retirement.to} must never be used: remove it", document)

@@ -51,6 +51,7 @@ def edit(
     from phasesync.daemon.hardening import harden
     from phasesync.engine.folder_edits import read_for_edit
 
+    application.store.secrets.check_editable(*environment)
     for problem in harden():
         out.warn(problem)
     before = read_for_edit(application.store, *environment, path)

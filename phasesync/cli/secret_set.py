@@ -134,7 +134,7 @@ def set_(
     if null and not words.from_stdin:
         raise InvalidInputError("--null is for values from stdin", hint="give - after each key")
     # First what can be refused: an operator should not type a value for an environment that does not exist.
-    application.store.apps.get_environment(*environment)
+    application.store.secrets.check_editable(*environment)
     if several and not words.from_stdin:
         _refuse_typed_values(application, environment, path, keys[1:])
     for key in keys:

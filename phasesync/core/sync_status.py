@@ -171,14 +171,12 @@ def blocker_of(
         )
     if sync.running:
         return None
-    unattended = sync.requested is not Trigger.MANUAL
-    if closure is not None and unattended and (status, wanted) == (SyncStatus.PENDING, SyncStatus.IN_SYNC):
-        if closure.opens_at is None or closure.opens_at - now > within:
-            return Blocker(
-                why=f"is {status}, and its maintenance window is closed: {closure.text}",
-                hint=f"to write all the same: phasesync syncs {'trigger' if served else 'run'} {sync.name}",
-            )
-        return None
+    waits = (status, wanted) == (SyncStatus.PENDING, SyncStatus.IN_SYNC) and sync.requested is not Trigger.MANUAL
+    if waits and closure is not None and (closure.opens_at is None or closure.opens_at - now > within):
+        return Blocker(
+            why=f"is {status}, and its maintenance window is closed: {closure.text}",
+            hint=f"to write all the same: phasesync syncs {'trigger' if served else 'run'} {sync.name}",
+        )
     at = _next_run_at(sync, now) if status in _LEFT_BY_A_RUN and wanted not in _NOT_BY_A_DAEMON else None
     if at is not None and at - now > max(within, timedelta()):  # A run that is due now is no obstacle.
         return Blocker(

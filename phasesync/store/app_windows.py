@@ -1,6 +1,7 @@
 """The maintenance windows of an app, in `apps.windows`: canonical texts, encrypted so that none is forged."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from phasesync.store.key_ring import CREDENTIALS_KEY, UNVERSIONED, KeyRing
 
@@ -12,10 +13,12 @@ def encrypt_windows(keys: KeyRing, app_id: str, windows: Sequence[str]) -> bytes
     return keys.encrypt_json(keys.data_key(CREDENTIALS_KEY), _context(app_id), list(windows))
 
 
-def decrypt_windows(keys: KeyRing, app_id: str, ciphertext: bytes | None) -> tuple[str, ...]:
+def decrypt_windows(keys: KeyRing, app_id: str, ciphertext: Any) -> tuple[str, ...]:
     """Return the texts in the column. CiphertextError."""
     if ciphertext is None:
         return ()
+    if not isinstance(ciphertext, bytes):  # SQLite stores a value of any type in any column.
+        return keys.decrypt_json(tuple[str, ...], _context(app_id), ciphertext)
     return keys.decrypt_json_once(tuple[str, ...], _context(app_id), ciphertext)
 
 

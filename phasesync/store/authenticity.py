@@ -11,6 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError
+from phasesync.store.app_windows import decrypt_windows
 from phasesync.store.apps import authentic_pointers, select_environments
 from phasesync.store.credentials import select_credentials, to_credential
 from phasesync.store.database import Database
@@ -23,7 +24,7 @@ from phasesync.store.projects import open_owned
 from phasesync.store.runs import select_runs, to_run
 from phasesync.store.secrets import select_versions, to_version
 from phasesync.store.sync_rows import check_sync_mac
-from phasesync.store.tables import credentials, dynamic_secrets, journal, owned_objects, syncs
+from phasesync.store.tables import apps, credentials, dynamic_secrets, journal, owned_objects, syncs
 
 _BATCH: Final = 500
 
@@ -33,6 +34,7 @@ class Authenticated:
     """How many rows of each kind authenticate."""
 
     credentials: int
+    apps: int
     environments: int
     secret_versions: int
     syncs: int
@@ -69,6 +71,7 @@ def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
 
         count = Authenticated(
             credentials=_each(connection, select_credentials(), check_credential),
+            apps=_each(connection, sa.select(apps), lambda row: decrypt_windows(keys, row.id, row.windows)),
             environments=_each(
                 connection, select_environments(), lambda row: authentic_pointers(connection, keys, row)
             ),

@@ -130,6 +130,57 @@ def copy_database(
             return copying.finish(tuple(compared))
 
 
+@dataclass(frozen=True, kw_only=True)
+class CopyPreview:
+    """
+    What a copy would hold.
+
+    Attributes:
+        source: the original, without a password.
+        target: the copy, without a password.
+        instance_id: of both.
+        rows: table -> number of rows.
+        begun: an interrupted copy would go on.
+    """
+
+    source: str
+    target: str
+    instance_id: str
+    rows: dict[str, int]
+    begun: bool
+
+
+def preview_copy(source_url: str, target_url: str) -> CopyPreview:
+    """
+    Return what `copy_database` would copy; makes and changes nothing.
+
+    Raises: as `copy_database`, as far as it can be seen before a row is copied.
+    """
+    _refuse_same_file(source_url, target_url)
+    with closing(open_migrated(source_url)) as source:
+        _check_source(source)
+        with source.read() as connection:
+            row = connection.execute(sa.select(instance)).one()
+            rows = {
+                table.name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+                for table in (instance, *COPIED)
+            }
+        if _check_target(target_url):
+            with closing(open_database(target_url)) as target, target.rehearsal(), target.write() as connection:
+                begun = _read_mark(connection, target, row.instance_id)
+                _require_target_of(row.retired_at, row.retired_to, begun)
+        else:
+            begun = None
+            _require_target_of(row.retired_at, row.retired_to, begun)
+        return CopyPreview(
+            source=shown_url(source.url),
+            target=shown_url(parse_database_url(target_url)),
+            instance_id=row.instance_id,
+            rows=rows,
+            begun=begun is not None,
+        )
+
+
 def _refuse_same_file(source_url: str, target_url: str) -> None:
     paths = []
     for url in (parse_database_url(source_url), parse_database_url(target_url)):
@@ -155,6 +206,12 @@ def _check_source(source: Database) -> None:
 
 def _prepare(target_url: str) -> None:
     """Give the target the tables of this release, unless it has them or is something else."""
+    if not _check_target(target_url):
+        upgrade(target_url)
+
+
+def _check_target(target_url: str) -> bool:
+    """Return whether the target has the tables of this release, or is empty. AlreadyExistsError for anything else."""
     try:
         schema = status(target_url)
     except (SettingsError, StoreUnavailableError) as error:
@@ -168,12 +225,12 @@ def _prepare(target_url: str) -> None:
             with closing(open_database(target_url)) as target, target.read() as connection:
                 if sa.inspect(connection).get_table_names():
                     raise _not_empty(target, "tables of something else")
-        upgrade(target_url)
     elif schema.current != EXPECTED:
         raise AlreadyExistsError(
             f"the tables of the target are at schema {schema.current}, and is no copy of this database",
             hint="give an empty database, another schema of it, or a new file",
         )
+    return schema.current is not None
 
 
 def _begin(source: Database, target: Database) -> "_Copying":
@@ -199,16 +256,22 @@ def _begin(source: Database, target: Database) -> "_Copying":
         )
         if retirement is None:
             _mark(connection, row, copying.at, again=marked_at is not None)
-        elif marked_at != retirement.at:
-            raise RetiredDatabaseError(
-                f"this database is retired: it was copied to {retirement.to}, and that is not the target",
-                hint="give the same target to go on with the copy; if nobody has ever worked with the copy: "
-                "phasesync db unretire, and copy it again",
-            )
+        else:
+            _require_target_of(retirement.at, retirement.to, marked_at)
     if retirement is None:
         with copying.writing():
             retire(source, at=copying.at, to=shown_url(target.url))
     return copying
+
+
+def _require_target_of(retired_at: datetime | None, retired_to: str | None, marked_at: datetime | None) -> None:
+    """Refuse a target that is not the one for which a source was retired. RetiredDatabaseError."""
+    if retired_at is not None and marked_at != retired_at:
+        raise RetiredDatabaseError(
+            f"this database is retired: it was copied to {retired_to}, and that is not the target",
+            hint="give the same target to go on with the copy; if nobody has ever worked with the copy: "
+            "phasesync db unretire, and copy it again",
+        )
 
 
 def _read_mark(connection: sa.Connection, target: Database, instance_id: str) -> datetime | None:

@@ -354,6 +354,17 @@ class SecretStore(BaseStore):
             self._commit(connection, environment_row, pointers, edits, actor, origin, approved_by)
             return to_environment(find_environment(connection, app, environment))
 
+    def check_editable(self, app: str, environment: str) -> None:
+        """
+        Make sure that an edit would be accepted, before somebody types values.
+
+        Raises:
+            NotFoundError: there is no such environment.
+            IllegalTransitionError: its values come from a file.
+        """
+        with self._database.read() as connection:
+            refuse_values_of_file(connection, self._keys, find_environment(connection, app, environment).id)
+
     def clone_environment(self, app: str, name: str, target: str, *, actor: str) -> Environment:
         """Copy the current secrets into a new environment of the same app, which has its own data key."""
         with self._database.write() as connection:

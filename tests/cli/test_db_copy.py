@@ -12,6 +12,7 @@ kind: Project
 name: mine
 apps:
   - name: blog
+    windows: ['deny: 08:00-18:00 Mon-Fri Europe/Berlin']
 """
 
 

@@ -233,9 +233,11 @@ CASES: list[tuple[str, str, int]] = [
     ("credentials remove spare --revoke", "it would ask first: remove the credential spare and the dynamic", 0),
     ("credentials remove spare --revoke --yes", "iam:DeleteAccessKey", 0),
     ("credentials remove spare", "old", 4),
+    ("credentials rename host aws", "aws", 0),
     ("credentials test host", "AWS accepts the credential host", 0),
     (f"dynamic add more --env shop/stage --credential host {' '.join(LIVES)}", "added the dynamic secret more", 0),
     ("dynamic update ci --max-leases 3", "updated the dynamic secret ci", 0),
+    ("dynamic rename ci cd", "cd", 0),
     ("dynamic remove ci --revoke", "iam:DetachUserPolicy", 0),
     ("dynamic remove ci", "live", 4),
     ("leases issue ci", "iam:CreateUser", 0),
@@ -252,6 +254,8 @@ CASES: list[tuple[str, str, int]] = [
     (f"syncs add more {' '.join(ADD_SYNC)} shop/more", "create          shop/more", 0),
     (f"syncs add more {' '.join(ADD_SYNC)} shop/theirs --adopt prefer-aws", "", 4),
     ("syncs update web --description text", "set-description shop/URL", 0),
+    ("syncs rename web site", "site", 0),
+    ("syncs rename web stage", "stage", 4),
     ("syncs remove web", "retag", 0),
     ("syncs remove web --remote delete", "would schedule the deletion of 2 AWS secrets", 0),
     ("syncs adopt theirs", "shop/theirs", 0),
@@ -271,6 +275,9 @@ CASES: list[tuple[str, str, int]] = [
     ("db backup FOLDER/backup.db", "exists already", 4),
     ("db restore FOLDER/backup.db", "would replace the database", 0),
     ("db restore FOLDER/new.env", "is not a database", 6),
+    ("db copy --to sqlite:///FOLDER/data/copy.db", "would copy the database to", 0),
+    ("db copy --to sqlite:///FOLDER/backup.db", "in use", 4),
+    ("db unretire", "is not retired", 4),
     ("db accept-restore", "accepted: 4 syncs", 0),
     ("apps add shop", "exists already", 4),
     ("apps remove nothing", "nothing", 5),
@@ -283,7 +290,7 @@ def test_every_command_with_a_dry_run_is_tried() -> None:
     assert untried == set()
 
 
-FORMS = [(*case, "table") for case in CASES] + [(*case, "json") for case in CASES[::3]]
+FORMS = [(*case, "table") for case in CASES] + [(*case, "json") for case in CASES[::4]]
 
 
 @pytest.mark.parametrize(("line", "said", "exit_code", "form"), FORMS, ids=[f"{one[0]} {one[3]}" for one in FORMS])
@@ -418,8 +425,18 @@ def test_a_sync_is_ended_by_the_calls_that_were_said(syncs: CommandLine, aws: Aw
     assert {name: said["would"][name] for name in shared} == {name: done[name] for name in shared}
 
 
-@pytest.mark.parametrize("line", ["release web", "remove web", "remove web --remote delete", "adopt web"])
-@pytest.mark.parametrize("trouble", ["denied", "deleted", "restored"])
+@pytest.mark.parametrize(
+    ("trouble", "line"),
+    [
+        ("denied", "release web"),
+        ("denied", "remove web --remote delete"),
+        ("deleted", "release web"),
+        ("deleted", "remove web"),
+        ("deleted", "remove web --remote delete"),
+        ("restored", "release web"),
+        ("restored", "remove web --remote delete"),
+    ],
+)
 def test_what_cannot_be_done_is_said_with_the_exit_code_of_the_command(
     syncs: CommandLine, aws: Aws, line: str, trouble: str
 ) -> None:
@@ -548,6 +565,21 @@ def test_a_restore_says_what_is_lost(syncs: CommandLine) -> None:
     assert said["contents"]["objects"]["then"] == 2
     assert syncs.json("status")["restored"] is False
     assert {file.suffix for file in (syncs.directory / "data").iterdir()} <= {".db", ".db-wal", ".db-shm"}
+
+
+def test_a_copy_and_its_end_are_shown_first(phasesync: CommandLine) -> None:
+    phasesync.done("apps", "add", "shop")
+    target = f"sqlite:///{phasesync.directory / 'copy.db'}"
+
+    said = phasesync.json("db", "copy", "--to", target, "--dry-run")["would"]
+    done = phasesync.json("db", "copy", "--to", target)
+
+    assert said["tables"] == [{"table": one["table"], "rows": one["rows"]} for one in done["tables"]]
+    assert (said["from"], said["to"], said["instance_id"]) == (done["from"], done["to"], done["instance_id"])
+    assert phasesync.json("db", "unretire", "--dry-run")["would"]["retired_to"] == done["to"]
+    assert phasesync("apps", "add", "late").exit_code != 0
+    phasesync.done("db", "unretire", "--yes")
+    phasesync.done("apps", "add", "late")
 
 
 def test_what_accepting_a_restored_database_writes_is_shown_first(syncs: CommandLine) -> None:

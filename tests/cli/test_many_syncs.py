@@ -160,6 +160,13 @@ def test_several_syncs_are_run_and_the_worst_exit_code_counts(many: CommandLine,
     assert many("syncs", "run", "--all").exit_code == 7
 
 
+def test_several_keys_that_are_set_at_once_are_one_version_at_aws(many: CommandLine) -> None:
+    many.done("syncs", "run", "web")
+    many.done("secrets", "set", "shop/prod", "KEY_1", "-", "KEY_2", "-", stdin="one\ntwo\n")
+    run = many.json("syncs", "run", "web")
+    assert (run["versions_written"], run["changes"][0]["keys"]["changed"]) == (1, ["KEY_1", "KEY_2"])
+
+
 def test_an_interruption_releases_the_claims(many: CommandLine, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run under way ends before its next write, and those that have not begun do not begin."""
     monkeypatch.setenv("PHASESYNC_DAEMON__WORKERS", "1")

@@ -367,6 +367,7 @@ def test_values_of_a_file_are_set_and_nobody_types_them(documents: Documents) ->
     done = documents.shell("secrets", "set", "shop/production", "A", "-", stdin="x")
     assert done.exit_code == 4
     assert "secrets/production.enc.json" in done.stderr
+    assert documents.shell("secrets", "edit", "shop/production").exit_code == 4, "before an editor is started"
 
     file.write_text(json.dumps({"A": "other", "B": "two", "C": "three", "sops": {}}))
     (change,) = documents.diff()["changes"]

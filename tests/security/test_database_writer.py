@@ -33,10 +33,15 @@ REFUSED, NOTHING, EXCEPTION = Worth
 
 DECIDED: dict[str, dict[str, Worth]] = {
     "instance": {
-        **dict.fromkeys(("id", "instance_id", "created_at", "restored_at", "generation_floor", "registry"), REFUSED)
+        **dict.fromkeys(("id", "instance_id", "created_at", "restored_at", "generation_floor", "registry"), REFUSED),
+        "retired_at": REFUSED,
+        "retired_to": NOTHING,
     },
     "data_keys": {**dict.fromkeys(("id", "purpose", "root_key_id", "wrapped"), REFUSED), "created_at": NOTHING},
-    "apps": {**dict.fromkeys(("id", "name", "name_key"), REFUSED), "description": NOTHING, "created_at": NOTHING},
+    "apps": {
+        **dict.fromkeys(("id", "name", "name_key", "windows"), REFUSED),
+        **dict.fromkeys(("description", "created_at"), NOTHING),
+    },
     "environments": {
         **dict.fromkeys(("id", "app_id", "name", "name_key", "revision", "data_key_id", "approvers", "mac"), REFUSED),
         "created_at": NOTHING,

@@ -27,7 +27,7 @@ from phasesync.errors import (
 )
 from phasesync.store import Database, database_copy, initialise, open_database
 from phasesync.store.authenticity import authenticate_all
-from phasesync.store.database_copy import COPIED, CopiedDatabase, copy_database
+from phasesync.store.database_copy import COPIED, CopiedDatabase, copy_database, preview_copy
 from phasesync.store.migrate import status, upgrade
 from phasesync.store.raw_rows import columns_of, read_rows
 from phasesync.store.retire import retire, unretire
@@ -115,6 +115,20 @@ class Killed(BaseException):
 
 
 # --- the copy
+
+
+def test_a_preview_makes_nothing_and_counts_what_is_copied(filled: str, target_url: str) -> None:
+    """Also between the steps of a copy, and once it is complete."""
+    previewed = preview_copy(filled, target_url)
+
+    assert status(target_url).current is None
+    upgrade(target_url)
+    assert (previewed, previewed.begun) == (preview_copy(filled, target_url), False)
+    copied = copy_database(filled, target_url)
+    assert previewed.rows == {table.table: table.rows for table in copied.tables}
+    assert (previewed.source, previewed.target) == (copied.source, copied.target)
+    with pytest.raises(IllegalTransitionError, match="in use"):
+        preview_copy(filled, target_url)
 
 
 def test_a_copy_is_the_same_database_also_back_again(filled: str, target_url: str, tmp_path: Path) -> None:

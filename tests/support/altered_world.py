@@ -235,7 +235,7 @@ def _reconciler(store: Store, remote: FakeRemote) -> Reconciler:
 
 def _make(store: Store) -> None:
     """Two of everything."""
-    store.apps.add_app("shop", description="ours")
+    store.apps.add_app("shop", description="ours", windows=["deny: 2020-01-01 UTC"])
     store.apps.add_app("other")
     store.apps.add_environment("shop", "guarded")
     store.apps.protect_environment("shop", "guarded", approvers=2)

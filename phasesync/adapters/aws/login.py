@@ -102,6 +102,7 @@ class Login:
         self._identity: SingleFlight[_CachedIdentity] = SingleFlight(within_s=FETCH_WITHIN_S, overdue=_identity_overdue)
         self._lock = threading.Lock()
         self._denied_at: float | None = None
+        self._forgotten_at: float | None = None
 
     def keys(
         self, resolve: Callable[[], Keys], *, now: Callable[[], datetime], renew_before: timedelta, stamp: Stamp = ()
@@ -178,12 +179,16 @@ class Login:
         if cached is not None and cached.keys == keys:
             self._keys.drop(cached)
 
-    def forget(self) -> None:
-        """Forget everything, failures included."""
+    def forget(self, *, unless_within_s: float = 0.0) -> None:
+        """Forget everything, failures included. Do nothing if that was done within `unless_within_s`."""
+        now = time.monotonic()
+        with self._lock:
+            if self._forgotten_at is not None and now - self._forgotten_at < unless_within_s:
+                return
+            self._forgotten_at = now
+            self._denied_at = None
         self._keys.drop()
         self._identity.drop()
-        with self._lock:
-            self._denied_at = None
 
     def may_renew_when_denied(self) -> bool:
         """Return whether new keys may be resolved after a denied call, and note that they are."""

@@ -294,21 +294,24 @@ class AwsClients:
         with self._making:
             self._sdk.prepare()
 
-    def forget(self, credential: Credential) -> None:
+    def forget(self, credential: Credential, *, unless_within_s: float = 0.0) -> None:
         """
         Drop what is known of a credential and of the identity that assumes its role, failures included: a person has
         changed something, or wants to see the present state.
+
+        `unless_within_s`: what was dropped within this time stays. If many ask at once, each would have the others wait
+        for an identity anew, or fail.
         """
         with self._lock:
             login = self._logins.get(_login_key(credential))
         if login is not None:
-            login.forget()
+            login.forget(unless_within_s=unless_within_s)
         if credential.type is CredentialType.ASSUME_ROLE:
             refuse_cycle(credential, self._source_of)
             if credential.source_id is not None:
-                self.forget(self._source_of(credential.source_id))
+                self.forget(self._source_of(credential.source_id), unless_within_s=unless_within_s)
             else:
-                self._chain_login().forget()
+                self._chain_login().forget(unless_within_s=unless_within_s)
 
     def stop(self) -> None:
         """End every wait: those for slots of the rate limiter, and those for processes that give keys."""

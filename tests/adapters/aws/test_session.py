@@ -170,6 +170,16 @@ def test_a_forgotten_session_is_opened_anew(aws: Aws, clients: AwsClients):
     assert aws.server.count("AssumeRole") == 2
 
 
+def test_runs_that_are_asked_for_together_share_a_session(aws: Aws, clients: AwsClients):
+    """Each would abandon what the others wait for."""
+    credential = role_credential(aws.role())
+    clients.client(credential, "secretsmanager", REGION)
+    for _ in range(5):
+        clients.forget(credential, unless_within_s=60)
+        clients.client(credential, "secretsmanager", REGION)
+    assert aws.server.count("AssumeRole") == 2
+
+
 # --- assuming roles
 
 
