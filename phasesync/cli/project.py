@@ -9,7 +9,7 @@ from phasesync.cli.dry_run import dry_run_flag, planned_syncs, show_planned_sync
 from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_terminal
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, markdown_output_option
-from phasesync.cli.params import Name
+from phasesync.cli.params import Name, comma_list
 from phasesync.cli.streams import write_data
 from phasesync.errors import ConfirmationRequiredError, InvalidInputError, PlanHeldError
 
@@ -28,8 +28,10 @@ files_option = click.option(
     "files",
     multiple=True,
     required=True,
+    callback=comma_list,
     metavar="FILE|DIR|-",
-    help="Documents: a file, a directory with all *.yaml, *.yml and *.json below it, or - for stdin. Repeat it.",
+    help="Documents: a file, a directory with all *.yaml, *.yml and *.json below it, or - for stdin. Repeat it, or "
+    "separate several with commas.",
 )
 prune_option = click.option(
     "--prune", is_flag=True, help="Remove what these documents own and no longer have; nothing of others."
@@ -84,7 +86,12 @@ def diff(
     help="With --prune, what happens to the AWS secrets of removed syncs: they stay, or are deleted with the sync's "
     "recovery window.",
 )
-@click.option("--plan", "digest", metavar="DIGEST", help="Do exactly what diff showed with this digest, or nothing.")
+@click.option(
+    "--plan",
+    "digest",
+    metavar="DIGEST",
+    help="Do exactly what diff showed with this digest, or nothing. Default: what differs now.",
+)
 @dry_run_flag
 @confirmation_options
 @markdown_output_option
@@ -184,7 +191,9 @@ def dump(application: "Application", app: str | None, project: str | None, forma
 
 
 @click.command(short_help="Print the JSON Schema of documents.")
-@click.option("-o", "--output", "format_", type=click.Choice(["json"]), default="json", help="How to print: json.")
+@click.option(
+    "-o", "--output", "format_", type=click.Choice(["json"]), default="json", show_default=True, help="How to print."
+)
 def schema(format_: str) -> None:
     """
     Print the JSON Schema of documents, with which editors check and complete them.

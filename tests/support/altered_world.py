@@ -19,12 +19,14 @@ import pytest
 from phasesync.adapters.clock import SystemClock
 from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.core.model import SecretValue, SecretWrite
+from phasesync.core.project.ownership import Manage, ObjectKind
 from phasesync.core.sweep_check import Place
 from phasesync.core.sync import Layout, OnRemove, Paused, SyncConfig, Trigger
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.source import read_folder
 from phasesync.errors import ApprovalNeededError, PhasesyncError
 from phasesync.store import Store, migrate
+from phasesync.store.projects import Ownership
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import ACCOUNT, REGION, FakeRemote
 from tests.support.context import context_of
@@ -93,10 +95,12 @@ class AlteredWorld:
         migrate.upgrade(self.url)
         with self.opened() as store:
             _make(store)
+            _own(store, "shop.yaml")
             self.run_all(store)
         self.rows = self.all_rows()
         with self.opened() as store:
             _go_on(store)
+            _own(store, "shop.yaml, more.yaml")
             self.run_all(store)
             store.daemons.beat("daemon-1", host="here", pid=7, ttl=EXPIRED)
             store.daemons.claim_chore("sweep", "daemon-1", every=HOUR)
@@ -260,6 +264,13 @@ def _make(store: Store) -> None:
             lease = issue_lease(store, dynamic, ttl=LONG, keep={"secret_access_key": SecretValue("kept")})
             entry = Entry(event=LeaseEvent.RENEWED, actor=ACTOR, detail="a detail")
             store.leases(ttl=TTL).change(lease.id, lambda lease, now: lease, entry=entry)
+
+
+def _own(store: Store, source: str) -> None:
+    """Remember that a document owns the sync `web`."""
+    web = store.syncs.get_sync("web")
+    owned = {(ObjectKind.SYNC.value, web.id): (web.name, {"path": web.path})}
+    store.projects.save(Ownership(name="shop", manage=Manage.TRACK, source=source, objects=owned), actor="ada")
 
 
 def _go_on(store: Store) -> None:

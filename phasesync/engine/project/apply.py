@@ -22,7 +22,7 @@ from phasesync.engine import approvals
 from phasesync.engine.adoption import accept_adoption, preview_adoption
 from phasesync.engine.approvals import approved_plan
 from phasesync.engine.context import Context
-from phasesync.engine.project.objects import STORE_KINDS, Work, describe_all
+from phasesync.engine.project.objects import STORE_KINDS, Work, describe_all, protect_environment
 from phasesync.engine.project.plan import ORDER, Documents, ProjectPlan, plan_projects
 from phasesync.engine.project.values import write_values
 from phasesync.engine.removal import delete_objects, remove_owner_tags
@@ -224,6 +224,13 @@ def _apply_once(context: Context, documents: Documents, shown: Proposal, actor: 
         # Of all documents together: one may refer to what another adds.
         for change in sorted(changes, key=_turn):
             _carry_out(work, documents, change, by_key, removed)
+        # Last: what a document puts into an environment that it protects needs no approval yet.
+        for change in changes:
+            environment = by_key.get((change.kind, change.name.lower()))
+            if not isinstance(environment, DesiredEnvironment) or "approvers" not in (change.after or {}):
+                continue
+            if change.id is not None or environment.approvers is not None:
+                protect_environment(work, environment)
         _save_ownership(work, documents, plan)
     return work
 

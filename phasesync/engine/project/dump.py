@@ -103,7 +103,7 @@ def _app(app: App) -> Document | str:
 
 def _environment(context: Context, environment: Environment, owner: Applied | None) -> Document | str:
     if owner is not None:
-        item = _without_empty({"name": environment.label, **owner.spec})
+        item = _without_empty({"name": environment.label, **owner.spec, "approvers": environment.approvers})
     else:
         secrets = context.store.secrets.list_secrets(environment.app, environment.name)
         item = _without_empty(
@@ -111,6 +111,7 @@ def _environment(context: Context, environment: Environment, owner: Applied | No
                 "name": environment.label,
                 "folders": sorted({secret.path for secret in secrets} - {"/"}),
                 "keys": sorted(key_text(secret.path, secret.key) for secret in secrets),
+                "approvers": environment.approvers,
             }
         )
     return item if len(item) > 1 else environment.label

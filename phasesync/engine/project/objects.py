@@ -146,8 +146,9 @@ def _remove_app(work: Work, name: str) -> None:
 # --- environments
 
 
-def _environment_spec(folders: Iterable[str], keys: Iterable[str], values: str | None) -> Spec:
+def _environment_spec(folders: Iterable[str], keys: Iterable[str], values: str | None, approvers: int | None) -> Spec:
     return {
+        "approvers": approvers,
         "folders": list(folders),
         "keys": list(keys),
         "values": None if values is None else {"sops": values},
@@ -174,14 +175,16 @@ def _describe_environment(_: Work, environment: Environment, applied: Applied | 
         kind=DesiredEnvironment.kind,
         id=environment.id,
         name=environment.label,
-        spec=_environment_spec(said.get("folders", ()), said.get("keys", ()), values.get("sops")),
+        spec=_environment_spec(
+            said.get("folders", ()), said.get("keys", ()), values.get("sops"), environment.approvers
+        ),
         applied=applied,
     )
 
 
 def _want_environment(_: Work, environment: DesiredEnvironment) -> tuple[Spec, Mapping[str, str]]:
     keys = sorted(key_text(folder, key) for folder, key in environment.keys)
-    return _environment_spec(environment.folders, keys, file_text(environment)), {}
+    return _environment_spec(environment.folders, keys, file_text(environment), environment.approvers), {}
 
 
 def _add_environment(work: Work, environment: DesiredEnvironment) -> None:
@@ -193,6 +196,13 @@ def _update_environment(work: Work, environment: DesiredEnvironment, change: Obj
     former = former_name(environment, change).partition("/")[2]
     if former != environment.environment:
         work.context.store.apps.update_environment(environment.app, former, new_name=environment.environment)
+
+
+def protect_environment(work: Work, environment: DesiredEnvironment) -> None:
+    """Have changes of an environment approved by others, or no longer."""
+    work.context.store.apps.protect_environment(
+        environment.app, environment.environment, approvers=environment.approvers
+    )
 
 
 def _remove_environment(work: Work, name: str) -> None:
