@@ -82,7 +82,15 @@ HELD: dict[str, Callable[[Store], object]] = {
 """Every change of a protected environment: method of a store -> a call."""
 
 FREE = {
-    "secrets": {"clone_environment", "snapshot", "list_secrets", "page_secrets", "get_secret", "history"},
+    "secrets": {
+        "clone_environment",
+        "check_editable",
+        "snapshot",
+        "list_secrets",
+        "page_secrets",
+        "get_secret",
+        "history",
+    },
     "apps": {
         *("add_app", "page_apps", "list_apps", "remove_app", "add_environment", "page_environments"),
         *(
