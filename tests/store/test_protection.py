@@ -83,8 +83,8 @@ HELD: dict[str, Callable[[Store], object]] = {
 
 FREE = {
     "secrets": {
-        "clone_environment",
         "check_editable",
+        "clone_environment",
         "snapshot",
         "list_secrets",
         "page_secrets",
