@@ -116,7 +116,7 @@ DOCUMENT = """apiVersion: phasesync/v1
 kind: Project
 name: shop
 apps: [shop]
-environments: [shop/prod, shop/dev]
+environments: [{name: shop/prod, approvers: 1}, shop/dev]
 credentials: [{name: host, type: ambient, region: eu-west-1}]
 syncs:
   - {name: "web-{env}", for: [prod, dev], credential: host, secret_name: "shop/{env}"}
@@ -137,6 +137,11 @@ def test_a_project_waits_as_a_whole_and_is_applied_with_its_digest(protected: Co
     protected.done(*command.split()[1:])
     assert {sync["name"] for sync in protected.items("syncs", "list")} == {"web-prod", "web-dev"}
     assert protected.items("envs", "requests") == []
+
+    file.write_text(DOCUMENT.replace("approvers: 1", "approvers: 2"))
+    stricter = held(protected, "apply", "-f", str(file))
+    assert stricter["changes"] == ["update environment shop/prod: approvers: 1 -> 2"]
+    protected.done("envs", "reject", "shop/prod", "--plan", stricter["digest"])
 
     protected.json("syncs", "run", "web-prod")
     file.write_text(DOCUMENT.replace("[prod, dev]", "[dev]"))

@@ -29,6 +29,7 @@ from phasesync.engine.removal import delete_objects, remove_owner_tags
 from phasesync.errors import ClaimHeldError, DocumentError, IllegalTransitionError, PhasesyncError, PlanHeldError
 from phasesync.store.database import retry_on_conflict
 from phasesync.store.projects import Ownership, applying
+from phasesync.store.serialization import to_json
 
 _PATIENCE: Final = timedelta(seconds=30)
 """How long a sync that is removed may still be reconciled by another process."""
@@ -169,10 +170,23 @@ def proposal_of(documents: Documents, plan: ProjectPlan, *, delete: bool) -> Pro
     changes = [change for diff in plan.diffs for change in diff.changes]
     return Proposal(
         arguments=ApplyProject(plan=plan.digest, remote="delete" if delete else "keep"),
-        changes=tuple(f"{change.action} {change.kind} {change.name}" for change in changes),
+        changes=tuple(map(_described, changes)),
         command=f"phasesync apply {files}{options} --plan {plan.digest}",
         digest=f"{plan.digest}-delete" if delete else plan.digest,
     )
+
+
+def _described(change: ObjectChange) -> str:
+    """Return a change as one line: of an update also the members that change, as they are and as they will be."""
+    line = f"{change.action} {change.kind} {change.name}"
+    if change.before is None or not change.after:
+        return line
+    before, after = change.before, change.after
+    return f"{line}: " + "; ".join(f"{name}: {_shown(before.get(name))} -> {_shown(after[name])}" for name in after)
+
+
+def _shown(member: object) -> str:
+    return "-" if member is None else to_json(member)
 
 
 def _removed_syncs(plan: ProjectPlan) -> list[ObjectChange]:
