@@ -161,9 +161,10 @@ def last_synced_at(application: "Application", name: str) -> datetime | None:
 
 def sync_documents(application: "Application", names: Sequence[str]) -> dict[str, Item]:
     """Return name -> sync as `syncs show` prints it, of those that exist."""
-    from phasesync.cli.documents import sync_details
+    from phasesync.cli.documents import sync_details, waiting_document
 
     statuses, now = application.store.credentials.statuses(), application.context.clock.now()
+    requests = application.store.change_requests.list_requests()
     documents: dict[str, Item] = {}
     for sync in application.store.syncs.get_syncs(names):
         documents[sync.name] = sync_details(
@@ -172,7 +173,11 @@ def sync_documents(application: "Application", names: Sequence[str]) -> dict[str
             window=application.window_state(sync),
             last_synced_at=last_synced_at(application, sync.name) if sync.last_run_id else None,
             now=now,
-        )
+        ) | {
+            "waiting_for_approval": [
+                waiting_document(request) for request in requests if sync.environment_id in request.environments
+            ]
+        }
     return documents
 
 

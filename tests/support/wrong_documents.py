@@ -225,7 +225,7 @@ WRONG: Final = (
     ),
     _case("values is empty", _environment("values: §"), "values is empty", "{sops: PATH}"),
     _case("sops is a number", _environment("values: {sops: §7}"), "values.sops is a number", "in quotes"),
-    _case("no approvers", _environment("approvers: §0"), "approvers is 0", "1 or more"),
+    _case("no approvers", _environment("approvers: §11"), "approvers is 11", "10"),
     _case("approvers in quotes", _environment("approvers: §'1'"), "a whole number is expected", "without quotes"),
     # --- credentials
     _case(

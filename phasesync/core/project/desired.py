@@ -69,7 +69,7 @@ class DesiredEnvironment(Desired):
         folders: paths, sorted, without the root.
         keys: folder and key of what must have a value.
         values_file: file that sops has encrypted, None if values are set by hand. `values_place`: where it is named.
-        approvers: how many others have to approve a change, None if it is not protected.
+        approvers: how many others have to approve a change, 0 for nobody; None: it is left alone.
     """
 
     kind = "environment"

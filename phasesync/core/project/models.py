@@ -126,9 +126,9 @@ class EnvironmentItem(Short):
     values: Annotated[SopsSource | None, BeforeValidator(_values)] = Field(
         default=None, description="A file that holds its values. Default: they are set by hand."
     )
-    approvers: number(1, 100) | None = Field(  # type: ignore[valid-type]
+    approvers: number(0, 10) | None = Field(  # type: ignore[valid-type]
         default=None,
-        description="Protects it: how many others have to approve a change. Default: it is not protected.",
+        description="Protects it: how many others have to approve a change; 0: nobody. Default: left alone.",
         examples=[1],
     )
 

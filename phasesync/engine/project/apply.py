@@ -243,7 +243,7 @@ def _apply_once(context: Context, documents: Documents, shown: Proposal, actor: 
             environment = by_key.get((change.kind, change.name.lower()))
             if not isinstance(environment, DesiredEnvironment) or "approvers" not in (change.after or {}):
                 continue
-            if change.id is not None or environment.approvers is not None:
+            if change.id is not None or environment.approvers:
                 protect_environment(work, environment)
         _save_ownership(work, documents, plan)
     return work

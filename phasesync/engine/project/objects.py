@@ -184,7 +184,10 @@ def _describe_environment(_: Work, environment: Environment, applied: Applied | 
 
 def _want_environment(_: Work, environment: DesiredEnvironment) -> tuple[Spec, Mapping[str, str]]:
     keys = sorted(key_text(folder, key) for folder, key in environment.keys)
-    return _environment_spec(environment.folders, keys, file_text(environment), environment.approvers), {}
+    spec = dict(_environment_spec(environment.folders, keys, file_text(environment), environment.approvers or None))
+    if environment.approvers is None:
+        del spec["approvers"]  # A protection that somebody set by hand is not ended for lack of a word.
+    return spec, {}
 
 
 def _add_environment(work: Work, environment: DesiredEnvironment) -> None:
@@ -201,7 +204,7 @@ def _update_environment(work: Work, environment: DesiredEnvironment, change: Obj
 def protect_environment(work: Work, environment: DesiredEnvironment) -> None:
     """Have changes of an environment approved by others, or no longer."""
     work.context.store.apps.protect_environment(
-        environment.app, environment.environment, approvers=environment.approvers
+        environment.app, environment.environment, approvers=environment.approvers or None
     )
 
 
