@@ -84,6 +84,9 @@ class Daemon:
 
     def retry_refused(self) -> None:
         self._or_fail("wake", self._store.syncs.retry_refused)
+
+    def retry_waiting_for_window(self, *, running: bool) -> None:
+        self._store.syncs.retry_waiting_for_window(running=running)
         self.woken += 1
 
     def wake_where_behind(self) -> None:
