@@ -69,6 +69,7 @@ def upgrade() -> None:
         sa.Column("project_id", sa.String(40), nullable=False),
         sa.Column("spec", sa.LargeBinary(), nullable=False),
         sa.Column("edited_at", sa.BigInteger()),
+        sa.Column("removed_at", sa.BigInteger()),
         sa.ForeignKeyConstraint(
             ["project_id"], ["projects.id"], name="fk_owned_objects_project_id_projects", ondelete="CASCADE"
         ),

@@ -20,6 +20,7 @@ from phasesync.core.credential import (
     check_secret_access_key,
 )
 from phasesync.core.model import SecretValue
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -82,9 +83,11 @@ def show(application: "Application", name: str, out: Output) -> None:
     Example:
       phasesync credentials show aws
     """
-    from phasesync.cli.documents import credential_document
+    from phasesync.cli.documents import credential_document, owner_document
 
-    out.item(credential_document(application.store.credentials.get(name)))
+    credential = application.store.credentials.get(name)
+    owner = application.store.projects.owner_of(ObjectKind.CREDENTIAL, credential.id)
+    out.item(credential_document(credential) | owner_document(owner))
 
 
 @credentials.command()
@@ -320,6 +323,7 @@ def remove(application: "Application", name: str, revoke: bool, yes: bool, no_in
     if dynamics:
         question += f" and the dynamic secrets on it ({', '.join(dynamics)})"
     confirm(f"{question}{revocation_clause(application, live)}", yes=yes, no_input=no_input)
+    application.store.projects.check_by_hand(ObjectKind.CREDENTIAL, credential_id)
     for dynamic in dynamics:  # Before anything is revoked: one in a protected environment stays.
         application.store.dynamics.check_removal(dynamic)
     revoke_before_removal(application, live, out)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from phasesync.core.lease_claim import LeaseRecord
     from phasesync.core.planning.explain import ObjectExplanation
     from phasesync.core.planning.guard import HeldChange
+    from phasesync.core.project.compare import Applied
     from phasesync.core.remote import RemoteListing
     from phasesync.core.run import ChangeResult, Run
     from phasesync.core.sync import Sync
@@ -49,6 +50,11 @@ def app_document(app: App) -> dict[str, object]:
         "windows": list(app.windows),
         "created_at": app.created_at,
     }
+
+
+def owner_document(owner: "Applied | None") -> dict[str, object]:
+    """Return which project document owns an object, as a member of what `show` prints."""
+    return {"owner": None if owner is None else {"project": owner.project, "file": owner.file}}
 
 
 def environment_document(environment: Environment) -> dict[str, object]:
@@ -506,7 +512,13 @@ def status_document(summary: "StatusSummary") -> Document:
             {"lease": lease.id, "dynamic": lease.dynamic, "expires_at": lease.expires_at} for lease in summary.overdue
         ],
         "drift_from_code": [
-            {"kind": edited.kind, "name": edited.name, "owner": edited.project, "source": edited.source}
+            {
+                "kind": edited.kind,
+                "name": edited.name,
+                "change": edited.change,
+                "owner": edited.project,
+                "source": edited.source,
+            }
             for edited in summary.drift_from_code
         ],
         "database_log_bytes": summary.log_bytes,

@@ -204,4 +204,4 @@ def show_planned_syncs(out: Output, documents: Sequence[dict[str, Any]]) -> None
             show_plan(out, document | {"digest": None})
     if unchanged:
         more = "1 more sync" if unchanged == 1 else f"{unchanged} more syncs"
-        out.say("nothing would change at AWS" + (f" by {more}" if len(documents) > unchanged else ""))
+        out.say("nothing would change at AWS" if len(documents) == unchanged else f"{more} would change nothing at AWS")

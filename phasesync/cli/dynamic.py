@@ -25,6 +25,7 @@ from phasesync.cli.params import (
     path_option,
 )
 from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -251,9 +252,11 @@ def show(application: "Application", name: str, out: Output) -> None:
     Example:
       phasesync dynamic show ci
     """
-    from phasesync.cli.documents import dynamic_document
+    from phasesync.cli.documents import dynamic_document, owner_document
 
-    out.item(dynamic_document(application.store.dynamics.get(name)))
+    shown = application.store.dynamics.get(name)
+    owner = application.store.projects.owner_of(ObjectKind.DYNAMIC, shown.id)
+    out.item(dynamic_document(shown) | owner_document(owner))
 
 
 @dynamic.command()

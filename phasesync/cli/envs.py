@@ -137,8 +137,9 @@ def update(
     updated = application.store.apps.protect_environment(*environment, approvers=wanted)
     state = "not protected"
     if updated.approvers is not None:
-        people = "1 other person" if updated.approvers == 1 else f"{updated.approvers} other people"
-        state = f"protected: {people} approve each change"
+        single = updated.approvers == 1
+        people = "1 other person approves" if single else f"{updated.approvers} other people approve"
+        state = f"protected: {people} each change"
     out.done(f"{updated.label} is {state}", environment_document(updated))
 
 

@@ -36,6 +36,14 @@ files_option = click.option(
 prune_option = click.option(
     "--prune", is_flag=True, help="Remove what these documents own and no longer have; nothing of others."
 )
+remote_option = click.option(
+    "--remote",
+    type=click.Choice(["keep", "delete"]),
+    default="keep",
+    show_default=True,
+    help="With --prune, what happens to the AWS secrets of removed syncs: they stay, or are deleted with the sync's "
+    "recovery window.",
+)
 plan_aws_option = click.option(
     "--plan-aws", is_flag=True, help="Ask AWS too: show what the next run of each affected sync would do."
 )
@@ -44,12 +52,19 @@ plan_aws_option = click.option(
 @click.command(short_help="What differs between documents and the store.")
 @files_option
 @prune_option
+@remote_option
 @plan_aws_option
 @click.option("--exit-code", is_flag=True, help="Exit with code 3 if there are changes.")
 @markdown_output_option
 @with_application
 def diff(
-    application: "Application", files: Sequence[str], prune: bool, plan_aws: bool, exit_code: bool, out: Output
+    application: "Application",
+    files: Sequence[str],
+    prune: bool,
+    remote: str,
+    plan_aws: bool,
+    exit_code: bool,
+    out: Output,
 ) -> int:
     """
     Show what apply would change, object by object: as it is and as it will be, with a digest. Writes nothing.
@@ -62,14 +77,12 @@ def diff(
       phasesync diff -f infra/ --prune --exit-code
       phasesync diff -f infra/ --plan-aws -o markdown
     """
-    projects = _read(files)
-    documents = _documents(projects, prune=prune, prompt=_never)
+    documents = _documents(_read(files), files, prune=prune, remote=remote)
     plan, work = _plan(application, documents)
-    syncs: list[dict[str, Any]] | None = None
-    worst = 0
+    looked, worst = _NOT_ASKED, 0
     if plan_aws:
-        syncs, worst = _planned(application, documents, plan)
-    _show(out, plan, work, files, syncs)
+        looked, worst = _look_at_aws(application, documents, plan)
+    _show(out, _document(plan, work) | looked)
     if worst:
         return worst
     return PLAN_HAS_CHANGES if exit_code and plan.changes_anything else 0
@@ -78,14 +91,7 @@ def diff(
 @click.command(short_help="Make the store as documents say.")
 @files_option
 @prune_option
-@click.option(
-    "--remote",
-    type=click.Choice(["keep", "delete"]),
-    default="keep",
-    show_default=True,
-    help="With --prune, what happens to the AWS secrets of removed syncs: they stay, or are deleted with the sync's "
-    "recovery window.",
-)
+@remote_option
 @click.option(
     "--plan",
     "digest",
@@ -121,38 +127,55 @@ def apply(
     """
     from phasesync.engine.project.apply import apply_projects, check_approved
 
-    if remote == "delete" and not prune:
-        raise InvalidInputError("--remote says what happens to removed syncs, so it needs --prune", hint="add --prune")
     projects = _read(files)
-    documents = _documents(projects, prune=prune, prompt=_never)
+    documents = _documents(projects, files, prune=prune, remote=remote)
     plan, work = _plan(application, documents)
-    answers = {} if dry_run else _ask_for_secrets(plan, projects, no_input=no_input)
-    if answers:
-        documents = _documents(projects, prune=prune, prompt=lambda origin: answers.get(str(origin.place)))
-        plan, work = _plan(application, documents)
     if dry_run:
-        syncs, worst = _planned(application, documents, plan)
-        _show(out, plan, work, files, syncs, dry_run=True)
+        looked, worst = _look_at_aws(application, documents, plan)
+        _show(out, _document(plan, work) | looked | {"dry_run": True})
         check_approved(plan, digest)
         return worst
-    check = _attempt(lambda: check_approved(plan, digest))
-    if check is not None:
-        if isinstance(check, PlanHeldError):
-            _show(out, plan, work, files, None)
-        raise check
-    if not out.as_json:
-        _show(out, plan, work, files, None)
-    if removals := [change for each in plan.diffs for change in each.removals]:
-        fate = "are deleted" if remote == "delete" else "stay"
-        names = ", ".join(f"{change.kind} {change.name}" for change in removals[:10])
-        more = f" and {len(removals) - 10} more" if len(removals) > 10 else ""
-        confirm(f"remove {names}{more}; AWS secrets of removed syncs {fate}", yes=yes, no_input=no_input)
-    applied = apply_projects(application.context, documents, plan, actor=invocation().actor, delete=remote == "delete")
+    if answers := _ask_for_secrets(plan, projects, no_input=no_input):
+        documents = _documents(
+            projects, files, prune=prune, remote=remote, prompt=lambda origin: answers.get(str(origin.place))
+        )
+        plan, work = _plan(application, documents)
+    try:
+        check_approved(plan, digest)
+    except PlanHeldError:
+        _show(out, _document(plan, work))
+        raise
+    if not out.as_json and not out.as_markdown:
+        _show(out, _document(plan, work))
+    if question := _question(plan):
+        confirm(question, yes=yes, no_input=no_input)
+    applied = apply_projects(application.context, documents, plan, actor=invocation().actor)
+    document = _document(plan, work) | {"applied": True, "scheduled": list(applied.scheduled)}
+    document["warnings"] = list(applied.warnings)
+    if out.as_json or out.as_markdown:
+        _show(out, document)
+        return 0
     for warning in applied.warnings:
         out.warn(warning)
-    document = _document(plan, work, files, None) | {"applied": True, "scheduled": list(applied.scheduled)}
-    out.done(_done(plan), document)
+    out.say(_done(plan, applied.scheduled))
     return 0
+
+
+def _question(plan: "ProjectPlan") -> str | None:
+    """Return what has to be confirmed, None if nothing is removed."""
+    removals = [change for each in plan.diffs for change in each.removals]
+    if not removals:
+        return None
+    names = []
+    for change in removals[:10]:
+        secrets = (change.before or {}).get("secrets")
+        names.append(
+            f"{change.kind} {change.name}" + (f" with its {secrets} secrets and their history" if secrets else "")
+        )
+    more = f" and {len(removals) - 10} more" if len(removals) > 10 else ""
+    count = sum(map(len, plan.deletions.values()))
+    fate = f"the deletion of {count} AWS secrets is scheduled" if count else "AWS secrets of removed syncs stay"
+    return f"remove {', '.join(names)}{more}; {fate}"
 
 
 @click.command(short_help="Print the store as documents, without values.")
@@ -227,13 +250,18 @@ def _never(_: "SecretOrigin") -> None:
     return None
 
 
-def _documents(projects: "Sequence[DesiredProject]", *, prune: bool, prompt: Prompt) -> "Documents":
+def _documents(
+    projects: "Sequence[DesiredProject]", files: Sequence[str], *, prune: bool, remote: str, prompt: Prompt = _never
+) -> "Documents":
     import os
     from pathlib import Path
 
     from phasesync.adapters.project_files.secret_access_keys import resolve_secret
     from phasesync.adapters.project_files.sops import decrypt
     from phasesync.engine.project.plan import Documents
+
+    if remote == "delete" and not prune:
+        raise InvalidInputError("--remote says what happens to removed syncs, so it needs --prune", hint="add --prune")
 
     def resolve(origin: "SecretOrigin") -> "SecretValue | None":
         if origin.prompt:
@@ -242,7 +270,14 @@ def _documents(projects: "Sequence[DesiredProject]", *, prune: bool, prompt: Pro
         there = os.environ.get(origin.env) if origin.env is not None else Path(origin.file or "").exists()
         return resolve_secret(origin, prompt=str) if there else None
 
-    return Documents.of(projects, decrypt=decrypt, resolve_secret=resolve, prune=prune)
+    return Documents.of(
+        projects,
+        decrypt=decrypt,
+        resolve_secret=resolve,
+        source=",".join(files),
+        prune=prune,
+        delete=remote == "delete",
+    )
 
 
 def _plan(application: "Application", documents: "Documents") -> "tuple[ProjectPlan, Work]":
@@ -251,16 +286,24 @@ def _plan(application: "Application", documents: "Documents") -> "tuple[ProjectP
     return plan_projects(application.context, documents, actor=invocation().actor)
 
 
-def _planned(
-    application: "Application", documents: "Documents", plan: "ProjectPlan"
-) -> tuple[list[dict[str, Any]], int]:
-    """Rehearse a plan, and return what the runs after it would do."""
+_NOT_ASKED: dict[str, Any] = {}
+
+
+def _look_at_aws(application: "Application", documents: "Documents", plan: "ProjectPlan") -> tuple[dict[str, Any], int]:
+    """
+    Rehearse a plan.
+
+    Returns:
+        Members for its document: what the runs after it would do, and the protected environments, for which somebody
+        else has to approve it. Then the highest exit code of the errors.
+    """
     from phasesync.engine.project.apply import rehearse_projects
     from phasesync.engine.rehearsal import rehearse
 
     with rehearse(application.context) as rehearsal:
         rehearse_projects(application.context, documents, plan, actor=invocation().actor)
-    return planned_syncs(application, rehearsal.affected)
+    syncs, worst = planned_syncs(application, rehearsal.affected)
+    return {"syncs": syncs, "approval_needed_for": list(rehearsal.protected)}, worst
 
 
 def _ask_for_secrets(
@@ -297,53 +340,32 @@ def _ask_for_secrets(
     return answers
 
 
-def _attempt(check: Callable[[], None]) -> "PlanHeldError | None":
-    try:
-        check()
-    except PlanHeldError as error:
-        return error
-    return None
-
-
 # --- printing
 
 
-def _document(
-    plan: "ProjectPlan", work: "Work", files: Sequence[str], syncs: list[dict[str, Any]] | None
-) -> dict[str, Any]:
+def _document(plan: "ProjectPlan", work: "Work") -> dict[str, Any]:
     from phasesync.cli.project_documents import plan_document
 
-    del files
-    return plan_document(plan, warnings=work.warnings, syncs=syncs)
+    return plan_document(plan, warnings=work.warnings)
 
 
-def _show(
-    out: Output,
-    plan: "ProjectPlan",
-    work: "Work",
-    files: Sequence[str],
-    syncs: list[dict[str, Any]] | None,
-    *,
-    dry_run: bool = False,
-) -> None:
+def _show(out: Output, document: dict[str, Any]) -> None:
     """Print a plan, as `-o` asked for."""
     from phasesync.cli.project_documents import plan_as_markdown, show_plan
 
-    document = _document(plan, work, files, syncs) | ({"dry_run": True} if dry_run else {})
-    command = " ".join(f"-f {file}" for file in files)
     if out.as_json:
         out.document(document)
     elif out.as_markdown:
-        write_data(plan_as_markdown(document, files=command))
+        write_data(plan_as_markdown(document))
     else:
-        show_plan(out, document, files=command)
-        if syncs is not None:
-            show_planned_syncs(out, syncs)
-        if dry_run:
+        show_plan(out, document)
+        if "syncs" in document:
+            show_planned_syncs(out, document["syncs"])
+        if document.get("dry_run"):
             out.say("dry run: nothing was changed")
 
 
-def _done(plan: "ProjectPlan") -> str:
+def _done(plan: "ProjectPlan", scheduled: Sequence[str]) -> str:
     if not plan.changes_anything:
         return "nothing to change"
     counts: dict[str, int] = {}
@@ -351,4 +373,5 @@ def _done(plan: "ProjectPlan") -> str:
         for change in each.changes:
             counts[str(change.action)] = counts.get(str(change.action), 0) + 1
     words = {"add": "added", "update": "updated", "remove": "removed", "adopt-ownership": "adopted"}
-    return "applied: " + ", ".join(f"{count} {words[action]}" for action, count in counts.items())
+    done = "applied: " + ", ".join(f"{count} {words[action]}" for action, count in counts.items())
+    return done + (f"; the deletion of {len(scheduled)} AWS secrets is scheduled" if scheduled else "")

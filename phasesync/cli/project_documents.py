@@ -22,9 +22,9 @@ _SIGNS: Final = {
 _LONGEST_VALUE: Final = 200
 
 
-def plan_document(plan: "ProjectPlan", *, warnings: Sequence[str], syncs: Sequence[Document] | None) -> dict[str, Any]:
-    """Return a plan as `diff -o json` prints it. `syncs`: what runs would do then; None if AWS was not asked."""
-    document: dict[str, Any] = {
+def plan_document(plan: "ProjectPlan", *, warnings: Sequence[str]) -> dict[str, Any]:
+    """Return a plan as `diff -o json` prints it."""
+    return {
         "digest": plan.digest,
         "owner": ", ".join(diff.project for diff in plan.diffs),
         "changes": [
@@ -41,6 +41,7 @@ def plan_document(plan: "ProjectPlan", *, warnings: Sequence[str], syncs: Sequen
             for diff in plan.diffs
             for change in diff.changes
         ],
+        "deletions": {name: list(secrets) for name, secrets in plan.deletions.items()},
         "held": list(plan.held),
         "unlisted": [
             {"kind": each.kind, "name": each.name, "owner": diff.project}
@@ -49,13 +50,11 @@ def plan_document(plan: "ProjectPlan", *, warnings: Sequence[str], syncs: Sequen
         ],
         "missing_keys": {label: list(keys) for label, keys in plan.missing_keys.items()},
         "warnings": list(warnings),
+        "command": f"phasesync apply {plan.options} --plan {plan.digest}" if plan.changes_anything else None,
     }
-    if syncs is not None:
-        document["syncs"] = list(syncs)
-    return document
 
 
-def show_plan(out: Output, document: Document, *, files: str) -> None:
+def show_plan(out: Output, document: Document) -> None:
     """Print a plan for people; notes and what to do next go to stderr."""
     owner = None
     for change in document["changes"]:
@@ -63,6 +62,8 @@ def show_plan(out: Output, document: Document, *, files: str) -> None:
             owner = change["owner"]
             click.echo(f"project {one_line(owner)}")
         _show_change(change)
+        for secret in document["deletions"].get(change["name"], ()) if change["kind"] == "sync" else ():
+            click.echo(f"      deletes at AWS  {one_line(secret)}")
     if not document["changes"]:
         out.say("nothing differs")
     _show_notes(out, document)
@@ -71,7 +72,9 @@ def show_plan(out: Output, document: Document, *, files: str) -> None:
     for reason in document["held"]:
         out.say(f"held: {reason}")
     if document["held"]:
-        out.say(f"to approve that: phasesync apply {files} --prune --plan {document['digest']}")
+        out.say(f"to approve that: {document['command']}")
+    if labels := document.get("approval_needed_for"):
+        out.note(f"somebody else has to approve it first: protected is {', '.join(labels)}")
 
 
 def _show_change(change: Document) -> None:
@@ -81,6 +84,8 @@ def _show_change(change: Document) -> None:
     click.echo(styled(f"  {sign} {change['kind']} {one_line(change['name'])}", fg=colour) + one_line(place) + word)
     rows = change_rows(change)
     width = max((len(name) for name, _ in rows), default=0)
+    if change["action"] == "add" and change["drift"]:
+        click.echo("      (removed by hand)")
     for name, text in rows:
         drift = "  (changed by hand)" if name in change["drift"] else ""
         click.echo(f"      {name:<{width}}  {one_line(text)}{drift}")
@@ -141,7 +146,7 @@ def _show_notes(out: Output, document: Document) -> None:
         out.warn(warning)
 
 
-def plan_as_markdown(document: Document, *, files: str) -> str:
+def plan_as_markdown(document: Document) -> str:
     """Return a plan as Markdown that fits into a comment of GitHub; no name or value in it is markup."""
     from phasesync.cli.plan_markdown import code, fitting, plain_text, plans_as_markdown
 
@@ -151,14 +156,21 @@ def plan_as_markdown(document: Document, *, files: str) -> str:
         counts[change["action"]] = counts.get(change["action"], 0) + 1
     title = ", ".join(f"{count} {action}" for action, count in counts.items()) or "nothing differs"
     end = [""]
-    if changes:
-        end = ["", f"To do exactly this: `phasesync apply {files} --plan {document['digest']}`", ""]
+    if document.get("applied"):
+        title = f"applied: {title}"
+    elif changes:
+        end = ["", f"To do exactly this: `{document['command']}`", ""]
     head = [f"### phasesync {plain_text(document['owner'])}: {title}", ""]
     notes = [f"- **held:** {plain_text(reason)}" for reason in document["held"]]
     notes += [
         f"- **missing keys** of {code(label)}: {', '.join(map(code, keys))}"
         for label, keys in document["missing_keys"].items()
     ]
+    if labels := document.get("approval_needed_for"):
+        notes.append(f"- **somebody else has to approve it first**: protected is {', '.join(map(code, labels))}")
+    for name, secrets in document["deletions"].items():
+        shown = ", ".join(map(code, secrets[:20])) + (f" and {len(secrets) - 20} more" if len(secrets) > 20 else "")
+        notes.append(f"- **deleted at AWS** with the sync {code(name)}: {shown or 'nothing'}")
     if document["unlisted"]:
         names = ", ".join(code(f"{each['kind']} {each['name']}") for each in document["unlisted"][:20])
         notes.append(f"- no longer in the documents, and kept: {names}")

@@ -198,9 +198,9 @@ def _show(application: "Application", out: Output) -> None:
         out.items(document["waiting_for_approval"], ["env", "changes", "asked_by", "expires_at", "command"])
     if summary.drift_from_code:
         click.echo()
-        out.items(document["drift_from_code"], ["kind", "name", "owner", "source"])
-        source = summary.drift_from_code[0].source.partition(", ")[0]
-        out.say(f"hint: changed by hand since they were applied: phasesync diff -f {source} shows what differs")
+        out.items(document["drift_from_code"], ["kind", "name", "change", "owner", "source"])
+        for source in dict.fromkeys(edited.source for edited in summary.drift_from_code):
+            out.say(f"hint: changed by hand since they were applied: phasesync diff -f {source} shows what differs")
     if summary.overdue:
         click.echo()
         _warn_of_overdue(summary.overdue, out)
@@ -220,7 +220,13 @@ def _edited(application: "Application") -> "list[EditedObject]":
     from phasesync.engine.status_summary import EditedObject
 
     return [
-        EditedObject(kind=kind, name=applied.name, project=applied.project, source=applied.source)
+        EditedObject(
+            kind=kind,
+            name=applied.name,
+            project=applied.project,
+            source=applied.source,
+            change="removed" if applied.removed else "edited",
+        )
         for (kind, _), applied in sorted(application.store.projects.applied(edited_only=True).items())
     ]
 

@@ -21,6 +21,7 @@ from phasesync.core.planning.ownership import (
     ownership_of,
     refusal_of,
 )
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.core.regions import check_same_partition
 from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC, Action, JournalEntry, Observed
 from phasesync.core.sync import OnRemove, Paused, Sync
@@ -265,6 +266,7 @@ def delete_objects(context: Context, name: str, *, actor: str) -> DeletionResult
     sync = context.store.syncs.get_sync(name)
     check_may_delete(context)
     proposal = removal_of(sync.id, sync.name, sync.version, "delete")
+    context.store.projects.check_by_hand(ObjectKind.SYNC, sync.id)
     context.store.apps.check_change(sync.environment_id, lambda: proposal)
     context.store.syncs.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=REMOVING, until=None))
     scheduled: list[str] = []

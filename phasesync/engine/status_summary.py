@@ -34,12 +34,20 @@ class SyncAttention:
 
 @dataclass(frozen=True, kw_only=True)
 class EditedObject:
-    """An object that somebody changed by hand. `project`: the document that owns it; `source`: its files."""
+    """
+    An object that somebody changed by hand.
+
+    Attributes:
+        project: the document that owns it.
+        source: where that document was read from, as `diff -f` takes it.
+        change: `edited` or `removed`.
+    """
 
     kind: str
     name: str
     project: str
     source: str
+    change: str
 
 
 @dataclass(frozen=True, kw_only=True)

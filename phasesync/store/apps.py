@@ -39,7 +39,7 @@ from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import lock_registry
 from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key, same_mac
-from phasesync.store.projects import note_edit
+from phasesync.store.projects import note_edit, refuse_if_strict
 from phasesync.store.protection import require_approval
 from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved, retry_waiting_for_window
 from phasesync.store.serialization import to_json
@@ -104,7 +104,7 @@ class AppStore(BaseStore):
         """
         with self._database.write() as connection:
             app = find_app(connection, name, lock=True)
-            note_edit(connection, ObjectKind.APP, app.id)
+            note_edit(connection, self._keys, ObjectKind.APP, app.id)
             renamed = None if new_name == app.name else new_name
             if renamed is not None:
                 check_name(renamed, "app")
@@ -143,7 +143,7 @@ class AppStore(BaseStore):
                     f"the app {app.name} still has environments: {names}",
                     hint=f"phasesync envs remove {app.name}/{names.first[0]}",
                 )
-            note_edit(connection, ObjectKind.APP, app.id, removed=True)
+            note_edit(connection, self._keys, ObjectKind.APP, app.id, removed=True)
             connection.execute(apps.delete().where(apps.c.id == app.id))
 
     def _to_app(self, row: sa.Row[Any]) -> App:
@@ -195,7 +195,7 @@ class AppStore(BaseStore):
         check_name(new_name, "environment")
         with self._database.write() as connection:
             environment = find_environment(connection, app, name, lock=True)
-            note_edit(connection, ObjectKind.ENVIRONMENT, environment.id)
+            note_edit(connection, self._keys, ObjectKind.ENVIRONMENT, environment.id)
             if new_name != environment.name:
                 if new_name.lower() != environment.name_key:
                     _refuse_taken_environment(connection, environment.app_id, environment.app, new_name)
@@ -223,6 +223,7 @@ class AppStore(BaseStore):
             environment = find_environment(connection, app, name, lock=True)
             pointers = authentic_pointers(connection, self._keys, environment)
             if approvers != environment.approvers:
+                note_edit(connection, self._keys, ObjectKind.ENVIRONMENT, environment.id)
                 require_approval(self._keys, [environment], partial(_protected_otherwise, environment, approvers))
                 update_environment_row(
                     connection,
@@ -268,9 +269,20 @@ class AppStore(BaseStore):
         return None if row is None else self._to_app(row)
 
     def check_removal(self, app: str, name: str) -> None:
-        """Raise ApprovalNeededError if the removal of an environment needs an approval. NotFoundError."""
+        """
+        Raise an error if an environment cannot be removed, before leases are revoked for it.
+
+        Raises:
+            NotFoundError: the environment.
+            IllegalTransitionError: a document manages it, or a dynamic secret of it, strictly.
+            ApprovalNeededError: it is protected.
+        """
         with self._database.read() as connection:
             environment = find_environment(connection, app, name)
+            refuse_if_strict(connection, self._keys, ObjectKind.ENVIRONMENT, environment.id)
+            of_environment = dynamic_secrets.c.environment_id == environment.id
+            for dynamic in connection.scalars(sa.select(dynamic_secrets.c.id).where(of_environment)).all():
+                refuse_if_strict(connection, self._keys, ObjectKind.DYNAMIC, dynamic)
             require_approval(self._keys, [environment], partial(_removed_environment, environment))
 
     def remove_environment(self, app: str, name: str) -> None:
@@ -306,12 +318,12 @@ class AppStore(BaseStore):
             if live:
                 label = f"{environment.app}/{environment.name}"
                 raise has_live_leases(label, live, f"phasesync envs remove {label} --revoke")
-            note_edit(connection, ObjectKind.ENVIRONMENT, environment.id, removed=True)
-            note_edit(connection, ObjectKind.VALUES, environment.id, removed=True)
+            note_edit(connection, self._keys, ObjectKind.ENVIRONMENT, environment.id, removed=True)
+            note_edit(connection, self._keys, ObjectKind.VALUES, environment.id, removed=True)
             request_runs_of_readers(connection, environment.id)
             connection.execute(environments.delete().where(environments.c.id == environment.id))
             for dynamic in dynamics:
-                note_edit(connection, ObjectKind.DYNAMIC, dynamic, removed=True)
+                note_edit(connection, self._keys, ObjectKind.DYNAMIC, dynamic, removed=True)
                 registry.forget(dynamic_secrets, dynamic)
             registry.store()
             # Without the key, copies of the rows in backups and on the disk cannot be decrypted.

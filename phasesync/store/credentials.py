@@ -137,7 +137,7 @@ class CredentialStore(BaseStore):
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             row = find_credential(connection, name, lock=True)
-            note_edit(connection, ObjectKind.CREDENTIAL, row.id)
+            note_edit(connection, self._keys, ObjectKind.CREDENTIAL, row.id)
             drafted = self._drafted(connection, draft)
             _refuse_circle(connection, row.id, drafted["source_id"])
             require_approval(
@@ -184,7 +184,7 @@ class CredentialStore(BaseStore):
             connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
             registry.note(credentials, row.id, version)
             registry.store()
-            note_edit(connection, ObjectKind.CREDENTIAL, row.id)
+            note_edit(connection, self._keys, ObjectKind.CREDENTIAL, row.id)
             return self._get(connection, credentials.c.id == row.id, new_name)
 
     def mark(self, credential_id: str, status: CredentialStatus, *, account: str | None = None) -> None:
@@ -244,7 +244,7 @@ class CredentialStore(BaseStore):
                 )
             if others := Names.of(connection, credentials, credentials.c.source_id == row.id):
                 raise IllegalTransitionError(f"the credential {row.name} is the source of: {others}")
-            note_edit(connection, ObjectKind.CREDENTIAL, row.id, removed=True)
+            note_edit(connection, self._keys, ObjectKind.CREDENTIAL, row.id, removed=True)
             connection.execute(credentials.delete().where(credentials.c.id == row.id))
             registry.forget(credentials, row.id)
             registry.store()

@@ -34,7 +34,7 @@ from phasesync.store.db_time import now
 from phasesync.store.instance import Registry, lock_registry, read_registry
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.lease_rows import check_live_leases_mac, live_leases_mac, load_live_leases
-from phasesync.store.projects import note_edit
+from phasesync.store.projects import note_edit, refuse_if_strict
 from phasesync.store.protection import require_approval
 from phasesync.store.secrets import lookup_of
 from phasesync.store.tables import LEASE_IS_LIVE, apps, credentials, dynamic_secrets, environments, leases, secrets
@@ -132,7 +132,7 @@ class DynamicStore(BaseStore):
             environment = find_environment(connection, row.app, row.environment, lock=True)
             row = find_dynamic(connection, name, lock=True)
             self._to_dynamic(row, registry)  # An altered row must not get a new ciphertext.
-            note_edit(connection, ObjectKind.DYNAMIC, row.id)
+            note_edit(connection, self._keys, ObjectKind.DYNAMIC, row.id)
             authentic_pointers(connection, self._keys, environment)
             self._refuse_taken_keys(connection, environment, row.path, config, but=row.id)
             used = find_credential(connection, credential)
@@ -184,7 +184,7 @@ class DynamicStore(BaseStore):
             )
             registry.note(dynamic_secrets, row.id, values["version"])
             registry.store()
-            note_edit(connection, ObjectKind.DYNAMIC, row.id)
+            note_edit(connection, self._keys, ObjectKind.DYNAMIC, row.id)
             return self._to_dynamic(find_dynamic(connection, new_name))
 
     def remove(self, name: str) -> None:
@@ -196,15 +196,24 @@ class DynamicStore(BaseStore):
             if live := count_live(connection, row.id):
                 command = f"phasesync dynamic remove {row.name} --revoke"
                 raise has_live_leases(f"the dynamic secret {row.name}", live, command)
-            note_edit(connection, ObjectKind.DYNAMIC, row.id, removed=True)
+            note_edit(connection, self._keys, ObjectKind.DYNAMIC, row.id, removed=True)
             connection.execute(dynamic_secrets.delete().where(dynamic_secrets.c.id == row.id))
             registry.forget(dynamic_secrets, row.id)
             registry.store()
 
     def check_removal(self, name: str) -> None:
-        """Raise ApprovalNeededError if the removal of a dynamic secret needs an approval. NotFoundError."""
+        """
+        Raise an error if a dynamic secret cannot be removed, before leases are revoked for it.
+
+        Raises:
+            NotFoundError: the dynamic secret.
+            IllegalTransitionError: a document manages it strictly.
+            ApprovalNeededError: its environment is protected.
+        """
         with self._database.read() as connection:
-            self._require_removal(connection, find_dynamic(connection, name))
+            row = find_dynamic(connection, name)
+            refuse_if_strict(connection, self._keys, ObjectKind.DYNAMIC, row.id)
+            self._require_removal(connection, row)
 
     def _require_removal(self, connection: sa.Connection, row: sa.Row[Any]) -> None:
         # Not authenticated: who can alter the row of the environment can as well delete that of the secret.

@@ -6,7 +6,7 @@ here was removed or altered counts as owned by nobody: a document then adopts it
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -42,14 +42,14 @@ class Ownership:
     What an application of a document leaves: its objects, and those that it owns no longer.
 
     Attributes:
-        objects: (kind, id) -> name and spec, as applied; of all objects that the document has.
+        objects: (kind, id) -> name, spec and file, as applied; of all objects that the document has.
         dropped: (kind, id) of removed objects.
     """
 
     name: str
     manage: Manage
     source: str
-    objects: Mapping[tuple[str, str], tuple[str, Spec]] = field(default_factory=dict)
+    objects: Mapping[tuple[str, str], tuple[str, Spec, str]] = field(default_factory=dict)
     dropped: Sequence[tuple[str, str]] = ()
 
 
@@ -86,21 +86,32 @@ class ProjectStore(BaseStore):
 
     def applied(self, *, edited_only: bool = False) -> dict[tuple[str, str], Applied]:
         """Return (kind, id) -> how the object was applied; of all owned objects, or of those changed by hand."""
-        statement = sa.select(owned_objects, projects.c.name, projects.c.source).join_from(owned_objects, projects)
+        statement = _SELECT_OWNED
         if edited_only:
             statement = statement.where(owned_objects.c.edited_at.is_not(None))
         with self._database.read() as connection:
             rows = connection.execute(statement).all()
         applied = {}
         for row in rows:
-            try:
-                name, spec = open_owned(row, self._keys)
-            except CiphertextError:
-                continue
-            applied[row.kind, row.object_id] = Applied(
-                project=row.name, source=row.source, name=name, spec=spec, edited=row.edited_at is not None
-            )
+            with suppress(CiphertextError):
+                applied[row.kind, row.object_id] = _to_applied(row, self._keys)
         return applied
+
+    def owner_of(self, kind: ObjectKind, object_id: str) -> Applied | None:
+        """Return how an object was applied by the document that owns it; None if no document does."""
+        with self._database.read() as connection:
+            row = connection.execute(_SELECT_OWNED.where(*_is(kind, object_id))).first()
+        return None if row is None else _to_applied(row, self._keys)
+
+    def check_by_hand(self, kind: ObjectKind, object_id: str) -> None:
+        """
+        Refuse a change by hand before anything is done for it, at AWS for example.
+
+        Raises:
+            IllegalTransitionError: the document that owns the object is managed strictly.
+        """
+        with self._database.read() as connection:
+            refuse_if_strict(connection, self._keys, kind, object_id)
 
     def save(self, ownership: Ownership, *, actor: str) -> None:
         """Remember how a document was applied. The caller holds the transaction of the application."""
@@ -140,63 +151,89 @@ class ProjectStore(BaseStore):
                             "object_id": object_id,
                             "project_id": project_id,
                             "spec": self._keys.encrypt_json(
-                                key_id, _context(kind, object_id, project_id), [name, dict(spec)]
+                                key_id, _context(kind, object_id, project_id), [name, dict(spec), file]
                             ),
                         }
-                        for (kind, object_id), (name, spec) in ownership.objects.items()
+                        for (kind, object_id), (name, spec, file) in ownership.objects.items()
                     ],
                 )
 
 
-def note_edit(connection: sa.Connection, kind: ObjectKind, object_id: str, *, removed: bool = False) -> None:
+def note_edit(
+    connection: sa.Connection, keys: KeyRing, kind: ObjectKind, object_id: str, *, removed: bool = False
+) -> None:
     """
     Note in the transaction of a change that it was made by hand, if a document owns the object.
 
     Raises:
         IllegalTransitionError: the document is managed strictly.
     """
-    if _APPLYING.get():
+    if _APPLYING.get() or not refuse_if_strict(connection, keys, kind, object_id):
         return
-    which = (owned_objects.c.kind == kind) & (owned_objects.c.object_id == object_id)
-    owner = connection.execute(
-        sa.select(projects.c.name, projects.c.source, projects.c.manage).join_from(owned_objects, projects).where(which)
-    ).first()
-    if owner is None:
-        return
-    if owner.manage == Manage.STRICT:
-        raise IllegalTransitionError(
-            f"the project {owner.name} ({owner.source}) manages this {kind} strictly: it is not changed by hand",
-            hint=f"change {owner.source}, then: phasesync apply -f {owner.source}",
-        )
+    changes: dict[str, Any] = {"edited_at": sa.func.coalesce(owned_objects.c.edited_at, now())}
     if removed:
-        connection.execute(owned_objects.delete().where(which))
-    else:
-        edited_at = sa.func.coalesce(owned_objects.c.edited_at, now())
-        connection.execute(owned_objects.update().where(which).values(edited_at=edited_at))
+        changes["removed_at"] = now()
+    connection.execute(owned_objects.update().where(*_is(kind, object_id)).values(**changes))
 
 
 def refuse_values_of_file(connection: sa.Connection, keys: KeyRing, environment_id: str) -> None:
     """Raise IllegalTransitionError if the values of an environment come from a file: then nobody types them."""
     if _APPLYING.get():
         return
-    row = connection.execute(
-        sa.select(owned_objects, projects.c.name, projects.c.source)
-        .join_from(owned_objects, projects)
-        .where(owned_objects.c.kind == ObjectKind.VALUES, owned_objects.c.object_id == environment_id)
-    ).first()
+    row = connection.execute(_SELECT_OWNED.where(*_is(ObjectKind.VALUES, environment_id))).first()
     if row is None:
         return
-    label, spec = open_owned(row, keys)
+    owner = _to_applied(row, keys)
     raise IllegalTransitionError(
-        f"the values of {label} come from the file {spec.get('sops')} of the project {row.name} ({row.source})",
-        hint=f"edit that file: sops edit {spec.get('sops')}; then: phasesync apply -f {row.source}",
+        f"the values of {owner.name} come from the file {owner.spec.get('sops')}, by the project {owner.project} "
+        f"({owner.file})",
+        hint=f"sops edit {owner.spec.get('sops')}; then: phasesync apply -f {owner.source}",
     )
 
 
-def open_owned(row: sa.Row[Any], keys: KeyRing) -> tuple[str, Spec]:
-    """Return name and spec of an owned object, as they were applied. CiphertextError."""
-    name, spec = keys.decrypt_json(list[Any], _context(row.kind, row.object_id, row.project_id), row.spec)
-    return name, spec
+_SELECT_OWNED: Final = sa.select(owned_objects, projects.c.name, projects.c.source, projects.c.manage).join_from(
+    owned_objects, projects
+)
+
+
+def _is(kind: ObjectKind, object_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return owned_objects.c.kind == kind, owned_objects.c.object_id == object_id
+
+
+def refuse_if_strict(connection: sa.Connection, keys: KeyRing, kind: ObjectKind, object_id: str) -> bool:
+    """Return whether a document owns an object. IllegalTransitionError if that document is managed strictly."""
+    row = connection.execute(_SELECT_OWNED.where(*_is(kind, object_id))).first()
+    if row is None:
+        return False
+    if row.manage == Manage.STRICT and not _APPLYING.get():
+        owner = _to_applied(row, keys)
+        noun = "dynamic secret" if kind is ObjectKind.DYNAMIC else str(kind)
+        raise IllegalTransitionError(
+            f"the {noun} {owner.name} is managed strictly by the project {owner.project} ({owner.file}): it is not "
+            "changed by hand",
+            hint=f"change {owner.file}, then: phasesync apply -f {owner.source}",
+        )
+    return True
+
+
+def _to_applied(row: sa.Row[Any], keys: KeyRing) -> Applied:
+    """Return a row of `_SELECT_OWNED`. CiphertextError."""
+    name, spec, file = open_owned(row, keys)
+    return Applied(
+        project=row.name,
+        source=row.source,
+        file=file,
+        name=name,
+        spec=spec,
+        edited=row.edited_at is not None,
+        removed=row.removed_at is not None,
+    )
+
+
+def open_owned(row: sa.Row[Any], keys: KeyRing) -> tuple[str, Spec, str]:
+    """Return name, spec and file of an owned object, as they were applied. CiphertextError."""
+    name, spec, file = keys.decrypt_json(list[Any], _context(row.kind, row.object_id, row.project_id), row.spec)
+    return name, spec, file
 
 
 def _context(kind: str, object_id: str, project_id: str) -> tuple[str, ...]:

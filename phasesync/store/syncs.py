@@ -274,7 +274,7 @@ class SyncStore(BaseStore):
         """Replace the configuration; the sync becomes pending. NotFoundError, AlreadyExistsError."""
         with self._database.write() as connection:
             row = self._locked(connection, name)
-            note_edit(connection, ObjectKind.SYNC, row.id)
+            note_edit(connection, self._keys, ObjectKind.SYNC, row.id)
             new_credential = find_credential(connection, credential)
             moved = new_credential.id != row.credential_id
             changes = {
@@ -319,7 +319,7 @@ class SyncStore(BaseStore):
             )
             changes = {"name": new_name, "name_key": new_name.lower()}
             _update(connection, row, **with_mac(connection, self._keys, row, changes))
-            note_edit(connection, ObjectKind.SYNC, row.id)
+            note_edit(connection, self._keys, ObjectKind.SYNC, row.id)
             return self._get(connection, syncs.c.id == row.id, new_name)
 
     def remove_sync(self, name: str) -> tuple[JournalEntry, ...]:
@@ -335,7 +335,7 @@ class SyncStore(BaseStore):
                 entries = load_journal(connection, row.id, self._keys)
             except CiphertextError:
                 entries = ()  # An altered journal must not keep the sync from being removed.
-            note_edit(connection, ObjectKind.SYNC, row.id, removed=True)
+            note_edit(connection, self._keys, ObjectKind.SYNC, row.id, removed=True)
             connection.execute(syncs.delete().where(syncs.c.id == row.id))
             return entries
 

@@ -368,6 +368,7 @@ owned_objects = sa.Table(
     sa.Column("project_id", sa.ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True),
     sa.Column("spec", sa.LargeBinary, nullable=False),  # as it was applied
     sa.Column("edited_at", Instant),  # the first change that somebody made by hand since it was applied
+    sa.Column("removed_at", Instant),  # when somebody removed it by hand
     _partial_index("ix_owned_objects_edited_at", "edited_at", where="edited_at IS NOT NULL"),
 )
 

@@ -239,7 +239,12 @@ def test_removed_syncs_give_their_secrets_back(documents: Documents, aws: Aws) -
 def test_removed_syncs_delete_their_secrets_if_asked_to(documents: Documents, aws: Aws) -> None:
     filled(documents, aws)
     documents.write(AMBIENT.replace(GONE, ""))
-    shown = documents.diff("--prune")
+    assert documents.diff("--prune")["deletions"] == {}
+    shown = documents.diff("--prune", "--remote", "delete")
+    assert shown["deletions"] == {"gone": ["gone"]}
+    assert "--prune --remote delete --plan" in shown["command"]
+    kept = documents.diff("--prune")["digest"]
+    assert kept in documents.refused(4, "apply", "--prune", "--remote", "delete", "--yes", "--plan", kept)
     applied = documents.apply("--prune", "--remote", "delete", "--plan", shown["digest"], "--yes")
     assert applied["scheduled"] == ["gone"]
     assert "DeletedDate" in aws.boto("secretsmanager", region="eu-west-1").describe_secret(SecretId="gone")
@@ -471,3 +476,137 @@ def test_a_dump_names_what_nobody_owns_after_the_app(documents: Documents) -> No
 
 def test_the_schema_is_printed(phasesync: CommandLine) -> None:
     assert json.loads(phasesync.done("schema").stdout)["title"] == "Project"
+
+
+# --- what must not happen
+
+
+def test_a_strict_document_keeps_aws_as_it_is_too(documents: Documents, aws: Aws) -> None:
+    filled(documents, aws)
+    documents.write("manage: strict\n" + AMBIENT)
+    documents.apply()
+    done = documents.shell("syncs", "remove", "gone", "--remote", "delete", "--yes")
+    assert done.exit_code == 4
+    assert "strictly" in done.stderr
+    secret = aws.boto("secretsmanager", region="eu-west-1").describe_secret(SecretId="gone")
+    assert "DeletedDate" not in secret
+    assert documents.shell.json("syncs", "show", "gone")["paused"] is None
+
+
+def test_an_environment_with_secrets_is_not_pruned_without_the_digest(documents: Documents) -> None:
+    documents.write("apps: [a, b, c, d, e, f, shop]\nenvironments: [shop/production]\n")
+    documents.apply()
+    documents.shell.done("secrets", "set", "shop/production", "A", "-", stdin="x")
+    documents.write("apps: [a, b, c, d, e, f, shop]\n")
+    (change,) = documents.diff("--prune")["changes"]
+    assert change["before"]["secrets"] == 1
+    assert "shop/production with its 1 secret" in documents.refused(4, "apply", "--prune", "--yes")
+    assert names(documents.shell, "envs", "env") == {"shop/production"}
+
+
+def test_a_consent_is_part_of_the_digest(documents: Documents) -> None:
+    documents.write(BASE)
+    digest = documents.diff()["digest"]
+    documents.write(BASE.replace("credential: aws,", "credential: aws, adopt: overwrite,"))
+    shown = documents.diff()
+    assert shown["digest"] != digest
+    assert {change["after"].get("adopt") for change in shown["changes"] if change["kind"] == "sync"} == {"overwrite"}
+    documents.apply()
+    assert documents.diff()["changes"] == []
+
+
+def test_how_a_document_is_managed_is_part_of_the_digest(documents: Documents) -> None:
+    documents.write(BASE)
+    documents.apply()
+    documents.write("manage: strict\n" + BASE)
+    (change,) = documents.diff()["changes"]
+    assert (change["kind"], change["after"]) == ("project", {"manage": "strict"})
+    documents.apply()
+    assert documents.diff()["changes"] == []
+
+
+def test_a_source_is_added_before_the_credential_that_needs_it(documents: Documents) -> None:
+    role = f"role_arn: {ROLE.format(account='111122223333')}"
+    documents.write(
+        "credentials:\n"
+        f"  - {{name: a, type: assume-role, region: eu-west-1, source: z, {role}}}\n"
+        "  - {name: z, type: ambient, region: eu-west-1}\n"
+    )
+    documents.apply()
+    assert documents.shell.json("credentials", "show", "a")["owner"] == {
+        "project": "shop",
+        "file": str(documents.folder / "shop.yaml"),
+    }
+
+
+def test_sources_in_a_circle_are_found_by_diff(documents: Documents) -> None:
+    documents.write(
+        "credentials:\n"
+        "  - {name: a, type: assume-role, region: eu-west-1, source: b}\n"
+        "  - {name: b, type: assume-role, region: eu-west-1, source: a}\n"
+    )
+    assert "circle" in documents.refused(2, "diff")
+
+
+def test_a_project_is_not_taken_over_by_its_name_in_another_case(documents: Documents) -> None:
+    documents.write("apps: [a, b]\n")
+    documents.apply()
+    documents.write("apps: [a, b]\n", name="SHOP")
+    assert "write name: shop" in documents.refused(2, "apply", "--prune", "--yes")
+
+
+def test_a_removal_by_hand_is_drift_too(documents: Documents) -> None:
+    documents.write(BASE)
+    documents.apply()
+    documents.shell.done("syncs", "remove", "web-staging", "--yes")
+    (drift,) = documents.shell.json("status")["drift_from_code"]
+    assert (drift["name"], drift["change"]) == ("web-staging", "removed")
+    (change,) = documents.diff()["changes"]
+    assert (change["action"], change["drift"]) == ("add", ["removed"])
+    documents.apply()
+    assert documents.shell.json("status")["drift_from_code"] == []
+
+
+def test_a_protection_by_hand_is_drift_and_stays_where_the_document_says_nothing(documents: Documents) -> None:
+    documents.write("apps: [shop]\nenvironments: [shop/production, {name: shop/staging, approvers: 1}]\n")
+    documents.apply()
+    documents.shell.done("envs", "update", "shop/production", "--protect")
+    assert [each["name"] for each in documents.shell.json("status")["drift_from_code"]] == ["shop/production"]
+    assert documents.diff()["changes"] == []
+    listed = {item["env"]: item["approvers"] for item in documents.shell.items("envs", "list")}
+    assert listed == {"shop/production": 1, "shop/staging": 1}
+
+
+def test_one_of_several_documents_may_say_how_the_project_is_managed(documents: Documents) -> None:
+    documents.write("manage: strict\napps: [a]\n", file="a.yaml")
+    documents.write("apps: [b]\n", file="b.yaml")
+    documents.apply()
+    done = documents.shell("apps", "update", "b", "--description", "x")
+    assert done.exit_code == 4
+    assert "b.yaml" in done.stderr
+    assert f"phasesync apply -f {documents.folder}" in done.stderr
+
+
+def test_tags_that_look_like_a_file_hide_no_document(documents: Documents) -> None:
+    text = BASE.replace("[production, staging]", "[shop/production]")
+    documents.write(text.replace("credential: aws,", "credential: aws, tags: {file: more.yaml},"))
+    documents.write("apps: [more]\n", file="more.yaml")
+    (documents.folder / "linked").symlink_to(documents.folder.parent / "elsewhere")
+    (documents.folder.parent / "elsewhere").mkdir()
+    (documents.folder.parent / "elsewhere" / "linked.yaml").write_text(HEAD.format(name="shop") + "apps: [linked]\n")
+    documents.apply()
+    assert names(documents.shell, "apps") == {"shop", "more", "linked"}
+
+
+@pytest.mark.usefixtures("sops")
+def test_a_dump_names_the_file_of_values_from_where_it_was_applied(
+    documents: Documents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(documents.folder.parent)
+    documents.write(SOPS)
+    (documents.folder / "secrets").mkdir()
+    (documents.folder / "secrets" / "production.enc.json").write_text(json.dumps({"A": "one", "sops": {}}))
+    documents.shell.done("apply", "-f", "documents")
+    dumped = documents.shell.done("dump").stdout
+    assert "sops: documents/secrets/production.enc.json" in dumped
+    assert documents.shell("diff", "-f", "-", "--exit-code", stdin=dumped).exit_code == 0

@@ -99,7 +99,7 @@ DECIDED: dict[str, dict[str, Worth]] = {
         ("id", "environment_id", "digest", "status", "requested_at", "expires_at", "version", "details"), REFUSED
     ),
     "projects": dict.fromkeys(("id", "name", "name_key", "manage", "source", "applied_at", "applied_by"), EXCEPTION),
-    "owned_objects": dict.fromkeys(("kind", "object_id", "project_id", "spec", "edited_at"), EXCEPTION),
+    "owned_objects": dict.fromkeys(("kind", "object_id", "project_id", "spec", "edited_at", "removed_at"), EXCEPTION),
     "daemons": dict.fromkeys(("owner", "host", "pid", "role", "started_at", "beat_at", "until"), EXCEPTION),
     "chores": dict.fromkeys(("name", "owner", "claimed_at"), EXCEPTION),
     "sweeps": dict.fromkeys(("destination_kind", "account", "region", "changed_since", "full_at"), EXCEPTION),

@@ -269,7 +269,7 @@ def _make(store: Store) -> None:
 def _own(store: Store, source: str) -> None:
     """Remember that a document owns the sync `web`."""
     web = store.syncs.get_sync("web")
-    owned = {(ObjectKind.SYNC.value, web.id): (web.name, {"path": web.path})}
+    owned = {(ObjectKind.SYNC.value, web.id): (web.name, {"path": web.path}, source)}
     store.projects.save(Ownership(name="shop", manage=Manage.TRACK, source=source, objects=owned), actor="ada")
 
 

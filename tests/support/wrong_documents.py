@@ -479,9 +479,9 @@ WRONG: Final = (
     ),
     _case(
         "two ways to manage",
-        HEAD + "manage: strict\n---\n§" + HEAD,
+        HEAD + "manage: strict\n---\n" + HEAD + "manage: §track\n",
         "managed as track here, and as strict in",
-        "in all of its documents",
+        "write it in one of its documents",
     ),
     # --- dynamic secrets
     _case(

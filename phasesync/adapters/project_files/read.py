@@ -52,13 +52,20 @@ def read_documents(sources: Iterable[str], *, stdin: BinaryIO | None = None) -> 
     documents: list[Document] = []
     for source in sources:
         if source == STDIN:
-            data = (stdin or sys.stdin.buffer).read(MAX_BYTES + 1)
+            data = _read_stdin(stdin)
             documents += _documents(_bounded(data, "<stdin>"), "<stdin>", Path())
         elif Path(source).is_dir():
             documents += _of_directory(Path(source))
         else:
             documents += _of_file(Path(source))
     return documents
+
+
+def _read_stdin(stdin: BinaryIO | None) -> bytes:
+    try:
+        return (stdin or sys.stdin.buffer).read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InvalidInputError(f"stdin cannot be read: {error.strerror}", hint="name a file in place of -") from None
 
 
 def read_named(path: str) -> str:
@@ -113,18 +120,25 @@ def _is_of_sops(document: Document) -> bool:
     return isinstance(members, dict) and "sops" in members and "apiVersion" not in members
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
     try:
-        entries = list(folder.iterdir())
-    except OSError as error:
-        raise InvalidInputError(f"{folder} cannot be read: {error.strerror}") from None
+        entries, here = list(folder.iterdir()), folder.resolve()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "its links form a circle"
+        raise InvalidInputError(f"{folder} cannot be read: {reason}") from None
+    if here in above:
+        raise InvalidInputError(f"{folder} leads back to a directory that it is in", hint="remove the link")
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir() and not entry.is_symlink():
-            yield from _files_below(entry)
-        elif entry.suffix.lower() in SUFFIXES and not entry.is_dir():
+        if entry.is_dir():
+            yield from _files_below(entry, above | {here})
+        elif entry.suffix.lower() in SUFFIXES:
             yield entry
+
+
+_NAMING: Final = ("values", "resource_policy", "inline_policy", "session_policy", "secret_access_key")
+"""Members whose mapping names a file."""
 
 
 def _names_in(node: Node) -> Iterator[str]:
@@ -139,9 +153,12 @@ def _names_in(node: Node) -> Iterator[str]:
             waiting += node.members
             continue
         waiting += node.members.values()
-        for word in ("sops", "file"):
-            if len(node.data) == 1 and isinstance(name := node.data.get(word), str):
-                yield name
+        for member in _NAMING:
+            source = node.data.get(member)
+            if isinstance(source, dict) and len(source) == 1:
+                (name,) = source.values()
+                if isinstance(name, str):
+                    yield name
 
 
 def _documents(data: bytes, file: str, folder: Path) -> list[Document]:

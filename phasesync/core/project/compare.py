@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final
 
 from phasesync.core.project.ownership import ObjectKind
@@ -42,6 +43,7 @@ class Wanted:
         name: as the command line writes it, `app/environment` for an environment.
         place: where the document has it, as `file:line:column`.
         hidden: members that are not shown -> keyed digest of what they are to be.
+        on_add: members that count only when the object is added.
     """
 
     kind: str
@@ -49,6 +51,7 @@ class Wanted:
     spec: Spec
     place: str
     hidden: Mapping[str, str] = field(default_factory=dict)
+    on_add: Spec = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -63,17 +66,21 @@ class Applied:
 
     Attributes:
         project: name of the document that owns it.
-        source: the files of that document, for messages.
+        source: where that document was read from, as `apply -f` takes it.
+        file: the file that has the object.
         name: the object's name, as it was applied.
         spec: as it was applied.
         edited: somebody changed it by hand since.
+        removed: somebody removed it by hand since.
     """
 
     project: str
     source: str
+    file: str
     name: str
     spec: Spec
-    edited: bool
+    edited: bool = False
+    removed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +126,7 @@ class ObjectChange:
         after: members that change, as they will be; all members of an object that is added; None if it is removed.
         place: where the document has it; None if it is removed.
         hidden: as in `Wanted`, of the members that change.
-        drift: members that somebody changed by hand since the document was applied.
+        drift: members that somebody changed by hand since the document was applied; `removed` for the whole object.
     """
 
     kind: str
@@ -166,7 +173,12 @@ Documents = Mapping[str, Sequence[Wanted]]
 
 
 def compare(
-    documents: Documents, present: Iterable[Present], *, order: Sequence[str], prune: bool
+    documents: Documents,
+    present: Iterable[Present],
+    *,
+    order: Sequence[str],
+    prune: bool,
+    removed: Mapping[tuple[str, str], str] = MappingProxyType({}),
 ) -> tuple[ProjectDiff, ...]:
     """
     Return what has to change so that the store has what documents want, for each document by name.
@@ -176,6 +188,7 @@ def compare(
         present: all objects of the store, those of other documents too.
         order: the kinds, in the order in which they are added; they are removed in the opposite one.
         prune: objects that a document owns and no longer has are removed.
+        removed: kind and name in lower case of objects that somebody removed by hand -> the document that owned them.
 
     Raises:
         IllegalTransitionError: an object belongs to another document. It moves to this one if that one is among
@@ -194,7 +207,7 @@ def compare(
             # An object that was renamed by hand is still the one that the document means.
             found = known.get(each.key) or by_applied_name.get(each.key)
             if found is None:
-                changes.append(_added(each))
+                changes.append(_added(each, by_hand=removed.get(each.key) == project))
                 continue
             kept.add(found.key)
             moves = _moves(each, found, project, listed)
@@ -213,17 +226,12 @@ def compare(
     return tuple(diffs)
 
 
-def with_new_names(present: Sequence[Present], documents: Documents, references: Mapping[str, str]) -> list[Present]:
-    """
-    Return objects of the store that refer to others by the names that the documents give these.
+Renames = Mapping[tuple[str, str], str]
+"""Kind and name of an object of the store -> the name that it gets back."""
 
-    An object that was renamed by hand gets its name back. What refers to it changes in no other way.
 
-    Args:
-        present: all objects of the store.
-        documents: what was read.
-        references: member of a spec -> kind of the objects that it names.
-    """
+def names_given_back(present: Sequence[Present], documents: Documents) -> Renames:
+    """Return the objects that were renamed by hand and that the documents name as they were."""
     names = {each.key: each.name for each in present}
     wanted = {each.key: each.name for items in documents.values() for each in items}
     renamed: dict[tuple[str, str], str] = {}
@@ -232,6 +240,15 @@ def with_new_names(present: Sequence[Present], documents: Documents, references:
             key = (each.kind, each.applied.name.lower())
             if key in wanted and key not in names:
                 renamed[each.kind, each.name] = wanted[key]
+    return renamed
+
+
+def with_new_names(present: Sequence[Present], renamed: Renames, references: Mapping[str, str]) -> list[Present]:
+    """
+    Return objects of the store that refer to others by the names that these get back; they change in no other way.
+
+    `references`: member of a spec -> kind of the objects that it names.
+    """
     if not renamed:
         return list(present)
     return [
@@ -255,7 +272,7 @@ def _moves(wanted: Wanted, present: Present, project: str, listed: Mapping[str, 
         return True
     raise IllegalTransitionError(
         f"{wanted.place}: the {wanted.kind} {wanted.name} belongs to the project {applied.project} "
-        f"({applied.source}) already",
+        f"({applied.file}) already",
         hint="list it in one of the two documents only; to move it, give both documents in one command",
     )
 
@@ -267,16 +284,18 @@ def _turn(change: ObjectChange, rank: Mapping[str, int]) -> tuple[int, int, str]
     return 0, rank[change.kind], change.name.lower()
 
 
-def _added(wanted: Wanted) -> ObjectChange:
+def _added(wanted: Wanted, *, by_hand: bool) -> ObjectChange:
+    """Return the change of an object that is not there. `by_hand`: somebody removed it."""
     return ObjectChange(
         kind=wanted.kind,
         name=wanted.name,
         action=ChangeAction.ADD,
         id=None,
         before=None,
-        after=wanted.spec,
+        after={**wanted.spec, **wanted.on_add},
         place=wanted.place,
         hidden=wanted.hidden,
+        drift=("removed",) if by_hand else (),
     )
 
 
@@ -319,11 +338,18 @@ def _removed(present: Present) -> ObjectChange:
     )
 
 
-def digest_of(diffs: Collection[ProjectDiff]) -> str:
-    """Return the digest of changes: 16 hex digits that any other change would not have."""
+def digest_of(diffs: Collection[ProjectDiff], deletions: Mapping[str, Sequence[str]]) -> str:
+    """
+    Return the digest of changes: 16 hex digits that any other change would not have.
+
+    `deletions`: name of a removed sync -> its AWS secrets whose deletion is scheduled.
+    """
     content = [
-        [diff.project, [_content_of(change) for change in diff.changes]]
-        for diff in sorted(diffs, key=lambda diff: diff.project)
+        {name: sorted(secrets) for name, secrets in deletions.items()},
+        *(
+            [diff.project, [_content_of(change) for change in diff.changes]]
+            for diff in sorted(diffs, key=lambda diff: diff.project)
+        ),
     ]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -349,10 +375,20 @@ def prune_held(diff: ProjectDiff) -> str | None:
     """
     Return why the removals of a document need an approval by their digest, None if they do not.
 
-    The limits are those of the deletions of a sync: at least 3 objects and more than 20 % of what the document owns, or
-    all of 2 or more.
+    An environment with secrets does: its values are nowhere else. The other limits are those of the deletions of a
+    sync: at least 3 objects and more than 20 % of what the document owns, or all of 2 or more.
     """
     removed = len(diff.removals)
+    with_secrets = [
+        change for change in diff.removals if change.kind == ObjectKind.ENVIRONMENT and (change.before or {})["secrets"]
+    ]
+    if with_secrets:
+        first = with_secrets[0]
+        more = f" and {len(with_secrets) - 1} more" if len(with_secrets) > 1 else ""
+        return (
+            f"would remove the environment {first.name} with its {(first.before or {})['secrets']} secrets and their "
+            f"history{more}"
+        )
     if removed < 2:
         return None
     everything = removed >= diff.owned

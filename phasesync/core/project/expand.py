@@ -100,18 +100,19 @@ def _model_of(document: Document, problems: Problems) -> Project | None:
 
 def _project_of(group: Sequence[_Read], read_text: ReadText, problems: Problems) -> DesiredProject:
     first = group[0]
-    for other in group[1:]:
-        if other.project.manage is not first.project.manage:
+    saying = [read for read in group if "manage" in read.project.model_fields_set] or [first]
+    for other in saying[1:]:
+        if other.project.manage is not saying[0].project.manage:
             problems.add(
                 other.document.place("manage"),
                 f"the project {first.project.name} is managed as {other.project.manage} here, and as "
-                f"{first.project.manage} in {first.document.place('manage')}",
-                "write the same in all of its documents",
+                f"{saying[0].project.manage} in {saying[0].document.place('manage')}",
+                "write it in one of its documents, or the same in all",
             )
     scope = _scope_of(group, read_text, problems)
     return DesiredProject(
         name=first.project.name,
-        manage=first.project.manage,
+        manage=saying[0].project.manage,
         documents=tuple(read.document for read in group),
         objects={
             kind.kind: tuple(

@@ -4,6 +4,7 @@ Applies documents: carries out exactly the plan that was shown, in one transacti
 What only AWS can do stands outside it: objects of removed syncs are deleted before, and lose our tags after it.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,8 @@ from typing import Final
 
 from phasesync.core.change_request import ApplyProject, Proposal
 from phasesync.core.credential import Credential
-from phasesync.core.project.compare import ChangeAction, ObjectChange, ProjectDiff, Spec
-from phasesync.core.project.desired import Desired, DesiredEnvironment, DesiredSync
+from phasesync.core.project.compare import ChangeAction, ObjectChange, ProjectDiff, Spec, digest_of
+from phasesync.core.project.desired import Desired, DesiredCredential, DesiredEnvironment, DesiredSync
 from phasesync.core.project.ownership import ObjectKind
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Adopt, Sync
@@ -23,8 +24,8 @@ from phasesync.engine.adoption import accept_adoption, preview_adoption
 from phasesync.engine.approvals import approved_plan
 from phasesync.engine.context import Context
 from phasesync.engine.project.objects import STORE_KINDS, Work, describe_all, protect_environment
-from phasesync.engine.project.plan import ORDER, Documents, ProjectPlan, plan_projects
-from phasesync.engine.project.values import write_values
+from phasesync.engine.project.plan import ORDER, PROJECT_KIND, Documents, ProjectPlan, plan_projects, source_depths
+from phasesync.engine.project.values import environments_of, write_values
 from phasesync.engine.removal import delete_objects, remove_owner_tags
 from phasesync.errors import ClaimHeldError, DocumentError, IllegalTransitionError, PhasesyncError, PlanHeldError
 from phasesync.store.database import retry_on_conflict
@@ -74,19 +75,17 @@ def check_approved(plan: ProjectPlan, digest: str | None) -> None:
     if digest is not None and digest != plan.digest:
         raise IllegalTransitionError(
             f"the changes have the digest {plan.digest} now, not {digest}: documents or store changed since",
-            hint="look at them again: phasesync diff",
+            hint=f"look at them again: phasesync diff {plan.options}",
         )
     if digest is None and plan.held:
         raise PlanHeldError(
             "; ".join(plan.held),
             digest=plan.digest,
-            hint=f"if that is meant: the same command with --plan {plan.digest}",
+            hint=f"if that is meant: phasesync apply {plan.options} --plan {plan.digest}",
         )
 
 
-def apply_projects(
-    context: Context, documents: Documents, plan: ProjectPlan, *, actor: str, delete: bool = False
-) -> AppliedPlan:
+def apply_projects(context: Context, documents: Documents, plan: ProjectPlan, *, actor: str) -> AppliedPlan:
     """
     Carry out a plan that was shown, in one transaction: all of it or nothing.
 
@@ -95,8 +94,9 @@ def apply_projects(
         documents: what the plan was made of.
         plan: what was shown and approved.
         actor: who asks.
-        delete: the remote objects of removed syncs are deleted, with the recovery window of the sync; otherwise they
-            stay, and lose our tags if that is allowed.
+
+    The remote objects of removed syncs stay, and lose our tags if that is allowed. If the documents say so, their
+    deletion is scheduled, with the recovery window of the sync.
 
     Raises:
         IllegalTransitionError: the store changed since the plan was made; nothing was applied.
@@ -105,17 +105,17 @@ def apply_projects(
     scheduled: list[str] = []
     warnings: list[str] = []
     removed = _Removed()
-    proposal = proposal_of(documents, plan, delete=delete)
-    apply = partial(retry_on_conflict(_apply_once), context, documents, proposal, actor, removed)
-    if delete and _removed_syncs(plan):
+    proposal = proposal_of(plan, delete=documents.delete)
+    apply = partial(retry_on_conflict(_apply_once), context, documents, plan, actor, removed)
+    if documents.delete and _removed_syncs(plan):
         # Nothing at AWS is touched for a plan that cannot be applied, or that somebody else has to approve first.
         _when_free(partial(_rehearsed, context, apply))
-        with approved_plan(context, proposal):
+        with approved_plan(context, proposal), applying():
             for change in _removed_syncs(plan):
                 scheduled += _delete_objects_of(context, change.name, actor)
     work = _when_free(apply)
     warnings += work.warnings
-    if not delete and not context.store.restore_mark.is_set():
+    if not documents.delete and not context.store.restore_mark.is_set():
         for sync, credential, entries in removed.syncs:
             warnings += remove_owner_tags(context, sync, credential, entries)
     warnings += _adopt_after(context, documents, plan, actor)
@@ -155,24 +155,17 @@ def _adopt_after(context: Context, documents: Documents, plan: ProjectPlan, acto
 
 def rehearse_projects(context: Context, documents: Documents, plan: ProjectPlan, *, actor: str) -> Work:
     """Carry out a plan inside a rehearsal. Raises as `apply_projects` does."""
-    return _apply_once(context, documents, proposal_of(documents, plan, delete=False), actor, _Removed())
+    return _apply_once(context, documents, plan, actor, _Removed())
 
 
-def proposal_of(documents: Documents, plan: ProjectPlan, *, delete: bool) -> Proposal:
-    """
-    Return a plan as a change that waits for an approval, where it concerns a protected environment.
-
-    The digest is that of the plan. A plan that deletes objects at AWS is another one: its digest says so.
-    """
-    files = " ".join(f"-f {file}" for project in documents.projects for file in project.files)
-    options = " --prune" if documents.prune else ""
-    options += " --remote delete" if delete else ""
+def proposal_of(plan: ProjectPlan, *, delete: bool) -> Proposal:
+    """Return a plan as a change that waits for an approval, where it concerns a protected environment."""
     changes = [change for diff in plan.diffs for change in diff.changes]
     return Proposal(
         arguments=ApplyProject(plan=plan.digest, remote="delete" if delete else "keep"),
         changes=tuple(map(_described, changes)),
-        command=f"phasesync apply {files}{options} --plan {plan.digest}",
-        digest=f"{plan.digest}-delete" if delete else plan.digest,
+        command=f"phasesync apply {plan.options} --plan {plan.digest}",
+        digest=plan.digest,
     )
 
 
@@ -222,21 +215,24 @@ def _rehearsed(context: Context, apply: Callable[[], Work]) -> Work:
         return apply()
 
 
-def _apply_once(context: Context, documents: Documents, shown: Proposal, actor: str, removed: _Removed) -> Work:
+def _apply_once(context: Context, documents: Documents, shown: ProjectPlan, actor: str, removed: _Removed) -> Work:
     removed.syncs.clear()
-    digest = shown.arguments.plan if isinstance(shown.arguments, ApplyProject) else None
-    with context.store.database.transaction(), applying(), approvals.applying(context, shown, actor=actor):
+    proposal = proposal_of(shown, delete=documents.delete)
+    with context.store.database.transaction(), applying(), approvals.applying(context, proposal, actor=actor):
         plan, work = plan_projects(context, documents, actor=actor)
-        if plan.digest != digest:
+        # What was to be deleted at AWS is deleted by now.
+        if (digest := digest_of(plan.diffs, shown.deletions)) != shown.digest:
             raise IllegalTransitionError(
-                f"the store changed while the plan was shown: its digest is {plan.digest} now, not {digest}; nothing "
+                f"the store changed while the plan was shown: its digest is {digest} now, not {shown.digest}; nothing "
                 "was applied",
-                hint="look at the changes again: phasesync diff",
+                hint=f"look at the changes again: phasesync diff {shown.options}",
             )
         by_key = {(each.kind, each.key): each for project in documents.projects for each in project}
         changes = [change for diff in plan.diffs for change in diff.changes]
         # Of all documents together: one may refer to what another adds.
-        for change in sorted(changes, key=_turn):
+        stored = {each.name.lower(): each.source_name for each in context.store.credentials.list_all()}
+        depths = source_depths(documents, stored)
+        for change in sorted(changes, key=partial(_turn, depths)):
             _carry_out(work, documents, change, by_key, removed)
         # Last: what a document puts into an environment that it protects needs no approval yet.
         for change in changes:
@@ -249,9 +245,11 @@ def _apply_once(context: Context, documents: Documents, shown: Proposal, actor: 
     return work
 
 
-def _turn(change: ObjectChange) -> tuple[int, int]:
-    rank = _RANK[change.kind]
-    return (1, -rank) if change.action is ChangeAction.REMOVE else (0, rank)
+def _turn(depths: Mapping[str, int], change: ObjectChange) -> tuple[int, int, int]:
+    """Return when a change has its turn. `depths`: of credentials, whose sources come before them."""
+    rank = _RANK.get(change.kind, -1)
+    depth = depths.get(change.name.lower(), 0) if change.kind == DesiredCredential.kind else 0
+    return (1, -rank, -depth) if change.action is ChangeAction.REMOVE else (0, rank, depth)
 
 
 _RANK: Final = {kind: n for n, kind in enumerate(ORDER)}
@@ -262,6 +260,8 @@ _ByKey = Mapping[tuple[str, str], Desired]
 def _carry_out(work: Work, documents: Documents, change: ObjectChange, wanted: _ByKey, removed: _Removed) -> None:
     """Carry out one change. An error names the place in the document."""
     try:
+        if change.kind == PROJECT_KIND:
+            return  # It is remembered with what the document owns.
         if change.action is ChangeAction.REMOVE:
             _remove(work, change, removed)
         elif change.kind == ObjectKind.VALUES:
@@ -293,24 +293,29 @@ def _remove(work: Work, change: ObjectChange, removed: _Removed) -> None:
 def _save_ownership(work: Work, documents: Documents, plan: ProjectPlan) -> None:
     """Remember which document owns what, and as what it was applied."""
     ids = {each.key: each.id for each in describe_all(work, {})}
+    there = set(ids.values())
+    applied = work.context.store.projects.applied()
     for project, diff in zip(documents.projects, _in_order(documents, plan), strict=True):
-        objects: dict[tuple[str, str], tuple[str, Spec]] = {}
-        dropped: list[tuple[str, str]] = []
+        files = {(each.kind, each.key): each.place.file for each in project}
+        objects: dict[tuple[str, str], tuple[str, Spec, str]] = {}
         for wanted in plan.wanted[project.name]:
-            if wanted.kind == ObjectKind.VALUES:
-                environment_id = ids[DesiredEnvironment.kind, wanted.name.lower()]
-                objects[ObjectKind.VALUES, environment_id] = (wanted.name, {"sops": wanted.spec["sops"]})
-            else:
-                objects[wanted.kind, ids[wanted.key]] = (wanted.name, wanted.spec)
-        for kind, object_id in list(objects):
-            if kind == DesiredEnvironment.kind and (ObjectKind.VALUES, object_id) not in objects:
-                dropped.append((ObjectKind.VALUES, object_id))
-        dropped += [(change.kind, change.id) for change in diff.removals if change.id is not None]
+            if wanted.kind != ObjectKind.VALUES:
+                objects[wanted.kind, ids[wanted.key]] = (wanted.name, wanted.spec, files[wanted.key])
+        for environment in environments_of(project):
+            if (file := environment.values_file) is not None:
+                kept = {"sops": os.path.normpath(file)}
+                values = (ObjectKind.VALUES.value, ids[DesiredEnvironment.kind, environment.key])
+                objects[values] = (environment.name, kept, environment.place.file)
+        dropped = [(change.kind, change.id) for change in diff.removals if change.id is not None]
+        for (kind, object_id), each in applied.items():
+            environment_stays = kind == ObjectKind.VALUES and (DesiredEnvironment.kind, object_id) in objects
+            if each.project == project.name and (object_id not in there or environment_stays):
+                dropped.append((kind, object_id))
         work.context.store.projects.save(
             Ownership(
                 name=project.name,
                 manage=project.manage,
-                source=", ".join(project.files),
+                source=documents.source,
                 objects=objects,
                 dropped=dropped,
             ),

@@ -9,16 +9,15 @@ from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
 from phasesync.core.lease_users import DEFAULT_TEMPLATE, default_iam_path
 from phasesync.core.model import App, Environment
-from phasesync.core.project.compare import Applied
 from phasesync.core.project.desired import DesiredCredential, DesiredDynamic, DesiredEnvironment, DesiredSync
 from phasesync.core.project.kinds import API_VERSION, BY_KIND, KINDS, PROJECT
 from phasesync.core.project.models import AWS_IAM_USER, AWS_SECRETS_MANAGER, NO_EXTERNAL_ID
-from phasesync.core.project.ownership import Manage
+from phasesync.core.project.ownership import Manage, ObjectKind
 from phasesync.core.project.settings import DYNAMIC, SYNC, written
 from phasesync.core.sync import Sync, SyncConfig
 from phasesync.engine.context import Context
 from phasesync.engine.dynamic_admin import DEFAULT_KEYS
-from phasesync.engine.project.objects import key_text
+from phasesync.engine.project.objects import AppliedObjects, key_text
 
 Document = dict[str, Any]
 
@@ -62,8 +61,7 @@ def dump(context: Context, *, app: str | None = None, project: str = DEFAULT_PRO
             put("app", each.id, _app(each))
     for environment in store.apps.list_environments():
         if only is None or environment.app in only:
-            owner = applied.get((DesiredEnvironment.kind, environment.id))
-            put(DesiredEnvironment.kind, environment.id, _environment(context, environment, owner))
+            put(DesiredEnvironment.kind, environment.id, _environment(context, environment, applied))
     for credential in credentials:
         put(DesiredCredential.kind, credential.id, _credential(credential))
     for sync in syncs:
@@ -101,19 +99,20 @@ def _app(app: App) -> Document | str:
     return {"name": app.name, **settings} if settings else app.name
 
 
-def _environment(context: Context, environment: Environment, owner: Applied | None) -> Document | str:
+def _environment(context: Context, environment: Environment, applied: AppliedObjects) -> Document | str:
+    owner = applied.get((DesiredEnvironment.kind, environment.id))
+    file = applied.get((ObjectKind.VALUES, environment.id))
+    item: Document = {"name": environment.label}
     if owner is not None:
-        item = _without_empty({"name": environment.label, **owner.spec, "approvers": environment.approvers})
+        item |= {"folders": owner.spec.get("folders"), "keys": owner.spec.get("keys")}
     else:
         secrets = context.store.secrets.list_secrets(environment.app, environment.name)
-        item = _without_empty(
-            {
-                "name": environment.label,
-                "folders": sorted({secret.path for secret in secrets} - {"/"}),
-                "keys": sorted(key_text(secret.path, secret.key) for secret in secrets),
-                "approvers": environment.approvers,
-            }
-        )
+        item |= {
+            "folders": sorted({secret.path for secret in secrets} - {"/"}),
+            "keys": sorted(key_text(secret.path, secret.key) for secret in secrets),
+        }
+    item |= {"values": None if file is None else dict(file.spec), "approvers": environment.approvers}
+    item = _without_empty(item)
     return item if len(item) > 1 else environment.label
 
 

@@ -5,7 +5,6 @@ ONE table, `STORE_KINDS`, has a line for each kind of `core.project.kinds`. Both
 here, so that they say the same in the same words.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -97,6 +96,7 @@ def want(work: Work, desired: Desired) -> Wanted:
         spec=spec,
         place=str(desired.place),
         hidden=hidden,
+        on_add={"adopt": str(desired.adopt)} if isinstance(desired, DesiredSync) and desired.adopt else {},
     )
 
 
@@ -146,47 +146,37 @@ def _remove_app(work: Work, name: str) -> None:
 # --- environments
 
 
-def _environment_spec(folders: Iterable[str], keys: Iterable[str], values: str | None, approvers: int | None) -> Spec:
-    return {
-        "approvers": approvers,
-        "folders": list(folders),
-        "keys": list(keys),
-        "values": None if values is None else {"sops": values},
-    }
-
-
 def key_text(folder: str, key: str) -> str:
     """Return a key with its folder, as documents write it."""
     return key if folder == "/" else f"{folder}/{key}"
 
 
-def file_text(environment: DesiredEnvironment) -> str | None:
-    """Return the file of an environment's values as its document names it."""
-    if environment.values_file is None:
-        return None
-    return os.path.relpath(environment.values_file, environment.part.document.folder)
+def _environment_spec(folders: Iterable[str], keys: Iterable[str], *, of_file: bool) -> dict[str, Any]:
+    # Which file has the values may differ from one working directory to the next: what is in it is compared.
+    return {"folders": list(folders), "keys": list(keys), "values": "from a file" if of_file else None}
 
 
 def _describe_environment(_: Work, environment: Environment, applied: Applied | None) -> Present:
     # The store does not know which folders and keys there should be: only a document says so.
     said = {} if applied is None else applied.spec
-    values = said.get("values") or {}
     return Present(
         kind=DesiredEnvironment.kind,
         id=environment.id,
         name=environment.label,
-        spec=_environment_spec(
-            said.get("folders", ()), said.get("keys", ()), values.get("sops"), environment.approvers
-        ),
+        spec={
+            **_environment_spec(said.get("folders", ()), said.get("keys", ()), of_file=bool(said.get("values"))),
+            "approvers": environment.approvers,
+            "secrets": environment.keys,
+        },
         applied=applied,
     )
 
 
 def _want_environment(_: Work, environment: DesiredEnvironment) -> tuple[Spec, Mapping[str, str]]:
     keys = sorted(key_text(folder, key) for folder, key in environment.keys)
-    spec = dict(_environment_spec(environment.folders, keys, file_text(environment), environment.approvers or None))
-    if environment.approvers is None:
-        del spec["approvers"]  # A protection that somebody set by hand is not ended for lack of a word.
+    spec = _environment_spec(environment.folders, keys, of_file=environment.values_file is not None)
+    if environment.approvers is not None:  # A protection that was set by hand is not ended for lack of a word.
+        spec["approvers"] = environment.approvers or None
     return spec, {}
 
 

@@ -1,15 +1,22 @@
 """Plans the application of documents: what differs from the store, what needs an approval, and the digest of all."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
 
 from phasesync.core.model import SecretValue
 from phasesync.core.project.compare import (
+    ChangeAction,
+    ObjectChange,
     Present,
     ProjectDiff,
+    Renames,
     Wanted,
     compare,
     digest_of,
+    names_given_back,
     prune_held,
     with_new_names,
 )
@@ -18,6 +25,7 @@ from phasesync.core.project.desired import (
     DesiredCredential,
     DesiredEnvironment,
     DesiredProject,
+    DesiredSync,
     SecretOrigin,
 )
 from phasesync.core.project.expand import check_references
@@ -33,6 +41,7 @@ from phasesync.engine.project.values import (
     values_held,
     want_values,
 )
+from phasesync.engine.removal import deletable_objects
 from phasesync.errors import DocumentError
 
 _AFTER: Mapping[str, str] = {DesiredEnvironment.kind: ObjectKind.VALUES}
@@ -48,13 +57,23 @@ class Documents:
     What was read, and what reads the files that it names.
 
     Attributes:
+        source: where they were read from, as `-f` takes it.
         prune: objects that a document owns and no longer has are removed.
+        delete: the AWS secrets of removed syncs are deleted.
     """
 
     projects: tuple[DesiredProject, ...]
     files: ValueFiles
     resolve_secret: Callable[[SecretOrigin], SecretValue | None]
+    source: str
     prune: bool = False
+    delete: bool = False
+
+    @property
+    def options(self) -> str:
+        """The options of a command that means the same, without `--plan`."""
+        options = f"-f {shlex.quote(self.source)}"
+        return options + (" --prune" if self.prune else "") + (" --remote delete" if self.delete else "")
 
     @classmethod
     def of(
@@ -63,11 +82,18 @@ class Documents:
         *,
         decrypt: Callable[[str], Values],
         resolve_secret: Callable[[SecretOrigin], SecretValue | None],
+        source: str,
         prune: bool = False,
+        delete: bool = False,
     ) -> "Documents":
         """Return documents with what reads the files that they name."""
         return cls(
-            projects=tuple(projects), files=ValueFiles(decrypt=decrypt), resolve_secret=resolve_secret, prune=prune
+            projects=tuple(projects),
+            files=ValueFiles(decrypt=decrypt),
+            resolve_secret=resolve_secret,
+            source=source,
+            prune=prune,
+            delete=delete,
         )
 
 
@@ -81,6 +107,8 @@ class ProjectPlan:
         held: why it needs an approval by its digest; empty = it does not.
         missing_keys: `app/environment` -> keys that must exist and do not.
         wanted: the objects of each document, by its name.
+        deletions: name of a removed sync -> its AWS secrets whose deletion is scheduled.
+        options: what the command line has to say to mean the same, without `--plan`.
     """
 
     diffs: tuple[ProjectDiff, ...]
@@ -88,6 +116,8 @@ class ProjectPlan:
     held: tuple[str, ...]
     missing_keys: Mapping[str, tuple[str, ...]]
     wanted: Mapping[str, tuple[Wanted, ...]] = field(repr=False)
+    deletions: Mapping[str, tuple[str, ...]]
+    options: str
 
     @property
     def changes_anything(self) -> bool:
@@ -110,7 +140,7 @@ def plan_projects(context: Context, documents: Documents, *, actor: str) -> tupl
     work = Work(context=context, resolve_secret=documents.resolve_secret, actor=actor)
     applied = context.store.projects.applied()
     present = describe_all(work, applied)
-    _check(documents, present)
+    _check(context, documents, present)
     work.regions.update({each.name.lower(): each.spec["region"] for each in present if each.kind == _CREDENTIAL})
     for project in documents.projects:
         work.regions.update({each.key: each.region for each in project if isinstance(each, DesiredCredential)})
@@ -126,27 +156,85 @@ def plan_projects(context: Context, documents: Documents, *, actor: str) -> tupl
         wanted[project.name] = (*items, *want_values(work, documents.files, project))
     if problems:
         raise DocumentError(problems)
-    labels = [each.name for items in wanted.values() for each in items if each.kind == ObjectKind.VALUES]
-    values = describe_values(work, applied, labels)
-    renamed = with_new_names([*present, *values], wanted, _REFERENCES)
-    diffs = compare(wanted, renamed, order=ORDER, prune=documents.prune)
+    renamed = names_given_back(present, wanted)
+    names = _environment_names(present, wanted, renamed)
+    values = describe_values(work, applied, names)
+    diffs = compare(
+        wanted,
+        with_new_names([*present, *values], renamed, _REFERENCES),
+        order=ORDER,
+        prune=documents.prune,
+        removed={(kind, each.name.lower()): each.project for (kind, _), each in applied.items() if each.removed},
+    )
+    diffs = tuple(map(partial(_with_manage, context, documents), diffs))
+    deletions = _deletions(context, diffs) if documents.delete else {}
     plan = ProjectPlan(
         diffs=diffs,
-        digest=digest_of(diffs),
+        digest=digest_of(diffs, deletions),
         held=tuple(_held(diffs, wanted, values)),
-        missing_keys=_missing_keys(work, documents, present),
+        missing_keys=_missing_keys(work, documents, {wanted: label for label, wanted in names.items()}),
         wanted=wanted,
+        deletions=deletions,
+        options=documents.options,
     )
     return plan, work
 
 
-_CREDENTIAL = DesiredCredential.kind
+def _environment_names(
+    present: Sequence[Present], wanted: Mapping[str, Sequence[Wanted]], renamed: Renames
+) -> dict[str, str]:
+    """Return the environments that documents have: `app/environment` in the store -> as they name it."""
+    named = {each.name.lower(): each.name for items in wanted.values() for each in items if each.kind == _ENVIRONMENT}
+    return {
+        each.name: named[back.lower()]
+        for each in present
+        if each.kind == _ENVIRONMENT and (back := renamed.get((each.kind, each.name), each.name)).lower() in named
+    }
+
+
+def _with_manage(context: Context, documents: Documents, diff: ProjectDiff) -> ProjectDiff:
+    """Return a comparison with the change of how a document is managed, if it is managed in another way."""
+    known = {each.name.lower(): each.manage for each in context.store.projects.list_projects()}
+    project = next(each for each in documents.projects if each.name == diff.project)
+    former = known.get(project.name.lower())
+    if former is None or former is project.manage:
+        return diff
+    change = ObjectChange(
+        kind=PROJECT_KIND,
+        name=project.name,
+        action=ChangeAction.UPDATE,
+        id=None,
+        before={"manage": str(former)},
+        after={"manage": str(project.manage)},
+        place=str(project.place),
+    )
+    return replace(diff, changes=(change, *diff.changes))
+
+
+def _deletions(context: Context, diffs: Sequence[ProjectDiff]) -> dict[str, tuple[str, ...]]:
+    return {
+        change.name: deletable_objects(context, change.name)
+        for diff in diffs
+        for change in diff.removals
+        if change.kind == DesiredSync.kind
+    }
+
+
+PROJECT_KIND: Final = "project"
+"""Kind of a change of the document itself."""
+_ENVIRONMENT: Final = DesiredEnvironment.kind
+_CREDENTIAL: Final = DesiredCredential.kind
 _REFERENCES = {"env": DesiredEnvironment.kind, "credential": _CREDENTIAL, "source": _CREDENTIAL}
 """Member of a spec -> kind of what it names."""
 
 
-def _check(documents: Documents, present: Sequence[Present]) -> None:
+def _check(context: Context, documents: Documents, present: Sequence[Present]) -> None:
     """Refuse documents that refer to what does not exist, or that would remove everything for lack of content."""
+    known = {each.name.lower(): each.name for each in context.store.projects.list_projects()}
+    for project in documents.projects:
+        if known.get(project.name.lower(), project.name) != project.name:
+            name = known[project.name.lower()]
+            raise DocumentError([f"{project.place}: the project is {name} in the store; write name: {name}"])
     if documents.prune:
         for project in documents.projects:
             if project.empty:
@@ -159,6 +247,29 @@ def _check(documents: Documents, present: Sequence[Present]) -> None:
     kinds = (DesiredApp.kind, DesiredEnvironment.kind, DesiredCredential.kind)
     existing = {kind: [each.name for each in present if each.kind == kind] for kind in kinds}
     check_references(documents.projects, existing=existing)
+    source_depths(documents, {each.name.lower(): each.spec["source"] for each in present if each.kind == _CREDENTIAL})
+
+
+def source_depths(documents: Documents, stored: Mapping[str, str | None]) -> dict[str, int]:
+    """
+    Return credential in lower case -> how many others it needs to assume its role, of all documents and the store.
+
+    `stored`: credential in lower case -> its source in the store. DocumentError for a circle.
+    """
+    wanted = {each.key: each for project in documents.projects for each in project if each.kind == _CREDENTIAL}
+    sources = dict(stored) | {key: each.source for key, each in wanted.items() if isinstance(each, DesiredCredential)}
+    depths = {}
+    for key in sources:
+        chain = [key]
+        while (source := sources.get(chain[-1])) is not None:
+            if source.lower() in chain:
+                place = wanted[key].place if key in wanted else documents.projects[0].place
+                raise DocumentError(
+                    [f"{place}: the sources of the credentials {' and '.join(chain)} form a circle; one needs none"]
+                )
+            chain.append(source.lower())
+        depths[key] = len(chain)
+    return depths
 
 
 def _held(diffs: Sequence[ProjectDiff], wanted: Mapping[str, Sequence[Wanted]], values: Sequence[Present]) -> list[str]:
@@ -171,9 +282,12 @@ def _held(diffs: Sequence[ProjectDiff], wanted: Mapping[str, Sequence[Wanted]], 
     return reasons
 
 
-def _missing_keys(work: Work, documents: Documents, present: Sequence[Present]) -> dict[str, tuple[str, ...]]:
-    """Return the keys that must exist and do not, of the environments that name any."""
-    there = {each.name.lower() for each in present if each.kind == DesiredEnvironment.kind}
+def _missing_keys(work: Work, documents: Documents, labels: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """
+    Return the keys that must exist and do not, of the environments that name any.
+
+    `labels`: environment as a document names it -> its name in the store; without those that do not exist.
+    """
     missing = {}
     for project in documents.projects:
         for environment in environments_of(project):
@@ -182,8 +296,9 @@ def _missing_keys(work: Work, documents: Documents, present: Sequence[Present]) 
             required = {key_text(folder, key) for folder, key in environment.keys}
             if (values := documents.files.values_of(environment)) is not None:
                 known = {key_text(folder, key) for folder, key in values}
-            elif environment.key in there:
-                listed = work.context.store.secrets.list_secrets(environment.app, environment.environment)
+            elif (label := labels.get(environment.name)) is not None:
+                app, _, name = label.partition("/")
+                listed = work.context.store.secrets.list_secrets(app, name)
                 known = {key_text(secret.path, secret.key) for secret in listed}
             else:
                 known = set()

@@ -7,7 +7,7 @@ from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.project.compare import Present, Wanted
 from phasesync.core.project.desired import DesiredEnvironment, DesiredProject
 from phasesync.core.project.ownership import ObjectKind
-from phasesync.engine.project.objects import AppliedObjects, Work, digest_of_value, file_text, key_text
+from phasesync.engine.project.objects import AppliedObjects, Work, digest_of_value, key_text
 from phasesync.errors import DocumentError, InvalidInputError
 
 Values = Mapping[tuple[str, str], SecretValue]
@@ -55,7 +55,7 @@ def want_values(work: Work, files: ValueFiles, project: DesiredProject) -> list[
                 Wanted(
                     kind=ObjectKind.VALUES,
                     name=environment.name,
-                    spec={"sops": file_text(environment), "keys": _names(values)},
+                    spec={"keys": _names(values)},
                     place=str(environment.values_place or environment.place),
                     hidden=_digests(work, values),
                 )
@@ -63,14 +63,17 @@ def want_values(work: Work, files: ValueFiles, project: DesiredProject) -> list[
     return wanted
 
 
-def describe_values(work: Work, applied: AppliedObjects, labels: Iterable[str]) -> list[Present]:
-    """Return the values of some environments, `app/environment`, as they are; without those that do not exist."""
-    wanted = {label.lower() for label in labels}
-    if not wanted:
+def describe_values(work: Work, applied: AppliedObjects, names: Mapping[str, str]) -> list[Present]:
+    """
+    Return the values of some environments as they are.
+
+    `names`: `app/environment` in the store -> as a document names it, which may be the name before a change by hand.
+    """
+    if not names:
         return []
     described = []
     for environment in work.context.store.apps.list_environments():
-        if environment.label.lower() not in wanted:
+        if environment.label not in names:
             continue
         values = present_values(work, environment.app, environment.name)
         owner = applied.get((ObjectKind.VALUES, environment.id))
@@ -78,8 +81,8 @@ def describe_values(work: Work, applied: AppliedObjects, labels: Iterable[str]) 
             Present(
                 kind=ObjectKind.VALUES,
                 id=environment.id,
-                name=environment.label,
-                spec={"sops": None if owner is None else owner.spec.get("sops"), "keys": _names(values)},
+                name=names[environment.label],
+                spec={"keys": _names(values)},
                 hidden=_digests(work, values),
                 applied=owner,
             )
@@ -123,7 +126,7 @@ def values_held(wanted: Wanted, present: Present) -> str | None:
     former, later = set(present.spec["keys"]), set(wanted.spec["keys"])
     removed = len(former - later)
     if removed and not later:
-        return f"would empty {present.name}: {wanted.spec['sops']} has no key, the store has {len(former)}"
+        return f"would empty {present.name}: its file has no key, the store has {len(former)}"
     if removed >= 2 and removed * 2 > len(former):
         return f"would remove {removed} of the {len(former)} keys of {present.name}; the limit is half of them"
     return None
