@@ -123,18 +123,20 @@ def test_the_watchdog_ends_a_daemon_that_it_was_not_told_of(tmp_path: Path) -> N
     folder = tmp_path / "mine"
     folder.mkdir()
     waits = ["sh", "-c", "read line"]
-    with subprocess.Popen([*waits, "daemon"], cwd=folder, stdin=subprocess.PIPE, start_new_session=True) as daemon:
-        with subprocess.Popen([*waits, "other"], cwd=folder, stdin=subprocess.PIPE) as other:
-            watchdog = Watchdog()
-            watchdog.remove(folder)
+    with (
+        subprocess.Popen([*waits, "daemon"], cwd=folder, stdin=subprocess.PIPE, start_new_session=True) as daemon,
+        subprocess.Popen([*waits, "other"], cwd=folder, stdin=subprocess.PIPE) as other,
+    ):
+        watchdog = Watchdog()
+        watchdog.remove(folder)
 
-            assert watchdog._process.stdin is not None
-            watchdog._process.stdin.close()  # What the end of this process would do.
+        assert watchdog._process.stdin is not None
+        watchdog._process.stdin.close()  # What the end of this process would do.
 
-            assert daemon.wait(HANG_GUARD_S) == -signal.SIGTERM
-            watchdog._process.wait(HANG_GUARD_S)
-            assert other.poll() is None, "it is no daemon"
-            other.kill()
+        assert daemon.wait(HANG_GUARD_S) == -signal.SIGTERM
+        watchdog._process.wait(HANG_GUARD_S)
+        assert other.poll() is None, "it is no daemon"
+        other.kill()
     assert not folder.exists()
 
 
