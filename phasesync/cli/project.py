@@ -158,7 +158,28 @@ def apply(
     for warning in applied.warnings:
         out.warn(warning)
     out.say(_done(plan, applied.scheduled))
+    if _moves(plan):
+        out.say(
+            "hint: the guard holds the runs of syncs that now write elsewhere; the digest that releases all of them: "
+            "phasesync syncs plan --all"
+        )
     return 0
+
+
+_PLACES = {
+    "credential": {"account"},
+    "sync": {"secret_name", "name_template", "region", "credential", "path"},
+}
+"""Kind -> members whose change makes syncs write to other AWS secrets."""
+
+
+def _moves(plan: "ProjectPlan") -> bool:
+    """Return whether syncs write elsewhere after a plan, so that secrets stay behind."""
+    return any(
+        change.before is not None and _PLACES.get(change.kind, set()) & set(change.after or {})
+        for each in plan.diffs
+        for change in each.changes
+    )
 
 
 def _question(plan: "ProjectPlan") -> str | None:
@@ -199,6 +220,9 @@ def _question(plan: "ProjectPlan") -> str | None:
 def dump(application: "Application", app: str | None, project: str | None, format_: str) -> None:
     """
     Print apps, environments, credentials, syncs and dynamic secrets as documents: everything but values.
+
+    Names of keys are in it: of environments that no document owns, all that they have, as keys that must exist. What
+    several documents own is printed as several, in JSON as a list (items); apply reads both.
 
     \b
     Examples:

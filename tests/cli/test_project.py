@@ -392,7 +392,7 @@ def test_values_of_a_file_are_set_and_nobody_types_them(documents: Documents) ->
 
 def test_keys_that_must_exist_are_named(documents: Documents) -> None:
     documents.write("apps: [shop]\nenvironments: [{name: shop/production, keys: [A, /db/B]}]\n")
-    assert documents.apply()["missing_keys"] == {"shop/production": ["/db/B", "A"]}
+    assert documents.apply()["missing_keys"] == {"shop/production": ["A", "/db/B"]}
     documents.shell.done("secrets", "set", "shop/production", "A", "-", stdin="x")
     assert documents.diff()["missing_keys"] == {"shop/production": ["/db/B"]}
 
