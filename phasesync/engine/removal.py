@@ -494,7 +494,8 @@ def force_delete(
     sync, found = find_for_force_deletion(context, credential, region, remote_name, kind=kind)
     command = f"phasesync aws force-delete {remote_name} --credential {credential}"
     command += f" --region {region}" if region else ""
-    with carrying_out(context, sync, object_deletion_of(sync, found.arn, command), actor=actor):
+    reach = context.store.credentials.get(credential)
+    with carrying_out(context, sync, object_deletion_of(sync, found.arn, reach, command), actor=actor):
         _force_delete(context, sync, credential, region, remote_name, kind=kind, actor=actor)
     return sync
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.actors import BY_ACTOR, is_same_person
 from phasesync.core.names import check_name, normalise_path
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.project.ownership import ObjectKind
@@ -39,7 +40,7 @@ from phasesync.errors import (
 )
 from phasesync.store.apps import authentic_environments, find_app, find_environment, find_environments
 from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such, refuse_taken_name
-from phasesync.store.credentials import find_credential
+from phasesync.store.credentials import credential_chain, find_credential
 from phasesync.store.database import in_id_order, lock_rows, row_lock
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.journal import load_journal
@@ -82,6 +83,17 @@ class WaitingForWindow:
 
     count: int
     next_opens_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Update:
+    """The new configuration of a sync; `credential` is the row of its credential."""
+
+    config: SyncConfig
+    path: str
+    credential: sa.Row[Any]
+    region: str
+    adopt: Adopt | None
 
 
 _NOT_PAUSED: Final = {"paused_by": None, "paused_at": None, "paused_until": None}
@@ -129,7 +141,9 @@ class SyncStore(BaseStore):
                 raise remote_name_taken(other)
             draft = replace(draft, path=values["path"], account=values["account"])
             require_approval(
-                self._keys, self._environments(connection, environment.id), partial(_added, draft, credential)
+                self._keys,
+                self._environments(connection, environment.id),
+                partial(self._added, connection, draft, environment, credential.id),
             )
             connection.execute(
                 syncs.insert().values(
@@ -281,7 +295,9 @@ class SyncStore(BaseStore):
             changes = with_mac(connection, self._keys, row, changes)
             update = _Update(config=config, path=changes["path"], credential=new_credential, region=region, adopt=adopt)
             require_approval(
-                self._keys, self._environments(connection, row.environment_id), partial(_updated, row, update)
+                self._keys,
+                self._environments(connection, row.environment_id),
+                partial(self._updated, connection, row, update),
             )
             _request_run(connection, row, Trigger.CHANGE, REQUESTER, **changes)
             connection.execute(
@@ -401,13 +417,16 @@ class SyncStore(BaseStore):
         with self._database.write() as connection:
             return self._change_all(connection, names, requested, _requesting(trigger, actor))
 
-    def approve_all(self, digests: Mapping[str, str], *, actor: str, unattended: Collection[str] = ()) -> None:
+    def approve_all(
+        self, digests: Mapping[str, str], *, actor: str, by: str = BY_ACTOR, unattended: Collection[str] = ()
+    ) -> None:
         """
         Store the approvals of several plans in one transaction: name -> digest; all of them, or none.
 
         Args:
             digests: name -> digest.
             actor: who approves.
+            by: as of `approve`.
             unattended: names of the syncs with runs that count as ones that no person asked for, as of `approve`.
 
         Raises:
@@ -427,7 +446,7 @@ class SyncStore(BaseStore):
             for part in _parts(list(by_name)):
                 owners = sa.select(syncs.c.environment_id).where(syncs.c.name_key.in_(part))
                 for environment in authentic_environments(connection, self._keys, environments.c.id.in_(owners)):
-                    _refuse_author(connection, environment, actor)
+                    _refuse_author(connection, environment, actor, by)
             errors = self._change_all(
                 connection,
                 list(digests),
@@ -474,11 +493,16 @@ class SyncStore(BaseStore):
             if connection.execute(syncs.update().where(in_id_order(syncs, behind)).values(**WOKEN)).rowcount:
                 notify_daemons(connection)
 
-    def approve(self, name: str, digest: str, *, actor: str, unattended: bool = False) -> None:
+    def approve(self, name: str, digest: str, *, actor: str, by: str = BY_ACTOR, unattended: bool = False) -> None:
         """
         Store the approval of a plan digest and have the sync reconciled at once.
 
-        `unattended`: the run counts as one that no person asked for, so that it heeds maintenance windows.
+        Args:
+            name: of the sync.
+            digest: of the plan.
+            actor: who approves.
+            by: `BY_ACTOR` or `BY_OS_USER`: how people are told apart.
+            unattended: the run counts as one that no person asked for, so that it heeds maintenance windows.
 
         Raises:
             NotFoundError: the sync.
@@ -487,7 +511,7 @@ class SyncStore(BaseStore):
         with self._database.write() as connection:
             row = self._locked(connection, name)
             for environment in self._environments(connection, row.environment_id):
-                _refuse_author(connection, environment, actor)
+                _refuse_author(connection, environment, actor, by)
             self._consent(connection, row, {"approved_digest": digest}, actor, unattended=unattended)
 
     def consent_to_adopt(
@@ -519,6 +543,52 @@ class SyncStore(BaseStore):
                 partial(_adopted, row, adopt, dict(versions or {})),
             )
             self._consent(connection, row, consent, actor, unattended=unattended)
+
+    def _added(
+        self, connection: sa.Connection, draft: SyncDraft, environment: sa.Row[Any], credential_id: str
+    ) -> "Proposal":
+        from phasesync.core.change_request import AddSync, Proposal, Seen, reach_of, seen_credentials, settings_of
+
+        reach = credential_chain(connection, self._keys, credential_id)
+        label = f"{environment.app}/{environment.name}"
+        adopt = () if draft.adopt is None else (f"take over what exists at AWS ({draft.adopt})",)
+        return Proposal(
+            arguments=AddSync(draft=draft),
+            changes=(
+                f"add the sync {draft.name} of {label} {draft.path} with the credential {draft.credential} in "
+                f"{draft.region}, account {draft.account or 'not known yet'}",
+                *reach_of(reach),
+                *adopt,
+                *settings_of(draft.config),
+            ),
+            seen={f"the environment {label}": Seen(id=environment.id), **seen_credentials(reach)},
+        )
+
+    def _updated(self, connection: sa.Connection, row: sa.Row[Any], update: _Update) -> "Proposal":
+        from phasesync.core.change_request import Proposal, Seen, UpdateSync, differences, reach_of, seen_credentials
+
+        reach = credential_chain(connection, self._keys, update.credential.id)
+        plain = {"path": (row.path, update.path), "region": (row.region, update.region)}
+        plain["credential"] = (row.credential, update.credential.name)
+        plain["adopt"] = (row.adopt or "-", update.adopt or "-")
+        lines = [f"{name}: {before} -> {after}" for name, (before, after) in plain.items() if before != after]
+        return Proposal(
+            arguments=UpdateSync(
+                sync_id=row.id,
+                config=update.config,
+                path=update.path,
+                credential=update.credential.name,
+                region=update.region,
+                adopt=update.adopt,
+            ),
+            changes=(
+                f"update the sync {row.name}",
+                *lines,
+                *(reach_of(reach) if update.credential.id != row.credential_id else ()),
+                *differences(from_json(SyncConfig, row.config), update.config),
+            ),
+            seen={f"the sync {row.name}": Seen(id=row.id, version=row.version), **seen_credentials(reach)},
+        )
 
     def _consent(
         self, connection: sa.Connection, row: sa.Row[Any], changes: dict[str, Any], actor: str, *, unattended: bool
@@ -627,99 +697,49 @@ def _expected_objects(config: SyncConfig, environment_id: str) -> int | sa.Scala
     return keys.scalar_subquery()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Update:
-    """The new configuration of a sync; `credential` is the row of its credential."""
-
-    config: SyncConfig
-    path: str
-    credential: sa.Row[Any]
-    region: str
-    adopt: Adopt | None
-
-
-def _added(draft: SyncDraft, credential: sa.Row[Any]) -> "Proposal":
-    from phasesync.core.change_request import AddSync, Proposal, settings_of
-
-    place = f"add the sync {draft.name} of {draft.app}/{draft.environment} {draft.path}"
-    reach = f"with the credential {draft.credential} in {draft.region}, account {draft.account or 'not known yet'}"
-    return Proposal(
-        arguments=AddSync(draft=draft),
-        changes=(f"{place} {reach}", *settings_of(draft.config)),
-        seen={f"the credential {credential.name}": credential.version},
-    )
-
-
-def _updated(row: sa.Row[Any], update: _Update) -> "Proposal":
-    from phasesync.core.change_request import Proposal, UpdateSync, differences
-
-    plain = {"path": (row.path, update.path), "region": (row.region, update.region)}
-    plain["credential"] = (row.credential, update.credential.name)
-    lines = [f"{name}: {before} -> {after}" for name, (before, after) in plain.items() if before != after]
-    return Proposal(
-        arguments=UpdateSync(
-            sync_id=row.id,
-            config=update.config,
-            path=update.path,
-            credential=update.credential.name,
-            region=update.region,
-            adopt=update.adopt,
-        ),
-        changes=(
-            f"update the sync {row.name}",
-            *lines,
-            *differences(from_json(SyncConfig, row.config), update.config),
-        ),
-        seen={
-            f"the sync {row.name}": row.version,
-            f"the credential {update.credential.name}": update.credential.version,
-        },
-    )
-
-
 def _renamed(row: sa.Row[Any], new_name: str) -> "Proposal":
-    from phasesync.core.change_request import Proposal, RenameSync
+    from phasesync.core.change_request import Proposal, RenameSync, Seen
 
     return Proposal(
         arguments=RenameSync(sync_id=row.id, new_name=new_name),
         changes=(f"rename the sync {row.name} to {new_name}",),
-        seen={f"the sync {row.name}": row.version},
+        seen={f"the sync {row.name}": Seen(id=row.id, version=row.version)},
     )
 
 
 def _adopted(row: sa.Row[Any], adopt: Adopt, versions: dict[str, str]) -> "Proposal":
-    from phasesync.core.change_request import AdoptObjects, Proposal
+    from phasesync.core.change_request import AdoptObjects, Proposal, Seen
 
     what = ", ".join(sorted(versions)) or "every object"
     return Proposal(
         arguments=AdoptObjects(sync_id=row.id, adopt=adopt, versions=versions),
         changes=(f"take over {what} at AWS for the sync {row.name} ({adopt})",),
-        seen={f"the sync {row.name}": row.version},
+        seen={f"the sync {row.name}": Seen(id=row.id, version=row.version)},
     )
 
 
 def removal_of(sync_id: str, name: str, version: int, remote: str) -> "Proposal":
     """Return the removal of a sync as a change that waits for an approval. `remote`: keep or delete."""
-    from phasesync.core.change_request import Proposal, RemoveSync
+    from phasesync.core.change_request import Proposal, RemoveSync, Seen
 
     fate = "its AWS secrets stay" if remote == "keep" else "its AWS secrets are deleted"
     return Proposal(
         arguments=RemoveSync(sync_id=sync_id, remote=remote),
         changes=(f"remove the sync {name}; {fate}",),
-        seen={f"the sync {name}": version},
+        seen={f"the sync {name}": Seen(id=sync_id, version=version)},
         command=f"phasesync syncs remove {name} --remote {remote}",
     )
 
 
-def _refuse_author(connection: sa.Connection, environment: sa.Row[Any], actor: str) -> None:
+def _refuse_author(connection: sa.Connection, environment: sa.Row[Any], actor: str, by: str) -> None:
     """Refuse the approval of held changes by whoever made the newest edit of a protected environment."""
     if environment.approvers is None:
         return
     newest = sa.select(secret_versions.c.changed_by).join_from(secrets, secret_versions)
-    newest = newest.where(
-        secrets.c.environment_id == environment.id, secret_versions.c.revision == environment.revision
-    )
-    if connection.scalar(newest.limit(1)) == actor:
+    # Not that of the newest revision: a rename, and another number of approvers, are revisions without an author.
+    newest = newest.where(secrets.c.environment_id == environment.id)
+    author = connection.scalar(newest.order_by(secret_versions.c.revision.desc()).limit(1))
+    if author is not None and is_same_person(author, actor, by):
         raise IllegalTransitionError(
             f"{environment.app}/{environment.name} is protected, and {actor} made its newest edit",
             hint="somebody else approves what the guard holds",
