@@ -72,7 +72,7 @@ class SyncOperations:
 
     def plan(self, name: str) -> PlanReport:
         """Return what a run would do now. Writes nothing."""
-        state = self._context.store.syncs.state_of(name)
+        state = self._context.store.sync_states.state_of(name)
         with hints_for(state.sync):
             prepared = self._reconciler.prepare(state)
         return self._report(prepared)

@@ -1,5 +1,5 @@
 """
-Syncs as an operator handles them: add, list, change, remove, pause, request a run, consent; and the state for a run.
+Syncs as an operator handles them: add, list, change, remove, pause, request a run, consent.
 
 Every change by an operator requests a run: it starts at once, whatever back-off says, and a run that is in progress is
 followed by one more.
@@ -7,11 +7,9 @@ followed by one more.
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, lru_cache, partial
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -33,28 +31,21 @@ from phasesync.core.sync import (
     SyncStatus,
     Trigger,
 )
-from phasesync.core.sync_claim import Claim, SyncState
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,
     ClaimHeldError,
-    ClaimLostError,
     IllegalTransitionError,
-    KeyUnavailableError,
-    NotFoundError,
     PhasesyncError,
 )
 from phasesync.store.apps import authentic_environments, find_app, find_environment, find_environments
 from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such, refuse_taken_name
-from phasesync.store.credentials import credential_chain, find_credential, select_credentials, to_credential
+from phasesync.store.credentials import credential_chain, find_credential
 from phasesync.store.database import in_id_order, lock_rows, row_lock
 from phasesync.store.db_time import from_microseconds, now
-from phasesync.store.instance import Registry, read_registry
-from phasesync.store.journal import journal_rows, load_journal, to_entry
-from phasesync.store.key_ring import KeyRing
+from phasesync.store.journal import load_journal
 from phasesync.store.projects import note_edit
 from phasesync.store.protection import require_approval
-from phasesync.store.restore_mark import is_marked
 from phasesync.store.run_requests import (
     REQUESTER,
     WAITS_FOR_WINDOW,
@@ -63,10 +54,8 @@ from phasesync.store.run_requests import (
 )
 from phasesync.store.serialization import from_json, to_json
 from phasesync.store.sync_rows import (
-    IS_CLAIMED,
     NEVER_READ,
     check_sync_mac,
-    claimed_by,
     destination_key,
     is_claimed,
     is_paused,
@@ -77,10 +66,11 @@ from phasesync.store.sync_rows import (
     sync_with_destination,
     to_listed_syncs,
     to_syncs,
+    unknown_sync,
     with_mac,
 )
 from phasesync.store.sync_statuses import IS_BEHIND, count_by_status, has_status
-from phasesync.store.tables import apps, credentials, environments, secret_versions, secrets, sync_reads, syncs
+from phasesync.store.tables import apps, environments, secret_versions, secrets, sync_reads, syncs
 from phasesync.store.wake_ups import WOKEN, notify_daemons
 
 if TYPE_CHECKING:
@@ -637,7 +627,7 @@ class SyncStore(BaseStore):
         """
         found = self._ids_of(connection, names)
         errors: dict[str, PhasesyncError] = {
-            name: self._unknown(connection, name) for name in names if name.lower() not in found
+            name: unknown_sync(connection, name) for name in names if name.lower() not in found
         }
         # All locks in the order of ids, or two such writes could wait for each other.
         for part in _parts(sorted(row.id for row in found.values())):
@@ -669,132 +659,21 @@ class SyncStore(BaseStore):
     def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Sync:
         rows = connection.execute(select_syncs().where(which)).all()
         if not rows:
-            raise self._unknown(connection, shown)
+            raise unknown_sync(connection, shown)
         return to_syncs(rows, self._keys)[0]
 
     def _environments(self, connection: sa.Connection, environment_id: str) -> list[sa.Row[Any]]:
         return authentic_environments(connection, self._keys, environments.c.id == environment_id)
-
-    def _unknown(self, connection: sa.Connection, name: str) -> PhasesyncError:
-        return lookup_error(connection, syncs, name, no_such("sync", name, Names.of(connection, syncs), "syncs"))
 
     def _locked(self, connection: sa.Connection, name: str, *, check: bool = True) -> sa.Row[Any]:
         """Lock a sync and return its authentic row. NotFoundError, CiphertextError."""
         statement = row_lock(select_syncs().where(syncs.c.name_key == name.lower()), syncs)
         row = connection.execute(statement).first()
         if row is None:
-            raise self._unknown(connection, name)
+            raise unknown_sync(connection, name)
         if check:  # an altered sync can still be removed
             check_sync_mac(row, self._keys)
         return row
-
-    def load(self, claim: Claim) -> SyncState:
-        """Read the state of a claimed sync. NotFoundError if it was removed; ClaimLostError if a successor has it."""
-        with self._database.read() as connection:
-            rows = connection.execute(_select_state().where(IS_CLAIMED), claimed_by(claim)).all()
-            if rows:
-                return self._states(connection, [rows])[0].read()
-            if connection.scalar(sa.select(syncs.c.id).where(syncs.c.id == claim.sync_id)) is None:
-                raise NotFoundError("the sync was removed")
-            raise ClaimLostError
-
-    def load_all(self, claims: Sequence[Claim]) -> dict[Claim, SyncState]:
-        """
-        Read the states of claimed syncs together: four statements, however many there are.
-
-        Leaves out syncs that were removed, lost or altered: `load` says what is wrong with one.
-        """
-        with self._database.read() as connection:
-            rows = connection.execute(_select_states(), {"syncs": [claim.sync_id for claim in claims]}).all()
-            by_sync = {sync_id: list(group) for sync_id, group in groupby(rows, key=lambda row: row.id)}
-            claimed = [
-                claim
-                for claim in claims
-                if (group := by_sync.get(claim.sync_id)) is not None
-                and (group[0].fence, group[0].claim_owner) == (claim.fence, claim.owner)
-            ]
-            stored = self._states(connection, [by_sync[claim.sync_id] for claim in claimed])
-        states = {}
-        for claim, state in zip(claimed, stored, strict=True):
-            with suppress(CiphertextError, KeyUnavailableError):
-                states[claim] = state.read()
-        return states
-
-    def state_of(self, name: str) -> SyncState:
-        """Read the state of a sync without a claim, for planning only. NotFoundError."""
-        with self._database.read() as connection:
-            rows = connection.execute(_select_state().where(syncs.c.name_key == name.lower())).all()
-            if not rows:
-                raise self._unknown(connection, name)
-            return self._states(connection, [rows])[0].read()
-
-    def states_by_id(self, sync_ids: Sequence[str]) -> list[SyncState]:
-        """Read the states of some syncs by name, for planning only. CiphertextError, KeyUnavailableError."""
-        with self._database.read() as connection:
-            rows = connection.execute(_select_states(), {"syncs": sync_ids}).all()
-            groups = [list(group) for _, group in groupby(rows, key=lambda row: row.id)]
-            stored = self._states(connection, groups)
-        return sorted((state.read() for state in stored), key=lambda state: state.sync.name.lower())
-
-    def inputs(self) -> dict[str, tuple[int, ...]]:
-        """Return sync id -> numbers that grow with every change of what the sync does: of itself and what it reads."""
-        numbers = (
-            sa.select(
-                syncs.c.id,
-                syncs.c.version,
-                syncs.c.request_number,
-                credentials.c.version,
-                sa.func.coalesce(sa.func.sum(environments.c.revision), 0),
-            )
-            .join_from(syncs, credentials, credentials.c.id == syncs.c.credential_id)
-            .outerjoin(sync_reads, sync_reads.c.sync_id == syncs.c.id)
-            .outerjoin(environments, environments.c.id == sync_reads.c.environment_id)
-            .group_by(syncs.c.id, syncs.c.version, syncs.c.request_number, credentials.c.version)
-        )
-        with self._database.read() as connection:
-            return {row[0]: tuple(int(number) for number in row[1:]) for row in connection.execute(numbers)}
-
-    def _states(self, connection: sa.Connection, groups: Sequence[Sequence[sa.Row[Any]]]) -> list["_StoredState"]:
-        """Return the rows of the states of syncs, each given as rows of `_select_state`; in three statements."""
-        registry = read_registry(connection, self._keys)
-        used = {"credentials": list({group[0].credential_id for group in groups})}
-        credential_rows = {row.id: row for row in connection.execute(_SELECT_CREDENTIALS, used)}
-        entries = journal_rows(connection, [group[0].id for group in groups])
-        return [
-            _StoredState(
-                keys=self._keys,
-                registry=registry,
-                sync=group,
-                credential=credential_rows[group[0].credential_id],
-                journal=entries[group[0].id],
-            )
-            for group in groups
-        ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _StoredState:
-    """The rows of a sync, its credential and its journal, read together and not decrypted yet."""
-
-    keys: KeyRing
-    registry: Registry
-    sync: Sequence[sa.Row[Any]]
-    credential: sa.Row[Any]
-    journal: Sequence[sa.Row[Any]]
-
-    def read(self) -> SyncState:
-        """Decrypt. CiphertextError, KeyUnavailableError."""
-        (sync,) = to_syncs(self.sync, self.keys)
-        # A run does not need the other users of the credential, which would take another statement.
-        credential = to_credential(self.credential, self.keys)
-        self.registry.check(credentials, self.credential)
-        return SyncState(
-            sync=sync,
-            credential=credential,
-            journal=tuple(to_entry(row, self.keys) for row in self.journal),
-            restored=bool(self.sync[0].restored),
-            generation_floor=self.registry.generation_floor,
-        )
 
 
 @lru_cache(maxsize=65_536)
@@ -928,18 +807,3 @@ def _parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _update(connection: sa.Connection, row: sa.Row[Any], **changes: Any) -> None:
     connection.execute(syncs.update().where(syncs.c.id == row.id).values(**changes))
-
-
-@cache
-def _select_state() -> sa.Select[Any]:
-    return select_syncs().add_columns(is_marked().label("restored"))
-
-
-@cache
-def _select_states() -> sa.Select[Any]:
-    return _select_state().where(syncs.c.id.in_(sa.bindparam("syncs", expanding=True)))
-
-
-_SELECT_CREDENTIALS: Final = select_credentials().where(
-    credentials.c.id.in_(sa.bindparam("credentials", expanding=True))
-)

@@ -104,7 +104,7 @@ FREE = {
     },
     "syncs": {
         *("page_syncs", "list_syncs", "count_by_status", "has_sync", "find_by_id", "find_similar", "get_sync"),
-        *("names_of", "stored_names", "get_syncs", "load", "load_all", "state_of", "states_by_id", "inputs"),
+        *("names_of", "stored_names", "get_syncs"),
         *("pause", "resume", "request", "pause_all", "resume_all", "request_all", "retry_refused", "wake_where_behind"),
         *("waiting_for_window", "retry_waiting_for_window"),
         # What the guard holds was approved before; `_refuse_author` asks for another person here too.
