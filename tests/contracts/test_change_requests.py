@@ -399,13 +399,14 @@ def world_of(store: Store) -> list[object]:
     return [store.syncs.list_syncs(), store.dynamics.list_all(), store.credentials.get("aws")]
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES.values(), ids=EXCHANGES)
-@pytest.mark.parametrize("change", REFERRING.values(), ids=REFERRING)
-def test_a_name_that_leads_elsewhere_by_now_voids_the_request(
-    referring: Store, change: Callable[[Store], object], exchange: Callable[[Store], object]
-) -> None:
-    request = ask(referring, lambda: change(referring))
-    exchange(referring)
+@pytest.mark.parametrize("database_backend", ["sqlite"])
+@pytest.mark.parametrize(
+    ("change", "exchange"),
+    [(each, "names exchanged") for each in REFERRING] + [("update a sync", each) for each in EXCHANGES],
+)
+def test_a_name_that_leads_elsewhere_by_now_voids_the_request(referring: Store, change: str, exchange: str) -> None:
+    request = ask(referring, lambda: REFERRING[change](referring))
+    EXCHANGES[exchange](referring)
     before = world_of(referring)
     with pytest.raises(IllegalTransitionError, match=r"credential (good|base)\b"):
         approve(referring, request)
@@ -414,6 +415,7 @@ def test_a_name_that_leads_elsewhere_by_now_voids_the_request(
     assert (ended.status, ended.approvals) == (RequestStatus.LAPSED, ())
 
 
+@pytest.mark.parametrize("database_backend", ["sqlite"])
 @pytest.mark.parametrize("change", REFERRING.values(), ids=REFERRING)
 def test_whoever_approves_reads_where_a_credential_leads(referring: Store, change: Callable[[Store], object]) -> None:
     request = ask(referring, lambda: change(referring))
@@ -422,10 +424,9 @@ def test_whoever_approves_reads_where_a_credential_leads(referring: Store, chang
         "base, account 111111111111"
     )
     base = referring.credentials.get("base")
-    assert set(request.changes) >= {
-        ours,
-        f"the credential base: access-key, the key that ends in {(base.access_key_id or '')[-4:]}, account not known yet",
-    }
+    ending = str(base.access_key_id)[-4:]
+    theirs = f"the credential base: access-key, the key that ends in {ending}, account not known yet"
+    assert set(request.changes) >= {ours, theirs}
     secret = access_key().secret_access_key
     assert secret is not None
     for hidden in (secret.reveal_text(), "phasesync-1234", str(base.access_key_id)):
@@ -449,6 +450,7 @@ def test_the_lines_say_whether_there_is_an_external_id(referring: Store) -> None
     )
 
 
+@pytest.mark.parametrize("database_backend", ["sqlite"])
 @pytest.mark.parametrize("change", [REFERRING["add a sync"], REFERRING["add a dynamic secret"]])
 def test_an_environment_that_took_the_name_is_not_the_one_that_was_meant(
     referring: Store, change: Callable[[Store], object]
