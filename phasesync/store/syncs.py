@@ -478,9 +478,9 @@ class SyncStore(BaseStore):
         ).where(syncs.c.error_class == WAITS_FOR_WINDOW)
         with self._database.read() as connection:
             row = connection.execute(statement).one()
-        return WaitingForWindow(
-            count=row[0], next_opens_at=from_microseconds(row.first) if isinstance(row.first, int) else None
-        )
+        first = from_microseconds(row.first) if isinstance(row.first, int) else None
+        # Its run is due a moment later than the window opens, since clocks differ.
+        return WaitingForWindow(count=row[0], next_opens_at=None if first is None else first.replace(microsecond=0))
 
     def wake_where_behind(self) -> None:
         """
@@ -556,7 +556,7 @@ class SyncStore(BaseStore):
             arguments=AddSync(draft=draft),
             changes=(
                 f"add the sync {draft.name} of {label} {draft.path} with the credential {draft.credential} in "
-                f"{draft.region}, account {draft.account or 'not known yet'}",
+                f"{draft.region}" + (f", account {draft.account}" if draft.account else ""),
                 *reach_of(reach),
                 *adopt,
                 *settings_of(draft.config),

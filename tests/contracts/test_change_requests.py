@@ -340,7 +340,7 @@ def use(store: Store, name: str, **changes: Any) -> object:
     """Change the sync web or the dynamic secret ci."""
     if name == "web":
         sync = store.syncs.get_sync(name)
-        given = {"config": sync.config, "path": "/", "credential": "aws", "region": sync.region, "adopt": None}
+        given: dict[str, Any] = {"config": sync.config, "path": "/", "region": sync.region, "adopt": None}
         return store.syncs.update_sync(name, **given | changes)
     return store.dynamics.update(name, **{"config": store.dynamics.get(name).config} | changes)
 
