@@ -93,7 +93,7 @@ def test_a_change_that_waits_for_its_window_is_not_an_unchanged_put(capsys: pyte
     run = run_of(changes=(result, noop), counts={"noop": 1, "put": 1})
     show_run(Output(as_json=False), run)
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert printed[1] == ["put", "shop/web", "waits:", "it", "is", "closed"]
+    assert printed[1] == ["put", "shop/web", "waits:", "the", "window", "is", "closed"]
     assert printed[2][:3] == ["noop", "shop/web", "unchanged:"]
     assert row_of(run)["changes"] == "noop:1 waits:1"
 
