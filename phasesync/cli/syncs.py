@@ -106,7 +106,10 @@ def show(application: "Application", name: str, out: Output) -> None:
     from phasesync.cli.documents import owner_document
 
     owner = application.store.projects.owner_of(ObjectKind.SYNC, application.store.syncs.get_sync(name).id)
-    out.item(sync_document_of(application, name) | owner_document(owner))
+    document = sync_document_of(application, name) | owner_document(owner)
+    if not out.as_json and (waiting := document["waiting_for_approval"]):
+        document["waiting_for_approval"] = f"{len(waiting)}: phasesync envs requests {document['env']}"
+    out.item(document)
 
 
 @syncs.command()

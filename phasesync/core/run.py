@@ -68,6 +68,11 @@ class ChangeResult:
     version_id: str | None = None
     keys: KeyDiff = field(default_factory=KeyDiff)
 
+    @property
+    def waits(self) -> bool:
+        """Whether the change was not made yet: it waits for its maintenance window, or for the version budget."""
+        return self.action != "noop" and self.outcome is Outcome.UNCHANGED
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:

@@ -1,13 +1,15 @@
 """What a plan and a run look like on a terminal."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from phasesync.cli.output import Output
+from phasesync.cli.runs import row_of
 from phasesync.cli.text import show_plan, show_run
-from phasesync.core.run import Outcome, Run, RunError
+from phasesync.core.run import ChangeResult, Outcome, Run, RunError
 from phasesync.core.sync import Trigger
 
 
@@ -59,9 +61,8 @@ def test_key_names_cannot_turn_the_direction_of_a_terminal(capsys: pytest.Captur
     assert "+ a b = ***" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("message", "times"), [("AWS refuses (Throttled)", 1), ("AWS refuses", 1)])
-def test_the_code_of_an_error_is_shown_once(capsys: pytest.CaptureFixture[str], message: str, times: int) -> None:
-    """Whether its message has it or not."""
+def run_of(**members: Any) -> Run:
+    """A run of the sync web."""
     now = datetime.now(UTC)
     run = Run(
         id="1",
@@ -70,17 +71,38 @@ def test_the_code_of_an_error_is_shown_once(capsys: pytest.CaptureFixture[str], 
         trigger=Trigger.MANUAL,
         actor="me",
         attempt=1,
-        outcome=Outcome.FAILED,
+        outcome=Outcome.UNCHANGED,
         started_at=now,
         ended_at=now,
         revisions={},
         counts={},
         aws_calls=1,
         versions_written=0,
-        error=RunError(cls="ThrottledError", code="Throttled", message=message, request_id=None, hint=None),
+        error=None,
         next_attempt_at=None,
         changes=(),
     )
+    return replace(run, **members)
+
+
+def test_a_change_that_waits_for_its_window_is_not_an_unchanged_put(capsys: pytest.CaptureFixture[str]) -> None:
+    result = ChangeResult(
+        action="put", remote_name="shop/web", outcome=Outcome.UNCHANGED, reason="the window is closed"
+    )
+    noop = replace(result, action="noop")
+    run = run_of(changes=(result, noop), counts={"noop": 1, "put": 1})
+    show_run(Output(as_json=False), run)
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert printed[1] == ["put", "shop/web", "waits:", "the", "window", "is", "closed"]
+    assert printed[2][:3] == ["noop", "shop/web", "unchanged:"]
+    assert row_of(run)["changes"] == "noop:1 waits:1"
+
+
+@pytest.mark.parametrize(("message", "times"), [("AWS refuses (Throttled)", 1), ("AWS refuses", 1)])
+def test_the_code_of_an_error_is_shown_once(capsys: pytest.CaptureFixture[str], message: str, times: int) -> None:
+    """Whether its message has it or not."""
+    error = RunError(cls="ThrottledError", code="Throttled", message=message, request_id=None, hint=None)
+    run = run_of(outcome=Outcome.FAILED, error=error)
 
     show_run(Output(as_json=False), run)
 
