@@ -217,7 +217,7 @@ def copy_to(target: str, verify: bool, dry_run: bool, out: Output) -> None:
     from phasesync.cli.documents import copy_document
 
     if dry_run:
-        _show_copy(settings.database_url, _target_url(target), out)
+        _show_copy(settings, _target_url(target), verify=verify, out=out)
         return
     copied = copy_database(
         settings,
@@ -239,10 +239,10 @@ def copy_to(target: str, verify: bool, dry_run: bool, out: Output) -> None:
     out.say(f"next: set PHASESYNC_DATABASE_URL, or database_url in the settings, to {copied.target}; start the daemon")
 
 
-def _show_copy(source: str, target: str, out: Output) -> None:
-    from phasesync.store.database_copy import preview_copy
+def _show_copy(settings: "Settings", target: str, *, verify: bool, out: Output) -> None:
+    from phasesync.bootstrap import preview_copy
 
-    preview = preview_copy(source, target)
+    preview = preview_copy(settings, target, verify=verify)
     tables = [{"table": table, "rows": rows} for table, rows in preview.rows.items()]
     if not out.as_json:
         out.items(tables, ["table", "rows"])

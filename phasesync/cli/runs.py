@@ -159,6 +159,8 @@ def _row(document: dict[str, Any]) -> dict[str, Any]:
             counts.subtract([change["action"]])
             counts.update([change["outcome"]])
     changes = " ".join(f"{action}:{count}" for action, count in counts.items() if count > 0)
+    if document["waits_for"] is not None:
+        changes += f" (waits for the {document['waits_for'].replace('-', ' ')})"
     return document | {
         "changes": changes or "-",
         "calls": document["aws_calls"],

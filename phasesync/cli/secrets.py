@@ -26,7 +26,7 @@ from phasesync.cli.params import (
 )
 from phasesync.cli.secret_edit import edit
 from phasesync.cli.secret_files import export, import_
-from phasesync.cli.secret_set import set_, write_secret
+from phasesync.cli.secret_set import place_of, set_, write_secret
 from phasesync.cli.streams import write_values
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import InvalidInputError, NotFoundError
@@ -267,6 +267,6 @@ def unset(
     else:
         document |= {"items": [{"key": key} for key in distinct], "next": None}
     out.done(
-        f"{edited.label}: unset {', '.join(distinct)} (revision {edited.revision})",
+        f"{place_of(edited.label, path)}: unset {', '.join(distinct)} (revision {edited.revision})",
         document | {"revision": edited.revision},
     )
