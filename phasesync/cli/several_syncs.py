@@ -191,7 +191,13 @@ def approve_several(application: "Application", selection: Selection, digest: st
     threads = threads_of(application, names, out, "planned")
     try:
         done = approve_all(
-            application.context, application.operations, names, digest, threads, actor=invocation().actor
+            application.context,
+            application.operations,
+            names,
+            digest,
+            threads,
+            actor=invocation().actor,
+            by=application.settings.approvals.by,
         )
     except IllegalTransitionError as error:
         error.hint = error.hint or f"look at them again: phasesync syncs plan {selection.words}"

@@ -228,7 +228,8 @@ def approve(application: "Application", selection: Selection, digest: str, out: 
     name = selection.only
     if decided_for_sync(application, name, digest, "", out):
         return 0
-    held = application.operations.approve(name, digest, actor=invocation().actor)
+    by = application.settings.approvals.by
+    held = application.operations.approve(name, digest, actor=invocation().actor, by=by)
     changes = [held_document(change) for change in held]
     out.done(approved_line(name, digest, changes), sync_document_of(application, name) | {"approved": changes})
     return 0

@@ -91,7 +91,7 @@ def preview_adoption(context: Context, name: str, adopt: Adopt) -> AdoptionPrevi
         AccountMismatchError: the credential leads to another account than the pinned one.
         DestinationError: AWS does not say what exists.
     """
-    state = context.store.syncs.state_of(name)
+    state = context.store.sync_states.state_of(name)
     draft = replace(draft_of(state.sync), adopt=adopt)
     with hints_for(state.sync):
         destination = context.destinations.open(draft.destination_kind, state.credential, draft.region)
@@ -113,7 +113,7 @@ def preview_adoption(context: Context, name: str, adopt: Adopt) -> AdoptionPrevi
         # What a run creates meanwhile is ours, and is not in the journal that was read before.
         existing = observe_consistently(
             state.journal,
-            lambda: context.store.syncs.state_of(name).journal,
+            lambda: context.store.sync_states.state_of(name).journal,
             find,
             doubtful=lambda existing: bool(existing.foreign),
             moved=lambda before, after: before != after,

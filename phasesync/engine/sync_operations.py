@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from phasesync.core.actors import BY_ACTOR
 from phasesync.core.change import Plan
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.planning.guard import GuardedPlan, GuardRule, HeldChange
@@ -71,7 +72,7 @@ class SyncOperations:
 
     def plan(self, name: str) -> PlanReport:
         """Return what a run would do now. Writes nothing."""
-        state = self._context.store.syncs.state_of(name)
+        state = self._context.store.sync_states.state_of(name)
         with hints_for(state.sync):
             prepared = self._reconciler.prepare(state)
         return self._report(prepared)
@@ -215,9 +216,15 @@ class SyncOperations:
         self._context.store.syncs.resume(name, actor=actor)
         return self._context.store.syncs.get_sync(name)
 
-    def approve(self, name: str, digest: str, *, actor: str) -> tuple[HeldChange, ...]:
+    def approve(self, name: str, digest: str, *, actor: str, by: str = BY_ACTOR) -> tuple[HeldChange, ...]:
         """
         Approve held changes, and have them applied, if the maintenance windows of the sync are open.
+
+        Args:
+            name: of the sync.
+            digest: of its plan.
+            actor: who approves.
+            by: `BY_ACTOR` or `BY_OS_USER`: how people are told apart.
 
         Returns:
             What was approved.
@@ -239,7 +246,7 @@ class SyncOperations:
                 hint=f"look at them again: phasesync syncs plan {name}",
             )
         heeds_windows = bool(levels_for(report.sync, self._context.windows()))
-        self._context.store.syncs.approve(name, digest, actor=actor, unattended=heeds_windows)
+        self._context.store.syncs.approve(name, digest, actor=actor, by=by, unattended=heeds_windows)
         return report.guarded.held
 
     def _require_runnable(self, name: str) -> Sync:

@@ -18,8 +18,9 @@ import sqlalchemy as sa
 from phasesync.core.regions import partition_of
 from phasesync.core.sync import Adopt, Paused, Sync, SyncConfig, SyncStatus, Trigger
 from phasesync.core.sync_claim import Claim
-from phasesync.errors import AlreadyExistsError, CiphertextError, ClaimLostError
+from phasesync.errors import AlreadyExistsError, CiphertextError, ClaimLostError, PhasesyncError
 from phasesync.store.app_windows import decrypt_windows
+from phasesync.store.base import Names, lookup_error, no_such
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
 from phasesync.store.key_ring import UNVERSIONED, KeyRing, same_mac
@@ -328,3 +329,8 @@ The fence decides: an expired claim without a successor is valid.
 def claimed_by(claim: Claim) -> dict[str, Any]:
     """Return the parameters of `IS_CLAIMED`."""
     return {"claimed_id": claim.sync_id, "claimed_fence": claim.fence, "claimed_by": claim.owner}
+
+
+def unknown_sync(connection: sa.Connection, name: str) -> PhasesyncError:
+    """Return the error for a sync that does not exist. It names those that do."""
+    return lookup_error(connection, syncs, name, no_such("sync", name, Names.of(connection, syncs), "syncs"))

@@ -1,5 +1,5 @@
 """
-Syncs as an operator handles them: add, list, change, remove, pause, request a run, consent; and the state for a run.
+Syncs as an operator handles them: add, list, change, remove, pause, request a run, consent.
 
 Every change by an operator requests a run: it starts at once, whatever back-off says, and a run that is in progress is
 followed by one more.
@@ -7,15 +7,14 @@ followed by one more.
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, lru_cache, partial
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.actors import BY_ACTOR, is_same_person
 from phasesync.core.names import check_name, normalise_path
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.project.ownership import ObjectKind
@@ -32,28 +31,21 @@ from phasesync.core.sync import (
     SyncStatus,
     Trigger,
 )
-from phasesync.core.sync_claim import Claim, SyncState
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,
     ClaimHeldError,
-    ClaimLostError,
     IllegalTransitionError,
-    KeyUnavailableError,
-    NotFoundError,
     PhasesyncError,
 )
 from phasesync.store.apps import authentic_environments, find_app, find_environment, find_environments
 from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such, refuse_taken_name
-from phasesync.store.credentials import find_credential, select_credentials, to_credential
+from phasesync.store.credentials import credential_chain, find_credential
 from phasesync.store.database import in_id_order, lock_rows, row_lock
 from phasesync.store.db_time import from_microseconds, now
-from phasesync.store.instance import Registry, read_registry
-from phasesync.store.journal import journal_rows, load_journal, to_entry
-from phasesync.store.key_ring import KeyRing
+from phasesync.store.journal import load_journal
 from phasesync.store.projects import note_edit
 from phasesync.store.protection import require_approval
-from phasesync.store.restore_mark import is_marked
 from phasesync.store.run_requests import (
     REQUESTER,
     WAITS_FOR_WINDOW,
@@ -62,10 +54,8 @@ from phasesync.store.run_requests import (
 )
 from phasesync.store.serialization import from_json, to_json
 from phasesync.store.sync_rows import (
-    IS_CLAIMED,
     NEVER_READ,
     check_sync_mac,
-    claimed_by,
     destination_key,
     is_claimed,
     is_paused,
@@ -76,10 +66,11 @@ from phasesync.store.sync_rows import (
     sync_with_destination,
     to_listed_syncs,
     to_syncs,
+    unknown_sync,
     with_mac,
 )
 from phasesync.store.sync_statuses import IS_BEHIND, count_by_status, has_status
-from phasesync.store.tables import apps, credentials, environments, secret_versions, secrets, sync_reads, syncs
+from phasesync.store.tables import apps, environments, secret_versions, secrets, sync_reads, syncs
 from phasesync.store.wake_ups import WOKEN, notify_daemons
 
 if TYPE_CHECKING:
@@ -92,6 +83,17 @@ class WaitingForWindow:
 
     count: int
     next_opens_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Update:
+    """The new configuration of a sync; `credential` is the row of its credential."""
+
+    config: SyncConfig
+    path: str
+    credential: sa.Row[Any]
+    region: str
+    adopt: Adopt | None
 
 
 _NOT_PAUSED: Final = {"paused_by": None, "paused_at": None, "paused_until": None}
@@ -139,7 +141,9 @@ class SyncStore(BaseStore):
                 raise remote_name_taken(other)
             draft = replace(draft, path=values["path"], account=values["account"])
             require_approval(
-                self._keys, self._environments(connection, environment.id), partial(_added, draft, credential)
+                self._keys,
+                self._environments(connection, environment.id),
+                partial(self._added, connection, draft, environment, credential.id),
             )
             connection.execute(
                 syncs.insert().values(
@@ -291,7 +295,9 @@ class SyncStore(BaseStore):
             changes = with_mac(connection, self._keys, row, changes)
             update = _Update(config=config, path=changes["path"], credential=new_credential, region=region, adopt=adopt)
             require_approval(
-                self._keys, self._environments(connection, row.environment_id), partial(_updated, row, update)
+                self._keys,
+                self._environments(connection, row.environment_id),
+                partial(self._updated, connection, row, update),
             )
             _request_run(connection, row, Trigger.CHANGE, REQUESTER, **changes)
             connection.execute(
@@ -411,13 +417,16 @@ class SyncStore(BaseStore):
         with self._database.write() as connection:
             return self._change_all(connection, names, requested, _requesting(trigger, actor))
 
-    def approve_all(self, digests: Mapping[str, str], *, actor: str, unattended: Collection[str] = ()) -> None:
+    def approve_all(
+        self, digests: Mapping[str, str], *, actor: str, by: str = BY_ACTOR, unattended: Collection[str] = ()
+    ) -> None:
         """
         Store the approvals of several plans in one transaction: name -> digest; all of them, or none.
 
         Args:
             digests: name -> digest.
             actor: who approves.
+            by: as of `approve`.
             unattended: names of the syncs with runs that count as ones that no person asked for, as of `approve`.
 
         Raises:
@@ -437,7 +446,7 @@ class SyncStore(BaseStore):
             for part in _parts(list(by_name)):
                 owners = sa.select(syncs.c.environment_id).where(syncs.c.name_key.in_(part))
                 for environment in authentic_environments(connection, self._keys, environments.c.id.in_(owners)):
-                    _refuse_author(connection, environment, actor)
+                    _refuse_author(connection, environment, actor, by)
             errors = self._change_all(
                 connection,
                 list(digests),
@@ -484,11 +493,16 @@ class SyncStore(BaseStore):
             if connection.execute(syncs.update().where(in_id_order(syncs, behind)).values(**WOKEN)).rowcount:
                 notify_daemons(connection)
 
-    def approve(self, name: str, digest: str, *, actor: str, unattended: bool = False) -> None:
+    def approve(self, name: str, digest: str, *, actor: str, by: str = BY_ACTOR, unattended: bool = False) -> None:
         """
         Store the approval of a plan digest and have the sync reconciled at once.
 
-        `unattended`: the run counts as one that no person asked for, so that it heeds maintenance windows.
+        Args:
+            name: of the sync.
+            digest: of the plan.
+            actor: who approves.
+            by: `BY_ACTOR` or `BY_OS_USER`: how people are told apart.
+            unattended: the run counts as one that no person asked for, so that it heeds maintenance windows.
 
         Raises:
             NotFoundError: the sync.
@@ -497,7 +511,7 @@ class SyncStore(BaseStore):
         with self._database.write() as connection:
             row = self._locked(connection, name)
             for environment in self._environments(connection, row.environment_id):
-                _refuse_author(connection, environment, actor)
+                _refuse_author(connection, environment, actor, by)
             self._consent(connection, row, {"approved_digest": digest}, actor, unattended=unattended)
 
     def consent_to_adopt(
@@ -529,6 +543,52 @@ class SyncStore(BaseStore):
                 partial(_adopted, row, adopt, dict(versions or {})),
             )
             self._consent(connection, row, consent, actor, unattended=unattended)
+
+    def _added(
+        self, connection: sa.Connection, draft: SyncDraft, environment: sa.Row[Any], credential_id: str
+    ) -> "Proposal":
+        from phasesync.core.change_request import AddSync, Proposal, Seen, reach_of, seen_credentials, settings_of
+
+        reach = credential_chain(connection, self._keys, credential_id)
+        label = f"{environment.app}/{environment.name}"
+        adopt = () if draft.adopt is None else (f"take over what exists at AWS ({draft.adopt})",)
+        return Proposal(
+            arguments=AddSync(draft=draft),
+            changes=(
+                f"add the sync {draft.name} of {label} {draft.path} with the credential {draft.credential} in "
+                f"{draft.region}, account {draft.account or 'not known yet'}",
+                *reach_of(reach),
+                *adopt,
+                *settings_of(draft.config),
+            ),
+            seen={f"the environment {label}": Seen(id=environment.id), **seen_credentials(reach)},
+        )
+
+    def _updated(self, connection: sa.Connection, row: sa.Row[Any], update: _Update) -> "Proposal":
+        from phasesync.core.change_request import Proposal, Seen, UpdateSync, differences, reach_of, seen_credentials
+
+        reach = credential_chain(connection, self._keys, update.credential.id)
+        plain = {"path": (row.path, update.path), "region": (row.region, update.region)}
+        plain["credential"] = (row.credential, update.credential.name)
+        plain["adopt"] = (row.adopt or "-", update.adopt or "-")
+        lines = [f"{name}: {before} -> {after}" for name, (before, after) in plain.items() if before != after]
+        return Proposal(
+            arguments=UpdateSync(
+                sync_id=row.id,
+                config=update.config,
+                path=update.path,
+                credential=update.credential.name,
+                region=update.region,
+                adopt=update.adopt,
+            ),
+            changes=(
+                f"update the sync {row.name}",
+                *lines,
+                *(reach_of(reach) if update.credential.id != row.credential_id else ()),
+                *differences(from_json(SyncConfig, row.config), update.config),
+            ),
+            seen={f"the sync {row.name}": Seen(id=row.id, version=row.version), **seen_credentials(reach)},
+        )
 
     def _consent(
         self, connection: sa.Connection, row: sa.Row[Any], changes: dict[str, Any], actor: str, *, unattended: bool
@@ -567,7 +627,7 @@ class SyncStore(BaseStore):
         """
         found = self._ids_of(connection, names)
         errors: dict[str, PhasesyncError] = {
-            name: self._unknown(connection, name) for name in names if name.lower() not in found
+            name: unknown_sync(connection, name) for name in names if name.lower() not in found
         }
         # All locks in the order of ids, or two such writes could wait for each other.
         for part in _parts(sorted(row.id for row in found.values())):
@@ -599,132 +659,21 @@ class SyncStore(BaseStore):
     def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Sync:
         rows = connection.execute(select_syncs().where(which)).all()
         if not rows:
-            raise self._unknown(connection, shown)
+            raise unknown_sync(connection, shown)
         return to_syncs(rows, self._keys)[0]
 
     def _environments(self, connection: sa.Connection, environment_id: str) -> list[sa.Row[Any]]:
         return authentic_environments(connection, self._keys, environments.c.id == environment_id)
-
-    def _unknown(self, connection: sa.Connection, name: str) -> PhasesyncError:
-        return lookup_error(connection, syncs, name, no_such("sync", name, Names.of(connection, syncs), "syncs"))
 
     def _locked(self, connection: sa.Connection, name: str, *, check: bool = True) -> sa.Row[Any]:
         """Lock a sync and return its authentic row. NotFoundError, CiphertextError."""
         statement = row_lock(select_syncs().where(syncs.c.name_key == name.lower()), syncs)
         row = connection.execute(statement).first()
         if row is None:
-            raise self._unknown(connection, name)
+            raise unknown_sync(connection, name)
         if check:  # an altered sync can still be removed
             check_sync_mac(row, self._keys)
         return row
-
-    def load(self, claim: Claim) -> SyncState:
-        """Read the state of a claimed sync. NotFoundError if it was removed; ClaimLostError if a successor has it."""
-        with self._database.read() as connection:
-            rows = connection.execute(_select_state().where(IS_CLAIMED), claimed_by(claim)).all()
-            if rows:
-                return self._states(connection, [rows])[0].read()
-            if connection.scalar(sa.select(syncs.c.id).where(syncs.c.id == claim.sync_id)) is None:
-                raise NotFoundError("the sync was removed")
-            raise ClaimLostError
-
-    def load_all(self, claims: Sequence[Claim]) -> dict[Claim, SyncState]:
-        """
-        Read the states of claimed syncs together: four statements, however many there are.
-
-        Leaves out syncs that were removed, lost or altered: `load` says what is wrong with one.
-        """
-        with self._database.read() as connection:
-            rows = connection.execute(_select_states(), {"syncs": [claim.sync_id for claim in claims]}).all()
-            by_sync = {sync_id: list(group) for sync_id, group in groupby(rows, key=lambda row: row.id)}
-            claimed = [
-                claim
-                for claim in claims
-                if (group := by_sync.get(claim.sync_id)) is not None
-                and (group[0].fence, group[0].claim_owner) == (claim.fence, claim.owner)
-            ]
-            stored = self._states(connection, [by_sync[claim.sync_id] for claim in claimed])
-        states = {}
-        for claim, state in zip(claimed, stored, strict=True):
-            with suppress(CiphertextError, KeyUnavailableError):
-                states[claim] = state.read()
-        return states
-
-    def state_of(self, name: str) -> SyncState:
-        """Read the state of a sync without a claim, for planning only. NotFoundError."""
-        with self._database.read() as connection:
-            rows = connection.execute(_select_state().where(syncs.c.name_key == name.lower())).all()
-            if not rows:
-                raise self._unknown(connection, name)
-            return self._states(connection, [rows])[0].read()
-
-    def states_by_id(self, sync_ids: Sequence[str]) -> list[SyncState]:
-        """Read the states of some syncs by name, for planning only. CiphertextError, KeyUnavailableError."""
-        with self._database.read() as connection:
-            rows = connection.execute(_select_states(), {"syncs": sync_ids}).all()
-            groups = [list(group) for _, group in groupby(rows, key=lambda row: row.id)]
-            stored = self._states(connection, groups)
-        return sorted((state.read() for state in stored), key=lambda state: state.sync.name.lower())
-
-    def inputs(self) -> dict[str, tuple[int, ...]]:
-        """Return sync id -> numbers that grow with every change of what the sync does: of itself and what it reads."""
-        numbers = (
-            sa.select(
-                syncs.c.id,
-                syncs.c.version,
-                syncs.c.request_number,
-                credentials.c.version,
-                sa.func.coalesce(sa.func.sum(environments.c.revision), 0),
-            )
-            .join_from(syncs, credentials, credentials.c.id == syncs.c.credential_id)
-            .outerjoin(sync_reads, sync_reads.c.sync_id == syncs.c.id)
-            .outerjoin(environments, environments.c.id == sync_reads.c.environment_id)
-            .group_by(syncs.c.id, syncs.c.version, syncs.c.request_number, credentials.c.version)
-        )
-        with self._database.read() as connection:
-            return {row[0]: tuple(int(number) for number in row[1:]) for row in connection.execute(numbers)}
-
-    def _states(self, connection: sa.Connection, groups: Sequence[Sequence[sa.Row[Any]]]) -> list["_StoredState"]:
-        """Return the rows of the states of syncs, each given as rows of `_select_state`; in three statements."""
-        registry = read_registry(connection, self._keys)
-        used = {"credentials": list({group[0].credential_id for group in groups})}
-        credential_rows = {row.id: row for row in connection.execute(_SELECT_CREDENTIALS, used)}
-        entries = journal_rows(connection, [group[0].id for group in groups])
-        return [
-            _StoredState(
-                keys=self._keys,
-                registry=registry,
-                sync=group,
-                credential=credential_rows[group[0].credential_id],
-                journal=entries[group[0].id],
-            )
-            for group in groups
-        ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _StoredState:
-    """The rows of a sync, its credential and its journal, read together and not decrypted yet."""
-
-    keys: KeyRing
-    registry: Registry
-    sync: Sequence[sa.Row[Any]]
-    credential: sa.Row[Any]
-    journal: Sequence[sa.Row[Any]]
-
-    def read(self) -> SyncState:
-        """Decrypt. CiphertextError, KeyUnavailableError."""
-        (sync,) = to_syncs(self.sync, self.keys)
-        # A run does not need the other users of the credential, which would take another statement.
-        credential = to_credential(self.credential, self.keys)
-        self.registry.check(credentials, self.credential)
-        return SyncState(
-            sync=sync,
-            credential=credential,
-            journal=tuple(to_entry(row, self.keys) for row in self.journal),
-            restored=bool(self.sync[0].restored),
-            generation_floor=self.registry.generation_floor,
-        )
 
 
 @lru_cache(maxsize=65_536)
@@ -748,99 +697,49 @@ def _expected_objects(config: SyncConfig, environment_id: str) -> int | sa.Scala
     return keys.scalar_subquery()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Update:
-    """The new configuration of a sync; `credential` is the row of its credential."""
-
-    config: SyncConfig
-    path: str
-    credential: sa.Row[Any]
-    region: str
-    adopt: Adopt | None
-
-
-def _added(draft: SyncDraft, credential: sa.Row[Any]) -> "Proposal":
-    from phasesync.core.change_request import AddSync, Proposal, settings_of
-
-    place = f"add the sync {draft.name} of {draft.app}/{draft.environment} {draft.path}"
-    reach = f"with the credential {draft.credential} in {draft.region}, account {draft.account or 'not known yet'}"
-    return Proposal(
-        arguments=AddSync(draft=draft),
-        changes=(f"{place} {reach}", *settings_of(draft.config)),
-        seen={f"the credential {credential.name}": credential.version},
-    )
-
-
-def _updated(row: sa.Row[Any], update: _Update) -> "Proposal":
-    from phasesync.core.change_request import Proposal, UpdateSync, differences
-
-    plain = {"path": (row.path, update.path), "region": (row.region, update.region)}
-    plain["credential"] = (row.credential, update.credential.name)
-    lines = [f"{name}: {before} -> {after}" for name, (before, after) in plain.items() if before != after]
-    return Proposal(
-        arguments=UpdateSync(
-            sync_id=row.id,
-            config=update.config,
-            path=update.path,
-            credential=update.credential.name,
-            region=update.region,
-            adopt=update.adopt,
-        ),
-        changes=(
-            f"update the sync {row.name}",
-            *lines,
-            *differences(from_json(SyncConfig, row.config), update.config),
-        ),
-        seen={
-            f"the sync {row.name}": row.version,
-            f"the credential {update.credential.name}": update.credential.version,
-        },
-    )
-
-
 def _renamed(row: sa.Row[Any], new_name: str) -> "Proposal":
-    from phasesync.core.change_request import Proposal, RenameSync
+    from phasesync.core.change_request import Proposal, RenameSync, Seen
 
     return Proposal(
         arguments=RenameSync(sync_id=row.id, new_name=new_name),
         changes=(f"rename the sync {row.name} to {new_name}",),
-        seen={f"the sync {row.name}": row.version},
+        seen={f"the sync {row.name}": Seen(id=row.id, version=row.version)},
     )
 
 
 def _adopted(row: sa.Row[Any], adopt: Adopt, versions: dict[str, str]) -> "Proposal":
-    from phasesync.core.change_request import AdoptObjects, Proposal
+    from phasesync.core.change_request import AdoptObjects, Proposal, Seen
 
     what = ", ".join(sorted(versions)) or "every object"
     return Proposal(
         arguments=AdoptObjects(sync_id=row.id, adopt=adopt, versions=versions),
         changes=(f"take over {what} at AWS for the sync {row.name} ({adopt})",),
-        seen={f"the sync {row.name}": row.version},
+        seen={f"the sync {row.name}": Seen(id=row.id, version=row.version)},
     )
 
 
 def removal_of(sync_id: str, name: str, version: int, remote: str) -> "Proposal":
     """Return the removal of a sync as a change that waits for an approval. `remote`: keep or delete."""
-    from phasesync.core.change_request import Proposal, RemoveSync
+    from phasesync.core.change_request import Proposal, RemoveSync, Seen
 
     fate = "its AWS secrets stay" if remote == "keep" else "its AWS secrets are deleted"
     return Proposal(
         arguments=RemoveSync(sync_id=sync_id, remote=remote),
         changes=(f"remove the sync {name}; {fate}",),
-        seen={f"the sync {name}": version},
+        seen={f"the sync {name}": Seen(id=sync_id, version=version)},
         command=f"phasesync syncs remove {name} --remote {remote}",
     )
 
 
-def _refuse_author(connection: sa.Connection, environment: sa.Row[Any], actor: str) -> None:
+def _refuse_author(connection: sa.Connection, environment: sa.Row[Any], actor: str, by: str) -> None:
     """Refuse the approval of held changes by whoever made the newest edit of a protected environment."""
     if environment.approvers is None:
         return
     newest = sa.select(secret_versions.c.changed_by).join_from(secrets, secret_versions)
-    newest = newest.where(
-        secrets.c.environment_id == environment.id, secret_versions.c.revision == environment.revision
-    )
-    if connection.scalar(newest.limit(1)) == actor:
+    # Not that of the newest revision: a rename, and another number of approvers, are revisions without an author.
+    newest = newest.where(secrets.c.environment_id == environment.id)
+    author = connection.scalar(newest.order_by(secret_versions.c.revision.desc()).limit(1))
+    if author is not None and is_same_person(author, actor, by):
         raise IllegalTransitionError(
             f"{environment.app}/{environment.name} is protected, and {actor} made its newest edit",
             hint="somebody else approves what the guard holds",
@@ -908,18 +807,3 @@ def _parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _update(connection: sa.Connection, row: sa.Row[Any], **changes: Any) -> None:
     connection.execute(syncs.update().where(syncs.c.id == row.id).values(**changes))
-
-
-@cache
-def _select_state() -> sa.Select[Any]:
-    return select_syncs().add_columns(is_marked().label("restored"))
-
-
-@cache
-def _select_states() -> sa.Select[Any]:
-    return _select_state().where(syncs.c.id.in_(sa.bindparam("syncs", expanding=True)))
-
-
-_SELECT_CREDENTIALS: Final = select_credentials().where(
-    credentials.c.id.in_(sa.bindparam("credentials", expanding=True))
-)

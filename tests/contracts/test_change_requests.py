@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from phasesync.core.actors import BY_ACTOR, BY_OS_USER
 from phasesync.core.change_request import ApplyProject, ChangeRequest, Proposal, RequestStatus
 from phasesync.core.sync import Adopt, SyncConfig
 from phasesync.engine import approvals
-from phasesync.engine.approvals import BY_ACTOR, BY_OS_USER
 from phasesync.engine.retention import end_requests
 from phasesync.errors import (
     AlreadyExistsError,

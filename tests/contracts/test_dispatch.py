@@ -38,7 +38,7 @@ class Runs:
         self._lock = threading.Lock()
 
     def __call__(self, claim: Claim) -> None:
-        sync = self.store.syncs.load(claim).sync
+        sync = self.store.sync_states.load(claim).sync
         with self._lock:
             self.names.append(sync.name)
             self.triggers.append(claim.trigger)
@@ -158,7 +158,7 @@ def test_work_that_fails_is_told_and_keeps_nobody_from_working(
     add_sync(store, "good")
 
     def work(claim: Claim) -> None:
-        if store.syncs.load(claim).sync.name == "bad":
+        if store.sync_states.load(claim).sync.name == "bad":
             raise StoreUnavailableError("the disk is full")
         runs(claim)
 
@@ -186,7 +186,7 @@ def test_a_clean_end_waits_for_runs_and_begins_no_other(
     assert runs.ended == len(runs.names) == 1
     assert not daemon.scheduler.may_claim
     (left,) = claim_due(store, "the next daemon")
-    assert store.syncs.load(left).sync.name not in runs.names
+    assert store.sync_states.load(left).sync.name not in runs.names
 
 
 @WITH_EACH_DISPATCH

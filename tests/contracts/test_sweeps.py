@@ -45,7 +45,7 @@ def in_step(store: Store, *names: str, due_in: timedelta | None = SOON, **config
 def settle_all(store: Store, *, objects: int = 1, due_in: timedelta | None = SOON, **changes: Any) -> None:
     """Finish the runs of everything that is due, with a journal entry for each object of layout json."""
     for claim in claim_due(store, limit=1000):
-        state = store.syncs.load(claim)
+        state = store.sync_states.load(claim)
         if state.sync.config.remote_name and not state.journal:
             store.journal.save_entry(claim, journalled(state.sync.id, state.sync.config.remote_name))
         settle(store, claim, **{"account": ACCOUNT, "due_in": due_in, "objects": objects, **changes})
@@ -175,7 +175,7 @@ def test_an_object_is_told_with_what_is_journalled_and_set(store: Store) -> None
 
     ((swept_object,),) = swept(store).values()
 
-    (journal_entry,) = store.syncs.state_of("web").journal
+    (journal_entry,) = store.sync_states.state_of("web").journal
     sync = store.syncs.get_sync("web")
     assert (swept_object.entry, swept_object.wanted) == (journal_entry, True)
     assert (swept_object.sync.id, swept_object.sync.version, swept_object.sync.config) == (

@@ -104,7 +104,7 @@ def test_an_unknown_sync_is_not_found(store):
     add_sync(store)
     for call in (
         lambda: store.syncs.get_sync("nope"),
-        lambda: store.syncs.state_of("nope"),
+        lambda: store.sync_states.state_of("nope"),
         lambda: update(store, "nope"),
         lambda: store.syncs.remove_sync("nope"),
         lambda: store.syncs.pause("nope", paused()),
@@ -183,7 +183,7 @@ def test_another_credential_brings_its_own_account(store):
 def test_an_update_while_a_run_is_under_way_wins_over_what_the_run_says(store):
     add_sync(store, adopt=Adopt.OVERWRITE)
     claim = claim_one(store)
-    state = store.syncs.load(claim)
+    state = store.sync_states.load(claim)
     store.credentials.add("other", access_key())
     update(store, credential="other", adopt=Adopt.OVERWRITE)
     reads = {state.sync.environment_id: state.sync.source_revision}
@@ -216,7 +216,7 @@ def test_a_sync_whose_claim_expired_may_be_removed(store):
     store.syncs.remove_sync("web")
     assert store.claims.write_conditions(sync.id).paused
     with pytest.raises(NotFoundError):
-        store.syncs.load(claim)
+        store.sync_states.load(claim)
 
 
 def test_a_paused_sync_is_not_claimed_until_it_is_resumed(store):
@@ -299,7 +299,7 @@ def test_a_consent_is_kept_until_a_run_has_carried_it_out(store):
     settle(store, claim_one(store), status=SyncStatus.HALTED, due_in=None)
     store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor="bob")
     claim = claim_one(store)
-    assert store.syncs.load(claim).sync.adopt is Adopt.OVERWRITE
+    assert store.sync_states.load(claim).sync.adopt is Adopt.OVERWRITE
     assert settle(store, claim, status=SyncStatus.FAILING, failures=1, due_in=LONG).adopt is Adopt.OVERWRITE
     store.syncs.request("web", Trigger.MANUAL, actor="bob")
     assert settle(store, claim_one(store), adopt_done=True).adopt is None
@@ -307,7 +307,7 @@ def test_a_consent_is_kept_until_a_run_has_carried_it_out(store):
 
 def test_a_state_is_read_without_a_claim_too(store):
     add_sync(store)
-    state = store.syncs.state_of("WEB")
+    state = store.sync_states.state_of("WEB")
     assert (state.sync, state.credential.name, state.journal) == (store.syncs.get_sync("web"), "aws", ())
 
 
@@ -316,7 +316,7 @@ def test_list_syncs_tells_of_each_what_get_sync_tells(store):
     add_sync(store, "b", environment="staging")
     add_sync(store, "a")
     for claim in claim_due(store):
-        sync = store.syncs.load(claim).sync
+        sync = store.sync_states.load(claim).sync
         others = {environment.id: environment.revision for environment in store.apps.list_environments()}
         store.runs.finish(claim, run_of(claim), after(reads=others, status=SyncStatus.IN_SYNC))
         assert len(others) == 2, sync.name

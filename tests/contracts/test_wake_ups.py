@@ -90,7 +90,7 @@ def test_an_edit_beside_the_end_of_a_run_that_reads_it_for_the_first_time_is_not
     shared = store.apps.get_environment("shop", "shared")
     add_sync(store)
     claim = claim_one(store)
-    state = store.syncs.load(claim).sync
+    state = store.sync_states.load(claim).sync
     reads = {state.environment_id: state.source_revision, shared.id: shared.revision}
     settled = after(reads=reads, former_reads=state.reads)
     ended = threading.Thread(target=store.runs.finish, args=(claim, run_of(claim), settled))
@@ -199,7 +199,7 @@ def test_the_most_urgent_come_first_and_of_those_the_longest_due(store):
             connection.execute(syncs.update().where(syncs.c.name == f"s{number}").values(**state))
     claimed = []
     while claims := claim_due(store, limit=1):
-        claimed += [store.syncs.load(claim).sync.name for claim in claims]
+        claimed += [store.sync_states.load(claim).sync.name for claim in claims]
     assert claimed == ["s5", "s4", "s3", "s2", "s1", "s0"]
 
 

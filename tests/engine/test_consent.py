@@ -15,7 +15,7 @@ from tests.support.world import NAME, World
 
 def digest_of_held(world: World) -> str:
     """The digest that `syncs plan` shows for what is held."""
-    digest = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
+    digest = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None
     return digest
 

@@ -24,7 +24,7 @@ def holding(world: World) -> World:
 
 def digest(world: World) -> str:
     """What `syncs plan` shows."""
-    found = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
+    found = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
     assert found is not None
     return found
 

@@ -289,7 +289,7 @@ def test_a_sync_with_an_object_in_its_grace_keeps_its_time(world: World) -> None
     fleet.run()
     held = world.run()
     if held.error is not None:
-        digest = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
+        digest = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
         assert digest is not None
         world.store.syncs.approve("web", digest, actor="ada")
         fleet.run()

@@ -297,7 +297,7 @@ def test_many_deletions_wait_for_an_approval(deleting: World) -> None:
     assert run.outcome is Outcome.HELD
     assert run.error is not None and "3 of 6" in run.error.message
     assert len(names(deleting)) == 6
-    digest = deleting.reconciler.prepare(deleting.store.syncs.state_of("web")).guarded.digest
+    digest = deleting.reconciler.prepare(deleting.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None and run.error.hint is not None and digest in run.error.hint
     deleting.store.syncs.approve("web", digest, actor=ACTOR)
     assert deleting.run().counts["delete"] == 3
@@ -313,7 +313,7 @@ def test_one_approval_is_for_copies_and_objects(deleting: World) -> None:
     deleting.edit(A=None, B=None, C=None)
     deleting.run()
     deleting.clock.pass_(hours=2)
-    digest = deleting.reconciler.prepare(deleting.store.syncs.state_of("web")).guarded.digest
+    digest = deleting.reconciler.prepare(deleting.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None
     deleting.store.syncs.approve("web", digest, actor=ACTOR)
 
@@ -341,7 +341,7 @@ def test_copies_that_take_their_time_to_go_are_waited_for(deleting: World) -> No
 
     assert (waiting.outcome, waiting.counts["replicate"]) == (Outcome.APPLIED, 1)
     assert deleting.run().counts["delete"] == 1
-    (entry,) = [one for one in deleting.store.syncs.state_of("web").journal if one.remote_name == gone]
+    (entry,) = [one for one in deleting.store.sync_states.state_of("web").journal if one.remote_name == gone]
     assert entry.replicas_written == ()
 
 
@@ -360,7 +360,7 @@ def test_what_a_moved_sync_left_behind_makes_no_deletion_look_small(deleting: Wo
     """Two objects under new names, six under the old ones: two of two go, not two of eight."""
     deleting.edit(A=None, B=None, C=None, D=None)
     deleting.configure(name_template="moved/{key}", grace=timedelta(0))
-    digest = deleting.reconciler.prepare(deleting.store.syncs.state_of("web")).guarded.digest
+    digest = deleting.reconciler.prepare(deleting.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None
     deleting.store.syncs.approve("web", digest, actor=ACTOR)
     deleting.run()
@@ -552,7 +552,7 @@ def test_an_edit_that_is_taken_back_is_not_left_to_a_write_that_may_still_land(k
 
     keyed.run(Trigger.CHANGE)
 
-    entries = {entry.remote_name: entry for entry in keyed.store.syncs.state_of("web").journal}
+    entries = {entry.remote_name: entry for entry in keyed.store.sync_states.state_of("web").journal}
     assert entries[URL].intent is None
     assert keyed.remote.object(URL).text() == "postgres://db"
     assert len(keyed.remote.object(URL).versions) == 2

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from phasesync.core.actors import BY_ACTOR
 from phasesync.core.change_request import ChangeRequest, RequestStatus
 from phasesync.core.run import Outcome
 from phasesync.engine import approvals
@@ -41,7 +42,7 @@ def ask(world: World, change: Callable[[], object]) -> ChangeRequest:
 
 def approve(world: World, request: ChangeRequest) -> ChangeRequest:
     """Have somebody else approve it."""
-    return approvals.approve(world.context, SHOP, request.digest, actor=OTHER, by=approvals.BY_ACTOR)
+    return approvals.approve(world.context, SHOP, request.digest, actor=OTHER, by=BY_ACTOR)
 
 
 def test_an_edit_reaches_aws_when_it_is_approved_and_the_run_says_who(protected: World) -> None:

@@ -219,7 +219,7 @@ def test_a_mistyped_path_creates_nothing_until_approved(world: World) -> None:
     assert (run.outcome, run.aws_calls, world.remote.objects) == (Outcome.HELD, 1, {})
     assert world.sync.settled_status is SyncStatus.HELD
     assert "mistyped path" in (world.sync.status_reason or "")
-    digest = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
+    digest = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None
     world.store.syncs.approve("web", digest, actor=ACTOR)
     assert world.due()
@@ -287,7 +287,7 @@ def test_a_sync_that_moves_to_another_name_waits(world: World) -> None:
 
     assert world.run().outcome is Outcome.HELD
     assert [key[2] for key in world.remote.objects] == [NAME]
-    digest = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
+    digest = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
     world.store.syncs.approve("web", digest or "", actor=ACTOR)
     world.run()
     assert sorted(key[2] for key in world.remote.objects) == ["shop/elsewhere", NAME]

@@ -192,7 +192,7 @@ def test_no_write_begins_after_the_window_has_closed(store: Store, now: datetime
     assert [change.outcome for change in run.changes] == [Outcome.APPLIED, Outcome.UNCHANGED]
     assert world.writes() == ["create"]
     assert status_of(world) == "pending"
-    assert all(entry.intent is None for entry in world.store.syncs.state_of("web").journal)
+    assert all(entry.intent is None for entry in world.store.sync_states.state_of("web").journal)
 
     world.clock.passed = 121 * MINUTE
     assert world.run(Trigger.CHANGE).versions_written == 1

@@ -74,7 +74,7 @@ def test_a_plan_makes_no_writing_call(world: World) -> None:
     world.destinations.log.clear()
     entry, runs = world.entry, len(world.store.runs.list_runs())
 
-    plan = world.reconciler.prepare(world.store.syncs.state_of("web")).plan
+    plan = world.reconciler.prepare(world.store.sync_states.state_of("web")).plan
 
     assert [str(change.action) for change in plan.changes] == ["put"]
     assert world.writes() == []

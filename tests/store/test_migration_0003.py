@@ -67,7 +67,7 @@ def everything_in(store: Store) -> tuple[Any, ...]:
         store.apps.list_environments(),
         store.credentials.list_all(),
         store.syncs.list_syncs(),
-        store.syncs.state_of("web"),
+        store.sync_states.state_of("web"),
         store.dynamics.list_all(),
         store.leases(ttl=TTL).list_leases(ended=True),
     )

@@ -104,7 +104,7 @@ FREE = {
     },
     "syncs": {
         *("page_syncs", "list_syncs", "count_by_status", "has_sync", "find_by_id", "find_similar", "get_sync"),
-        *("names_of", "stored_names", "get_syncs", "load", "load_all", "state_of", "states_by_id", "inputs"),
+        *("names_of", "stored_names", "get_syncs"),
         *("pause", "resume", "request", "pause_all", "resume_all", "request_all", "retry_refused", "wake_where_behind"),
         *("waiting_for_window", "retry_waiting_for_window"),
         # What the guard holds was approved before; `_refuse_author` asks for another person here too.
@@ -177,6 +177,7 @@ def test_a_permit_is_for_one_change_that_starts_from_one_state(protected: Store)
         environments=frozenset({environment.id}),
         digest=digest_of(protected.keys, refused.value.proposal),
         seen=refused.value.proposal.seen,
+        approvals=1,
         approved_by="grace",
     )
     with permitted(permit):
@@ -222,7 +223,9 @@ def test_the_mac_of_an_unprotected_environment_is_what_it_was_before_there_was_p
     with pytest.raises(ApprovalNeededError) as refused:
         store.apps.protect_environment(*SHOP, approvers=None)
     permit = Permit(
-        environments=frozenset({protected.id}), digest=digest_of(store.keys, refused.value.proposal), seen={}
+        environments=frozenset({protected.id}),
+        digest=digest_of(store.keys, refused.value.proposal),
+        approvals=1,
     )
     with permitted(permit):
         assert store.apps.protect_environment(*SHOP, approvers=None).approvers is None

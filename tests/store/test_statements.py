@@ -74,7 +74,7 @@ def test_a_load_is_four_statements(store, size):
             claim, JournalEntry(id=None, sync_id=sync.id, remote_name=str(number), account="", region="")
         )
     states = []
-    assert count(store, lambda: states.append(store.syncs.load(claim))) == 4
+    assert count(store, lambda: states.append(store.sync_states.load(claim))) == 4
     assert len(states[0].journal) == size
 
 

@@ -209,7 +209,7 @@ _READS: dict[str, Callable[[Store], object]] = {
     "the other app": lambda store: read_folder(store.secrets, "other", "production", "/"),
     "credentials": lambda store: store.credentials.list_all(),
     "a credential": lambda store: store.credentials.get("aws"),
-    "syncs": lambda store: [store.syncs.state_of(sync.name) for sync in store.syncs.list_syncs()],
+    "syncs": lambda store: [store.sync_states.state_of(sync.name) for sync in store.syncs.list_syncs()],
     "runs": lambda store: store.runs.list_runs(),
     "records": _records,
     "give again": _give_again,

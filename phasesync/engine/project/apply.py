@@ -285,7 +285,7 @@ def _remove(work: Work, change: ObjectChange, removed: _Removed) -> None:
     if change.kind != DesiredSync.kind:
         STORE_KINDS[change.kind].remove(work, change.name)
         return
-    state = work.context.store.syncs.state_of(change.name)
+    state = work.context.store.sync_states.state_of(change.name)
     entries = work.context.store.syncs.remove_sync(change.name)
     removed.syncs.append((state.sync, state.credential, entries))
 

@@ -163,7 +163,7 @@ class Stage:
 
     def state_of(self, name: str) -> SyncState:
         """A sync with its journal now."""
-        return self.store.syncs.state_of(name)
+        return self.store.sync_states.state_of(name)
 
     def is_paused(self, name: str) -> bool:
         """Whether a sync is paused now."""
