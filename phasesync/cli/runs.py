@@ -77,7 +77,7 @@ def list_(
             lambda cursor, limit: application.store.runs.page_runs(
                 sync=sync, outcomes=wanted, since=after, after=cursor, limit=limit
             ),
-            lambda run: run_document(run) if out.as_json else _row(run_document(run)),
+            lambda run: run_document(run) if out.as_json else row_of(run_document(run)),
             COLUMNS,
             empty="there are no runs yet" if (sync, wanted, since) == (None, [], None) else "there are no such runs",
         )
@@ -139,7 +139,7 @@ def _follow(
             if out.as_json:
                 out.line(document)
             else:
-                row = _row(document)
+                row = row_of(document)
                 cells = "  ".join(one_line(str(row[column])) for column in COLUMNS[1:])
                 click.echo(f"{row['ended_at']:%Y-%m-%d %H:%M:%SZ}  {cells}")
         time.sleep(FOLLOW_PAUSE_S)
@@ -150,7 +150,7 @@ def _follow(
         ended = [run for run in later if not outcomes or run.outcome in outcomes]
 
 
-def _row(document: dict[str, Any]) -> dict[str, Any]:
+def row_of(document: dict[str, Any]) -> dict[str, Any]:
     """Return a run for a table: its changes in one word each, under short titles."""
     counts = Counter(document["counts"])
     for change in document["changes"]:

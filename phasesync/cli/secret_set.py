@@ -139,9 +139,7 @@ def set_(
     if several and not words.from_stdin:
         _refuse_typed_values(application, environment, path, keys[1:])
     for key in keys:
-        if _is_new(application, environment, path, key):
-            check_key(key)
-            warn_of_slash("/".join(environment), path, key, out)
+        check_new_key(application, environment, path, key, out)
     if words.from_stdin and (several or null):
         if from_file is not None:
             raise InvalidInputError("take the value from stdin or from a file, not from both")
@@ -194,13 +192,18 @@ def _warn_of(key: str, value: SecretValue, out: Output) -> None:
         out.warn(f"{reference} is not a reference that resolves; write $${{ if a literal ${{ is meant")
 
 
-def _is_new(application: "Application", environment: tuple[str, str], path: str, key: str) -> bool:
-    """Return whether a key was never set. What was may be older than the rule for names of keys."""
-    try:
+def check_new_key(application: "Application", environment: tuple[str, str], path: str, key: str, out: Output) -> None:
+    """
+    Refuse a key that the rule for names forbids, and warn of one that looks like a folder, unless it was set before.
+
+    Raises:
+        InvalidInputError: of the name.
+    """
+    with suppress(NotFoundError):
         application.store.secrets.get_secret(*environment, path, key)
-    except NotFoundError:
-        return True
-    return False
+        return
+    check_key(key)
+    warn_of_slash("/".join(environment), path, key, out)
 
 
 def warn_of_slash(label: str, path: str, key: str, out: Output) -> None:
@@ -212,7 +215,9 @@ def warn_of_slash(label: str, path: str, key: str, out: Output) -> None:
     with suppress(InvalidInputError):
         meant = normalise_path(f"{'' if path == '/' else path}/{folder.strip('/')}")
         if name and meant != path:
-            said += f"; for the key {name} in the folder {meant}: secrets set {label} {shlex.quote(name)} --path {meant}"
+            said += (
+                f"; for the key {name} in the folder {meant}: secrets set {label} {shlex.quote(name)} --path {meant}"
+            )
     out.warn(said)
 
 

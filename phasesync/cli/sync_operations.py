@@ -45,7 +45,9 @@ def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
         now=application.context.clock.now(),
         window=application.window_state(sync),
     )
-    return details | {"waiting_for_approval": [waiting_document(request) for request in waiting]} | owner_document(owner)
+    return (
+        details | {"waiting_for_approval": [waiting_document(request) for request in waiting]} | owner_document(owner)
+    )
 
 
 @click.command("wait")

@@ -102,7 +102,13 @@ def show(application: "Application", name: str, out: Output) -> None:
     Example:
       phasesync syncs show shop-production
     """
-    out.item(sync_document_of(application, name))
+    document = sync_document_of(application, name)
+    if not out.as_json:
+        document["waiting_for_approval"] = [
+            f"{'; '.join(change['changes'])} ({change['digest']}, asked by {change['asked_by']})"
+            for change in document["waiting_for_approval"]
+        ]
+    out.item(document)
 
 
 @syncs.command()
