@@ -15,7 +15,7 @@ Ciphertexts, ids and MACs are copied byte for byte; no key is needed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from phasesync.errors import (
     DatabaseCopyError,
     IllegalTransitionError,
     InvalidInputError,
+    PhasesyncError,
     RetiredDatabaseError,
     SchemaMismatchError,
     SettingsError,
@@ -120,17 +121,21 @@ def copy_database(
         _prepare(target_url)
         with closing(open_database(target_url)) as target:
             copying = _begin(source, target)
-            for table in COPIED:
-                copying.copy(table)
-            copying.copy_instance()
-            copying.set_numbers()
-            compared = []
-            for table in (instance, *COPIED):
-                compared.append(copying.compare(table))
-                report(compared[-1])
-            if verify is not None:
-                verify(target)
-            return copying.finish(tuple(compared))
+            try:
+                for table in COPIED:
+                    copying.copy(table)
+                copying.copy_instance()
+                copying.set_numbers()
+                compared = []
+                for table in (instance, *COPIED):
+                    compared.append(copying.compare(table))
+                    report(compared[-1])
+                if verify is not None:
+                    verify(target)
+                return copying.finish(tuple(compared))
+            except PhasesyncError as error:
+                copying.explain(error)
+                raise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -420,6 +425,16 @@ class _Copying:
             tables=tables,
             clocks_apart=self._clocks_apart,
         )
+
+    def explain(self, error: PhasesyncError) -> None:
+        """Say in the hint of an error that the source is retired, if it is, and what helps."""
+        if isinstance(error, IllegalTransitionError) or "db unretire" in (error.hint or ""):
+            return  # Another process goes on with the copy; or the hint says it.
+        with suppress(PhasesyncError), self._source.read() as connection:
+            retirement = read_retirement(connection)
+            if retirement is not None and retirement.at == self.at:
+                goes_on = "the original is retired: repeat the command, or go on with it: phasesync db unretire"
+                error.hint = f"{error.hint}; {goes_on}" if error.hint else goes_on
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:

@@ -29,6 +29,7 @@ from phasesync.errors import (
     PhasesyncError,
     RetiredDatabaseError,
     SchemaMismatchError,
+    StoreUnavailableError,
 )
 from phasesync.store import Database, Store, database_copy, initialise, open_database
 from phasesync.store.authenticity import authenticate_all
@@ -199,6 +200,21 @@ def test_without_its_root_key_nothing_is_made_or_retired(filled: str, target_url
             copying(filled, target_url, check=opens_with(OTHER_ROOT_KEY))
 
     assert status(target_url).current is None
+    open_test_store(filled).close()
+
+
+def test_a_failure_after_the_retirement_says_how_to_go_on(filled: str, target_url: str) -> None:
+    def full(_target: Database) -> None:
+        raise StoreUnavailableError("the disk is full; nothing was stored", hint="make room")
+
+    with pytest.raises(StoreUnavailableError) as caught:
+        copy_database(filled, target_url, verify=full)
+
+    assert caught.value.hint == (
+        "make room; the original is retired: repeat the command, or go on with it: phasesync db unretire"
+    )
+    with closing(open_database(filled)) as source:
+        unretire(source)
     open_test_store(filled).close()
 
 
