@@ -150,7 +150,9 @@ def accept_adoption(context: Context, preview: AdoptionPreview, *, actor: str) -
     heeds_windows = bool(levels_for(sync, context.windows()))
     if adopt is Adopt.OVERWRITE:
         shown = {remote_object.remote_name: remote_object.version or "" for remote_object in existing.adoptable}
-        context.store.syncs.consent_to_adopt(sync.name, adopt, actor=actor, versions=shown, unattended=heeds_windows)
+        context.store.sync_requests.consent_to_adopt(
+            sync.name, adopt, actor=actor, versions=shown, unattended=heeds_windows
+        )
         return None
     with hints_for(sync):
         imported = import_values(
@@ -161,7 +163,7 @@ def accept_adoption(context: Context, preview: AdoptionPreview, *, actor: str) -
             actor=actor,
             instead=f"phasesync syncs adopt {sync.name}, without --import",
         )
-    context.store.syncs.consent_to_adopt(
+    context.store.sync_requests.consent_to_adopt(
         sync.name, adopt, actor=actor, versions=imported.versions, unattended=heeds_windows
     )
     return imported

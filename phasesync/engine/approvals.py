@@ -205,7 +205,7 @@ def _update_sync(context: Context, change: UpdateSync, _author: str) -> None:
 
 
 def _adopt_objects(context: Context, change: AdoptObjects, author: str) -> None:
-    context.store.syncs.consent_to_adopt(
+    context.store.sync_requests.consent_to_adopt(
         _sync(context, change.sync_id).name, change.adopt, actor=author, versions=change.versions
     )
 

@@ -268,7 +268,7 @@ def delete_objects(context: Context, name: str, *, actor: str) -> DeletionResult
     proposal = removal_of(sync.id, sync.name, sync.version, "delete")
     context.store.projects.check_by_hand(ObjectKind.SYNC, sync.id)
     context.store.apps.check_change(sync.environment_id, lambda: proposal)
-    context.store.syncs.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=REMOVING, until=None))
+    context.store.sync_requests.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=REMOVING, until=None))
     scheduled: list[str] = []
     left_alone: dict[str, str] = {}
     blocked: dict[str, str] = {}
@@ -415,7 +415,7 @@ def release_sync(context: Context, name: str, *, actor: str) -> ReleaseResult:
 
 def _release(context: Context, sync: Sync, actor: str) -> ReleaseResult:
     # First of all, so that no run writes the objects again.
-    context.store.syncs.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=RELEASED, until=None))
+    context.store.sync_requests.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=RELEASED, until=None))
     given_back: list[str] = []
     kept: dict[str, str] = {}
     with held_claim(context, sync, actor=actor) as (claim, checkpoint):

@@ -252,7 +252,9 @@ def test_every_change_of_the_database_is_carried_out_with_the_last_approval(stor
             region=sync.region,
             adopt=None,
         ),
-        lambda: store.syncs.consent_to_adopt("second", Adopt.OVERWRITE, actor=ACTOR, versions={"shop/second": "v1"}),
+        lambda: store.sync_requests.consent_to_adopt(
+            "second", Adopt.OVERWRITE, actor=ACTOR, versions={"shop/second": "v1"}
+        ),
         lambda: store.dynamics.add(dynamic_draft("cd")),
         lambda: store.dynamics.update("ci", credential="aws", config=replace(ci.config, max_leases=3)),
         lambda: store.credentials.update("aws", access_key(access_key_id="AKIAOTHER"), account="111122223333"),

@@ -61,7 +61,7 @@ def test_what_was_asked_for_comes_first_then_edits_then_checks(store):
     check = store.syncs.get_sync("check")
     claim = store.claims.claim(check.id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
     settle(store, claim, due_in=PAST)
-    store.syncs.request("ask", Trigger.MANUAL, actor="bob")
+    store.sync_requests.request("ask", Trigger.MANUAL, actor="bob")
     claimed = [claim_one_of(store) for _ in range(3)]
     names = {sync.id: sync.name for sync in store.syncs.list_syncs()}
     assert [(names[claim.sync_id], claim.trigger) for claim in claimed] == [
@@ -226,7 +226,7 @@ def test_a_claim_is_renewed_by_its_holder_alone(store):
 
 def test_a_released_claim_leaves_the_sync_as_due_as_it_was(store):
     add_sync(store)
-    store.syncs.request("web", Trigger.MANUAL, actor="bob")
+    store.sync_requests.request("web", Trigger.MANUAL, actor="bob")
     claim = claim_one(store)
     store.claims.release(claim)
     assert not store.syncs.get_sync("web").running

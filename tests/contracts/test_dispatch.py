@@ -115,7 +115,7 @@ def test_what_was_requested_comes_first_then_edits_then_checks(
     put(store, write())
     check = store.syncs.get_sync("check")
     settle(store, store.claims.claim(check.id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL), due_in=PAST)
-    store.syncs.request("ask", Trigger.MANUAL, actor="bob")
+    store.sync_requests.request("ask", Trigger.MANUAL, actor="bob")
     first = store.syncs.get_sync("first")
     held = store.claims.claim(first.id, "someone", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
 
@@ -298,7 +298,7 @@ def test_an_entry_of_a_sync_that_has_become_more_urgent_goes_before_the_others(
         settle(store, claim, due_in=PAST)
     enqueue(store)
     put(store, write(), environment="staging")
-    store.syncs.request("ask", Trigger.MANUAL, actor="bob")
+    store.sync_requests.request("ask", Trigger.MANUAL, actor="bob")
 
     daemon = member(runs, threads=1)
     daemon.poll_until(lambda: len(runs.names) == 3)

@@ -37,7 +37,7 @@ def a_test_succeeds(store: Store) -> None:
 
 
 def a_daemon_starts(store: Store) -> None:
-    store.syncs.retry_refused()
+    store.sync_requests.retry_refused()
 
 
 WAKES = [a_test_succeeds, a_daemon_starts]

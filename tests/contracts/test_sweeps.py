@@ -198,7 +198,7 @@ def test_accounts_and_regions_are_places_of_their_own(store: Store) -> None:
 
 
 def pause(store: Store) -> None:
-    store.syncs.pause("web", Paused(by="ada", at=datetime(2026, 1, 2, tzinfo=UTC), reason="", until=None))
+    store.sync_requests.pause("web", Paused(by="ada", at=datetime(2026, 1, 2, tzinfo=UTC), reason="", until=None))
 
 
 def run_into(store: Store, **changes: Any) -> None:
@@ -208,7 +208,7 @@ def run_into(store: Store, **changes: Any) -> None:
 
 
 NOT_TO_BE_SWEPT: dict[str, Callable[[Store], object]] = {
-    "asked for": lambda store: store.syncs.request("web", Trigger.MANUAL, actor=ACTOR),
+    "asked for": lambda store: store.sync_requests.request("web", Trigger.MANUAL, actor=ACTOR),
     "claimed": lambda store: store.claims.claim(
         store.syncs.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL
     ),
@@ -354,7 +354,7 @@ def test_a_suspect_that_is_running_is_checked_once_more(store: Store) -> None:
 def test_a_suspect_that_is_paused_is_checked_when_its_pause_ends(store: Store) -> None:
     in_step(store, "web", due_in=LONG)
     until = datetime.now(UTC) + timedelta(milliseconds=300)
-    store.syncs.pause("web", Paused(by="ada", at=datetime(2026, 1, 2, tzinfo=UTC), reason="", until=until))
+    store.sync_requests.pause("web", Paused(by="ada", at=datetime(2026, 1, 2, tzinfo=UTC), reason="", until=until))
 
     suspect(store, "web")
 

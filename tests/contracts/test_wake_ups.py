@@ -71,7 +71,7 @@ def test_a_mark_stays_until_a_run_has_a_result(store):
     assert is_woken(store)
     assert claim_due(store) == []
 
-    store.syncs.request("web", Trigger.MANUAL, actor="ada")
+    store.sync_requests.request("web", Trigger.MANUAL, actor="ada")
     settle(store, claim_one(store))
     assert not is_woken(store)
 
@@ -117,7 +117,7 @@ def test_an_edit_of_a_writer_that_sets_no_mark_is_found(store):
         connection.execute(environments.update().values(revision=environments.c.revision + 1))
     assert not is_woken(store)
 
-    store.syncs.wake_where_behind()
+    store.sync_requests.wake_where_behind()
 
     assert is_woken(store)
     assert claim_one(store).trigger is Trigger.CHANGE
@@ -239,7 +239,7 @@ def test_so_do_requests_and_releases(store, watch, request_run):
     watch.wait(timedelta(0))
     with ends_early(watch):
         if request_run:
-            store.syncs.request("web", Trigger.MANUAL, actor="ada")
+            store.sync_requests.request("web", Trigger.MANUAL, actor="ada")
         else:
             store.claims.release(claim)
 

@@ -45,7 +45,7 @@ def approve(world: World) -> None:
     """Approve what `syncs plan` shows as held."""
     digest = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
     if digest is not None:
-        world.store.syncs.approve("web", digest, actor=ACTOR)
+        world.store.sync_requests.approve("web", digest, actor=ACTOR)
 
 
 def configured(**config: Any) -> Callable[[World], None]:

@@ -75,7 +75,7 @@ def deleted_outside(world: World) -> None:
 def taken_over(world: World) -> None:
     world.remote.outside_create(NAME, "theirs")
     world.configure(kms_key=KEY_ARN, description="ours")
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
 
 
 def in_conflict(world: World) -> None:

@@ -73,7 +73,7 @@ def test_it_is_not_taken_over_whatever_was_consented_to(world: World, make: Make
         accept(world, offer)
 
     shown = {NAME: world.object.observed().current_version or ""}
-    world.store.syncs.consent_to_adopt("web", mode, actor=ACTOR, versions=shown)
+    world.store.sync_requests.consent_to_adopt("web", mode, actor=ACTOR, versions=shown)
     assert world.run().outcome is Outcome.REFUSED
     assert nothing_was_changed(world)
 

@@ -185,7 +185,7 @@ def test_a_hint_leaves_the_names_of_secrets_as_they_are(keyed: World) -> None:
     keyed.remote.outside_delete("shop/production/HOSTNAME")
     assert hint(keyed) == "phasesync syncs adopt web takes it over"
 
-    keyed.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    keyed.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
 
     assert hint(keyed) == "aws secretsmanager restore-secret --secret-id shop/production/HOSTNAME, then adopt it"
 
@@ -299,7 +299,7 @@ def test_many_deletions_wait_for_an_approval(deleting: World) -> None:
     assert len(names(deleting)) == 6
     digest = deleting.reconciler.prepare(deleting.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None and run.error.hint is not None and digest in run.error.hint
-    deleting.store.syncs.approve("web", digest, actor=ACTOR)
+    deleting.store.sync_requests.approve("web", digest, actor=ACTOR)
     assert deleting.run().counts["delete"] == 3
     assert len(names(deleting)) == 3
 
@@ -315,7 +315,7 @@ def test_one_approval_is_for_copies_and_objects(deleting: World) -> None:
     deleting.clock.pass_(hours=2)
     digest = deleting.reconciler.prepare(deleting.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None
-    deleting.store.syncs.approve("web", digest, actor=ACTOR)
+    deleting.store.sync_requests.approve("web", digest, actor=ACTOR)
 
     first, second = deleting.run(), deleting.run()
 
@@ -362,7 +362,7 @@ def test_what_a_moved_sync_left_behind_makes_no_deletion_look_small(deleting: Wo
     deleting.configure(name_template="moved/{key}", grace=timedelta(0))
     digest = deleting.reconciler.prepare(deleting.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None
-    deleting.store.syncs.approve("web", digest, actor=ACTOR)
+    deleting.store.sync_requests.approve("web", digest, actor=ACTOR)
     deleting.run()
     assert {"moved/URL", "moved/USER"} < set(names(deleting))
 

@@ -143,7 +143,7 @@ def test_what_the_guard_holds_is_approved_by_another_person_than_the_author(prot
     with pytest.raises(IllegalTransitionError, match=f"{ACTOR} made its newest edit"):
         operations(protected).approve("web", digest, actor=ACTOR)
     with pytest.raises(IllegalTransitionError, match=f"{ACTOR} made its newest edit"):
-        protected.store.syncs.approve_all({"web": digest}, actor=ACTOR)
+        protected.store.sync_requests.approve_all({"web": digest}, actor=ACTOR)
     operations(protected).approve("web", digest, actor=OTHER)
     assert protected.run().outcome is Outcome.APPLIED
 

@@ -43,7 +43,7 @@ def test_a_restored_database_never_overwrites_what_is_newer(world: World, writes
         assert run.error is not None
         assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "StaleDatabaseError")
         assert world.sync.settled_status is SyncStatus.HALTED
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     world.run()
     assert world.text == newest
 
@@ -180,7 +180,7 @@ def test_an_object_that_was_made_since_the_backup_is_accepted_too(world: World) 
     refused = world.run()
 
     assert refused.error is not None and refused.error.cls == "OwnershipConflictError"
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     assert world.run().outcome is Outcome.APPLIED
     world.edit(URL="postgres://later")
     assert world.run().outcome is Outcome.APPLIED

@@ -241,7 +241,7 @@ def approve(fleet: Fleet) -> None:
     if held.error is not None:
         digest = fleet.world.reconciler.prepare(fleet.world.store.sync_states.state_of("web")).guarded.digest
         assert digest is not None
-        fleet.world.store.syncs.approve("web", digest, actor="ada")
+        fleet.world.store.sync_requests.approve("web", digest, actor="ada")
         fleet.run()
     assert fleet.sync("web").settled_status is SyncStatus.IN_SYNC
 

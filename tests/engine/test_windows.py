@@ -261,7 +261,7 @@ def test_what_was_approved_in_bulk_waits_too(closed: World) -> None:
     closed.run(Trigger.SCHEDULE)
     digest = operations(closed).plan("web").guarded.digest or ""
 
-    closed.store.syncs.approve_all({"web": digest}, actor=ACTOR, unattended=["Web"])
+    closed.store.sync_requests.approve_all({"web": digest}, actor=ACTOR, unattended=["Web"])
 
     (claim,) = closed.store.claims.claim_due("daemon", limit=1, ttl=TTL)
     assert (claim.trigger, claim.actor, closed.sync.approved_digest) == (Trigger.CHANGE, ACTOR, digest)
@@ -270,7 +270,7 @@ def test_what_was_approved_in_bulk_waits_too(closed: World) -> None:
 def test_a_consent_to_adopt_waits(world: World, now: datetime) -> None:
     world.remote.outside_create(NAME, "theirs")
     world.configure(windows=(around(now),))
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR, unattended=True)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR, unattended=True)
 
     world.run(Trigger.CHANGE)
     assert (world.sync.adopt, world.text) == (Adopt.OVERWRITE, "theirs")
@@ -316,7 +316,7 @@ def test_other_windows_of_the_app_are_heeded_at_once(closed: World, now: datetim
 def test_a_daemon_with_other_windows_looks_at_what_waits_at_once(closed: World) -> None:
     closed.edit(URL="new")
     closed.run(Trigger.CHANGE)
-    waiting = closed.store.syncs.waiting_for_window()
+    waiting = closed.store.sync_requests.waiting_for_window()
     assert (waiting.count, waiting.next_opens_at) == (1, closed.sync.retry_at)
     windows: tuple[str, ...] = ()
     daemon = Scheduler(

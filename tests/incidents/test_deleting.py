@@ -153,7 +153,7 @@ def test_many_deletions_wait_for_an_approval_of_exactly_these(deleting: World) -
     assert digest is not None
     deleting.edit(D=None)
     pass_the_grace(deleting)
-    deleting.store.syncs.approve("web", digest, actor=ACTOR)
+    deleting.store.sync_requests.approve("web", digest, actor=ACTOR)
 
     assert deleting.run().outcome is Outcome.HELD
     assert len(standing(deleting)) == 6

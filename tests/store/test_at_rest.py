@@ -83,9 +83,9 @@ def fill(store) -> None:
         ),
     )
     sync = add_sync(store)
-    store.syncs.pause("web", Paused(by="ada", at=NOW, reason=CANARY_REASON, until=None))
-    store.syncs.resume("web", actor="ada")
-    store.syncs.pause("web", Paused(by="ada", at=NOW, reason=CANARY_REASON, until=NOW))
+    store.sync_requests.pause("web", Paused(by="ada", at=NOW, reason=CANARY_REASON, until=None))
+    store.sync_requests.resume("web", actor="ada")
+    store.sync_requests.pause("web", Paused(by="ada", at=NOW, reason=CANARY_REASON, until=NOW))
     claim = claim_one(store)
     intent = Intent(
         action=Action.PUT, generation=1, token="t", fingerprint="f", payloads=1, made_at=NOW, keys={CANARY_KEY: "d"}
@@ -255,7 +255,7 @@ def test_a_sync_that_was_pointed_elsewhere_is_noticed(store, values):
     for attempt in (
         lambda: store.syncs.get_sync("web"),
         lambda: store.sync_states.load(claim),
-        lambda: store.syncs.approve("web", "d", actor="ada"),
+        lambda: store.sync_requests.approve("web", "d", actor="ada"),
         lambda: store.runs.finish(claim, run_of(claim), after()),
         lambda: store.runs.finish(claim, run_of(claim), after(account="111122223333", adopt_done=True)),
         lambda: store.credentials.update("aws", access_key(), account="444455556666"),

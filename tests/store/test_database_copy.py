@@ -88,10 +88,10 @@ def filled(migrated_database_url: str) -> str:
     put(store, write("URL", "b", comment="why"))
     add_sync(store, "web")
     settle(store, claim_one(store))
-    store.syncs.request("web", Trigger.MANUAL, actor="ada")
+    store.sync_requests.request("web", Trigger.MANUAL, actor="ada")
     put(store, write("LOG", "x"), environment="staging")
     add_sync(store, "api", environment="staging")
-    store.syncs.pause("api", Paused(by="ada", at=AT, reason="freeze", until=None))
+    store.sync_requests.pause("api", Paused(by="ada", at=AT, reason="freeze", until=None))
     store.credentials.add("hub", access_key())
     role = CredentialDraft(type=CredentialType.ASSUME_ROLE, region="eu-central-1", source_name="hub")
     for number in range(4):  # Ids are random: one of them comes before the one that it refers to.

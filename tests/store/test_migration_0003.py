@@ -134,7 +134,7 @@ def _daemon(store: Store) -> Callable[[], None]:
 
 
 def _run(store: Store) -> Callable[[], None]:
-    store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
+    store.sync_requests.request("web", Trigger.MANUAL, actor=ACTOR)
     claim = claim_one(store)
     return lambda: store.claims.release(claim)
 

@@ -71,7 +71,9 @@ HELD: dict[str, Callable[[Store], object]] = {
     "syncs.rename": lambda store: store.syncs.rename("web", "site"),
     "dynamics.rename": lambda store: store.dynamics.rename("ci", "cd"),
     "syncs.remove_sync": lambda store: store.syncs.remove_sync("web"),
-    "syncs.consent_to_adopt": lambda store: store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR),
+    "sync_requests.consent_to_adopt": lambda store: store.sync_requests.consent_to_adopt(
+        "web", Adopt.OVERWRITE, actor=ACTOR
+    ),
     "dynamics.add": lambda store: store.dynamics.add(dynamic_draft("second")),
     "dynamics.update": update_dynamic,
     "dynamics.remove": lambda store: store.dynamics.remove("ci"),
@@ -105,6 +107,8 @@ FREE = {
     "syncs": {
         *("page_syncs", "list_syncs", "count_by_status", "has_sync", "find_by_id", "find_similar", "get_sync"),
         *("names_of", "stored_names", "get_syncs"),
+    },
+    "sync_requests": {
         *("pause", "resume", "request", "pause_all", "resume_all", "request_all", "retry_refused", "wake_where_behind"),
         *("waiting_for_window", "retry_waiting_for_window"),
         # What the guard holds was approved before; `_refuse_author` asks for another person here too.
@@ -159,9 +163,9 @@ def test_every_method_of_the_store_is_held_or_free_on_purpose(store: Store) -> N
 
 
 def test_operations_and_readings_go_on(protected: Store) -> None:
-    protected.syncs.pause("web", Paused(by=ACTOR, at=NOW, reason="", until=None))
-    protected.syncs.resume("web", actor=ACTOR)
-    protected.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
+    protected.sync_requests.pause("web", Paused(by=ACTOR, at=NOW, reason="", until=None))
+    protected.sync_requests.resume("web", actor=ACTOR)
+    protected.sync_requests.request("web", Trigger.MANUAL, actor=ACTOR)
     assert values_of(protected) == {"URL": "postgres://db"}
     assert put(protected, write()) == 2, "an edit that changes nothing needs nobody"
     protected.secrets.clone_environment(*SHOP, "copy", actor=ACTOR)
