@@ -9,7 +9,7 @@ from phasesync.cli.dry_run import dry_run_flag, planned_syncs, show_planned_sync
 from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_terminal
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, markdown_output_option
-from phasesync.cli.params import Name, comma_list
+from phasesync.cli.params import DIGEST, Name, comma_list
 from phasesync.cli.streams import write_data
 from phasesync.errors import ConfirmationRequiredError, InvalidInputError, PlanHeldError
 
@@ -95,6 +95,7 @@ def diff(
 @click.option(
     "--plan",
     "digest",
+    type=DIGEST,
     metavar="DIGEST",
     help="Do exactly what diff showed with this digest, or nothing. Default: what differs now.",
 )
