@@ -145,7 +145,7 @@ class Planter:
         self._installation.add_syncs(name, values=values, interval=interval, **layout)
         self._installation.reconcile(name)
         with self._installation.application() as application, self._installation.database() as connection:
-            state = application.store.syncs.state_of(name)
+            state = application.store.sync_states.state_of(name)
             owner, entry = state.sync.environment_id, state.journal[0]
             version = (
                 sa.select(secret_versions)

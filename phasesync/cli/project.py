@@ -9,7 +9,7 @@ from phasesync.cli.dry_run import dry_run_flag, planned_syncs, show_planned_sync
 from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_terminal
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, markdown_output_option
-from phasesync.cli.params import Name, comma_list
+from phasesync.cli.params import DIGEST, Name, comma_list
 from phasesync.cli.streams import write_data
 from phasesync.errors import ConfirmationRequiredError, InvalidInputError, PlanHeldError
 
@@ -95,6 +95,7 @@ def diff(
 @click.option(
     "--plan",
     "digest",
+    type=DIGEST,
     metavar="DIGEST",
     help="Do exactly what diff showed with this digest, or nothing. Default: what differs now.",
 )
@@ -158,7 +159,28 @@ def apply(
     for warning in applied.warnings:
         out.warn(warning)
     out.say(_done(plan, applied.scheduled))
+    if _moves(plan):
+        out.say(
+            "hint: the guard holds the runs of syncs that now write elsewhere; the digest that releases all of them: "
+            "phasesync syncs plan --all"
+        )
     return 0
+
+
+_PLACES = {
+    "credential": {"account"},
+    "sync": {"secret_name", "name_template", "region", "credential", "path"},
+}
+"""Kind -> members whose change makes syncs write to other AWS secrets."""
+
+
+def _moves(plan: "ProjectPlan") -> bool:
+    """Return whether syncs write elsewhere after a plan, so that secrets stay behind."""
+    return any(
+        change.before is not None and _PLACES.get(change.kind, set()) & set(change.after or {})
+        for each in plan.diffs
+        for change in each.changes
+    )
 
 
 def _question(plan: "ProjectPlan") -> str | None:
@@ -199,6 +221,9 @@ def _question(plan: "ProjectPlan") -> str | None:
 def dump(application: "Application", app: str | None, project: str | None, format_: str) -> None:
     """
     Print apps, environments, credentials, syncs and dynamic secrets as documents: everything but values.
+
+    Names of keys are in it: of environments that no document owns, all that they have, as keys that must exist. What
+    several documents own is printed as several, in JSON as a list (items); apply reads both.
 
     \b
     Examples:
@@ -258,17 +283,22 @@ def _documents(
 
     from phasesync.adapters.project_files.secret_access_keys import resolve_secret
     from phasesync.adapters.project_files.sops import decrypt
+    from phasesync.core.model import SecretValue
     from phasesync.engine.project.plan import Documents
 
     if remote == "delete" and not prune:
         raise InvalidInputError("--remote says what happens to removed syncs, so it needs --prune", hint="add --prune")
 
+    read: dict[str, SecretValue | None] = {}
+
     def resolve(origin: "SecretOrigin") -> "SecretValue | None":
         if origin.prompt:
             return prompt(origin)
-        # Who only looks at the changes need not have the secret.
-        there = os.environ.get(origin.env) if origin.env is not None else Path(origin.file or "").exists()
-        return resolve_secret(origin, prompt=str) if there else None
+        if str(origin.place) not in read:
+            # Who only looks at the changes need not have the secret. Read once: it may be a pipe.
+            there = os.environ.get(origin.env) if origin.env is not None else Path(origin.file or "").exists()
+            read[str(origin.place)] = resolve_secret(origin, prompt=str) if there else None
+        return read[str(origin.place)]
 
     return Documents.of(
         projects,

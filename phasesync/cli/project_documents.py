@@ -1,5 +1,6 @@
 """Plans of project documents: as JSON, as text, and as Markdown for a comment on a pull request."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,8 @@ _LONGEST_VALUE: Final = 200
 
 def plan_document(plan: "ProjectPlan", *, warnings: Sequence[str]) -> dict[str, Any]:
     """Return a plan as `diff -o json` prints it."""
+    from phasesync.core.project.fields import key_text
+
     return {
         "digest": plan.digest,
         "owner": ", ".join(diff.project for diff in plan.diffs),
@@ -48,10 +51,16 @@ def plan_document(plan: "ProjectPlan", *, warnings: Sequence[str]) -> dict[str, 
             for diff in plan.diffs
             for each in diff.unlisted
         ],
-        "missing_keys": {label: list(keys) for label, keys in plan.missing_keys.items()},
+        "missing_keys": {label: [key_text(*key) for key in keys] for label, keys in plan.missing_keys.items()},
         "warnings": list(warnings),
-        "command": f"phasesync apply {plan.options} --plan {plan.digest}" if plan.changes_anything else None,
+        "command": _command(plan) if plan.changes_anything else None,
     }
+
+
+def _command(plan: "ProjectPlan") -> str:
+    """Return the command that does exactly this. What it removes is shown, so that it does not ask again."""
+    asks = any(diff.removals for diff in plan.diffs)
+    return f"phasesync apply {plan.options} --plan {plan.digest}{' --yes' if asks else ''}"
 
 
 def show_plan(out: Output, document: Document) -> None:
@@ -141,9 +150,17 @@ def _show_notes(out: Output, document: Document) -> None:
         more = f" and {len(unlisted) - 5} more" if len(unlisted) > 5 else ""
         out.note(f"no longer in the documents, and kept: {names}{more}; --prune removes them")
     for label, keys in document["missing_keys"].items():
-        out.warn(f"{label} lacks keys that must exist: {', '.join(keys)}; phasesync secrets set {label} {keys[0]}")
+        out.warn(f"{label} lacks keys that must exist: {', '.join(keys)}; {_setting(label, keys[0])}")
     for warning in document["warnings"]:
         out.warn(warning)
+
+
+def _setting(label: str, key: str) -> str:
+    """Return the command that sets a key."""
+    from phasesync.core.project.fields import key_with_folder
+
+    folder, name = key_with_folder(key)
+    return f"phasesync secrets set {label} {shlex.quote(name)}" + (f" --path {folder}" if folder != "/" else "")
 
 
 def plan_as_markdown(document: Document) -> str:

@@ -163,7 +163,7 @@ def _show(application: "Application", out: Output) -> None:
     from phasesync.core.sync import SyncFilter
     from phasesync.engine.status_summary import ATTENTION_SHOWN, NEEDS_ATTENTION, summarise_status
 
-    waiting = application.store.syncs.waiting_for_window()
+    waiting = application.store.sync_requests.waiting_for_window()
     needing = SyncFilter(statuses=NEEDS_ATTENTION)
     summary = summarise_status(
         syncs=application.store.syncs.count_by_status(),

@@ -88,7 +88,8 @@ def show_run(out: Output, run: Run) -> None:
     for change in run.changes:
         # What could not be observed has no change. "noop" would say that it is as it should be.
         action = "-" if change.action == Action.NOOP and change.outcome is not Outcome.UNCHANGED else change.action
-        click.echo(f"  {action:<16}{one_line(change.remote_name)}  {change.outcome}: {one_line(change.reason)}")
+        outcome = "waits" if change.waits else change.outcome
+        click.echo(f"  {action:<16}{one_line(change.remote_name)}  {outcome}: {one_line(change.reason)}")
         for sign, keys in (("+", change.keys.added), ("~", change.keys.changed), ("-", change.keys.removed)):
             for key in keys:
                 click.echo(f"  {'':<16}{sign} {one_line(key)}{' (emptied)' if key in change.keys.emptied else ''}")

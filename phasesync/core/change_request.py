@@ -6,13 +6,14 @@ they can be stored and carried out later exactly as they were asked for. No summ
 """
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.arns import account_of
+from phasesync.core.credential import Credential, CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft
 from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.sync import Adopt, SyncConfig, SyncDraft
@@ -377,6 +378,20 @@ _WORDS: Final = {arguments: word for word, arguments in ACTIONS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seen:
+    """
+    What a change starts from, or refers to: one object as it was when the change was asked for.
+
+    Attributes:
+        id: of the object. Names lead elsewhere after a rename, or after a removal and an addition.
+        version: of the object; 0 where only matters which object it is.
+    """
+
+    id: str
+    version: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Proposal:
     """
     A change that needs an approval.
@@ -384,7 +399,8 @@ class Proposal:
     Attributes:
         arguments: what is to be done.
         changes: what would change, one line each; never a value.
-        seen: what the change starts from: `the sync web` -> its version. If one differs later, the request is void.
+        seen: what the change starts from and refers to: `the sync web` -> which one, in which version. If one differs
+            later, the request is void.
         command: what carries it out once it is approved; None if the last approval does, which is so wherever nothing
             but the database changes.
         digest: of the plan that the operator was shown; None: a digest of all of the above.
@@ -392,7 +408,7 @@ class Proposal:
 
     arguments: Arguments = field(repr=False)
     changes: tuple[str, ...]
-    seen: Mapping[str, int] = field(default_factory=dict)
+    seen: Mapping[str, Seen] = field(default_factory=dict)
     command: str | None = None
     digest: str | None = None
 
@@ -402,15 +418,48 @@ class Proposal:
         return _WORDS[type(self.arguments)]
 
 
-def moved(before: Mapping[str, int], after: Mapping[str, int]) -> str:
+def moved(before: Mapping[str, Seen], after: Mapping[str, Seen]) -> str:
     """Return what differs from what a request started from, as one line."""
-    names = sorted({*before, *after})
     changed = [
-        f"{name} (version {before.get(name, 0)} then, {after.get(name, 0)} now)"
-        for name in names
+        f"{name} ({_how(before.get(name), after.get(name))})"
+        for name in sorted({*before, *after})
         if before.get(name) != after.get(name)
     ]
     return ", ".join(changed) or "what it would change"
+
+
+def _how(before: Seen | None, after: Seen | None) -> str:
+    if before is None or after is None:
+        return "no longer so" if after is None else "not so then"
+    if before.id != after.id and before.id and after.id:
+        return "it is another one now"
+    return f"version {before.version} then, {after.version} now"
+
+
+def seen_credentials(chain: Sequence[Credential]) -> dict[str, Seen]:
+    """Return what a change refers to that uses a credential. `chain`: the credential, its source, and so on."""
+    return {f"the credential {one.name}": Seen(id=one.id, version=one.version) for one in chain}
+
+
+def reach_of(chain: Sequence[Credential]) -> list[str]:
+    """Return where a credential leads, one line for it and for each of its sources; nothing secret is in them."""
+    return [f"the credential {one.name}: {', '.join(_identity_of(one))}" for one in chain]
+
+
+def _identity_of(credential: Credential) -> Iterator[str]:
+    yield str(credential.type)
+    account = credential.account
+    match credential.type:
+        case CredentialType.ASSUME_ROLE:
+            account = account or account_of(credential.role_arn or "")
+            yield f"role {credential.role_arn or 'not known yet'}"
+            yield "no External ID" if credential.external_id is None else "with an External ID"
+            yield f"assumed by {credential.source_name or 'the identity of the host'}"
+        case CredentialType.ACCESS_KEY:
+            yield f"the key that ends in {(credential.access_key_id or '-')[-4:]}"
+        case CredentialType.AMBIENT:
+            yield "the identity of the host"
+    yield f"account {account or 'not known yet'}"
 
 
 def described_edits(edits: "tuple[KeyEdit, ...]", existing: frozenset[tuple[str, str]]) -> tuple[str, ...]:

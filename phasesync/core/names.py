@@ -113,6 +113,11 @@ def check_stored_key(text: str) -> str:
     return text
 
 
+def is_invisible(character: str) -> bool:
+    """Return whether a character takes no place where it is shown: format characters and the like, not white space."""
+    return unicodedata.category(character) == "Cf" or _INVISIBLE.match(character) is not None
+
+
 def _unseen_in(text: str) -> str:
     """Return a clause about the first character that cannot be seen or recognised; empty if there is none."""
     for place, character in enumerate(text, 1):

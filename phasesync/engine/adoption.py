@@ -91,7 +91,7 @@ def preview_adoption(context: Context, name: str, adopt: Adopt) -> AdoptionPrevi
         AccountMismatchError: the credential leads to another account than the pinned one.
         DestinationError: AWS does not say what exists.
     """
-    state = context.store.syncs.state_of(name)
+    state = context.store.sync_states.state_of(name)
     draft = replace(draft_of(state.sync), adopt=adopt)
     with hints_for(state.sync):
         destination = context.destinations.open(draft.destination_kind, state.credential, draft.region)
@@ -113,7 +113,7 @@ def preview_adoption(context: Context, name: str, adopt: Adopt) -> AdoptionPrevi
         # What a run creates meanwhile is ours, and is not in the journal that was read before.
         existing = observe_consistently(
             state.journal,
-            lambda: context.store.syncs.state_of(name).journal,
+            lambda: context.store.sync_states.state_of(name).journal,
             find,
             doubtful=lambda existing: bool(existing.foreign),
             moved=lambda before, after: before != after,
@@ -150,7 +150,9 @@ def accept_adoption(context: Context, preview: AdoptionPreview, *, actor: str) -
     heeds_windows = bool(levels_for(sync, context.windows()))
     if adopt is Adopt.OVERWRITE:
         shown = {remote_object.remote_name: remote_object.version or "" for remote_object in existing.adoptable}
-        context.store.syncs.consent_to_adopt(sync.name, adopt, actor=actor, versions=shown, unattended=heeds_windows)
+        context.store.sync_requests.consent_to_adopt(
+            sync.name, adopt, actor=actor, versions=shown, unattended=heeds_windows
+        )
         return None
     with hints_for(sync):
         imported = import_values(
@@ -161,7 +163,7 @@ def accept_adoption(context: Context, preview: AdoptionPreview, *, actor: str) -
             actor=actor,
             instead=f"phasesync syncs adopt {sync.name}, without --import",
         )
-    context.store.syncs.consent_to_adopt(
+    context.store.sync_requests.consent_to_adopt(
         sync.name, adopt, actor=actor, versions=imported.versions, unattended=heeds_windows
     )
     return imported

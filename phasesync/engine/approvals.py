@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from phasesync.core.actors import is_same_person
 from phasesync.core.change_request import (
     AddDynamic,
     AddSync,
     AdoptObjects,
+    Arguments,
     ChangeRequest,
     DeleteObject,
     EditSecrets,
@@ -26,11 +28,13 @@ from phasesync.core.change_request import (
     RenameEnvironment,
     RenameSync,
     RequestStatus,
+    Seen,
     UpdateApp,
     UpdateCredential,
     UpdateDynamic,
     UpdateSync,
 )
+from phasesync.core.credential import Credential
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.model import Environment
 from phasesync.core.run import Run
@@ -39,11 +43,6 @@ from phasesync.engine.context import Context
 from phasesync.errors import ApprovalNeededError, IllegalTransitionError, NotFoundError, ProposalMovedError
 from phasesync.store.database import retry_on_conflict
 from phasesync.store.protection import Permit, collecting, digest_of, permitted
-
-BY_ACTOR: Final = "actor"
-"""Two people are told apart by the whole text of the actor, `--actor` included."""
-BY_OS_USER: Final = "os-user"
-"""Two people are told apart by the user of the operating system alone."""
 
 
 def file_request(context: Context, needed: ApprovalNeededError, *, actor: str) -> ChangeRequest:
@@ -94,10 +93,11 @@ def _approve(context: Context, environment_id: str, digest: str, actor: str, by:
             environments=frozenset(request.environments),
             digest=request.digest,
             seen=stored.seen,
+            approvals=len(request.approvals),
             approved_by=request.approved_by,
         )
         with permitted(permit):
-            _CARRY_OUT[type(stored.arguments)](context, stored.arguments, request.asked_by)
+            _carry_out(context, stored.arguments, request.asked_by)
         return requests.close(request.id, RequestStatus.APPLIED, actor=actor) or request
 
 
@@ -112,7 +112,8 @@ def reject(
 def _reject(context: Context, environment_id: str, digest: str, actor: str, reason: str) -> ChangeRequest:
     with context.store.database.transaction():
         request = context.store.change_requests.lock(environment_id, digest).request
-        status = RequestStatus.WITHDRAWN if request.asked_by == actor else RequestStatus.REJECTED
+        own = is_same_person(request.asked_by, actor)
+        status = RequestStatus.WITHDRAWN if own else RequestStatus.REJECTED
         return context.store.change_requests.close(request.id, status, actor=actor, note=reason) or request
 
 
@@ -121,24 +122,32 @@ def _refuse_same_person(request: ChangeRequest, actor: str, by: str) -> None:
         raise IllegalTransitionError(
             f"{request.digest} has all its approvals already", hint=f"to carry it out: {request.command}"
         )
-    if _person(actor, by) == _person(request.asked_by, by):
+    if is_same_person(actor, request.asked_by, by):
         raise IllegalTransitionError(
             f"{request.asked_by} asked for {request.digest}, and {actor} counts as the same person",
             hint=f"somebody else approves it: {request.approve_command}",
         )
-    if _person(actor, by) in {_person(approval.by, by) for approval in request.approvals}:
+    if any(is_same_person(actor, approval.by, by) for approval in request.approvals):
         raise IllegalTransitionError(
             f"{actor} has approved {request.digest} already",
-            hint=f"{request.missing} more has to approve it: {request.approve_command}",
+            hint=f"somebody else approves it: {request.approve_command}",
         )
 
 
-def _person(actor: str, by: str) -> str:
-    """Return who an actor is. The actor's text begins with the user of the operating system: `ada as deployer`."""
-    return actor.partition(" as ")[0] if by == BY_OS_USER else actor
-
-
 # --- carrying out what changes the database only
+
+
+def _carry_out(context: Context, change: Arguments, author: str) -> None:
+    """
+    Carry out what was asked for, under its permit.
+
+    Raises:
+        ProposalMovedError: what it starts from or refers to is gone, or is another by now.
+    """
+    try:
+        _CARRY_OUT[type(change)](context, change, author)
+    except NotFoundError as gone:
+        raise ProposalMovedError(f"since the change was asked for, something was removed or renamed: {gone}") from None
 
 
 def _edit_secrets(context: Context, change: EditSecrets, author: str) -> None:
@@ -196,7 +205,7 @@ def _update_sync(context: Context, change: UpdateSync, _author: str) -> None:
 
 
 def _adopt_objects(context: Context, change: AdoptObjects, author: str) -> None:
-    context.store.syncs.consent_to_adopt(
+    context.store.sync_requests.consent_to_adopt(
         _sync(context, change.sync_id).name, change.adopt, actor=author, versions=change.versions
     )
 
@@ -323,7 +332,13 @@ def approved(context: Context, needed: ApprovalNeededError, *, actor: str) -> It
     if stored is None or stored.request.status is not RequestStatus.APPROVED:
         raise needed
     carrying = Carrying()
-    with permitted(Permit(environments=environments, digest=None, approved_by=stored.request.approved_by)):
+    permit = Permit(
+        environments=environments,
+        digest=None,
+        approvals=len(stored.request.approvals),
+        approved_by=stored.request.approved_by,
+    )
+    with permitted(permit):
         yield carrying
     if carrying.complete:
         context.store.change_requests.close(stored.request.id, RequestStatus.APPLIED, actor=actor)
@@ -334,17 +349,28 @@ def release_of(sync: Sync) -> Proposal:
     return Proposal(
         arguments=ReleaseSync(sync_id=sync.id),
         changes=(f"give back the AWS secrets of the sync {sync.name}, and pause it",),
-        seen={f"the sync {sync.name}": sync.version},
+        seen={f"the sync {sync.name}": Seen(id=sync.id, version=sync.version)},
         command=f"phasesync syncs release {sync.name}",
     )
 
 
-def object_deletion_of(sync: Sync, remote_name: str, command: str) -> Proposal:
-    """Return the deletion of one object of a sync, at once and for good, as a change that waits for an approval."""
+def object_deletion_of(sync: Sync, remote_name: str, reach: Credential, command: str) -> Proposal:
+    """
+    Return the deletion of one object of a sync, at once and for good, as a change that waits for an approval.
+
+    Args:
+        sync: that wrote the object.
+        remote_name: its ARN, which has account and Region.
+        reach: the credential that deletes it.
+        command: deletes it once that is approved.
+    """
     return Proposal(
         arguments=DeleteObject(sync_id=sync.id, remote_name=remote_name),
         changes=(f"delete {remote_name} of the sync {sync.name} at AWS, at once and for good",),
-        seen={f"the sync {sync.name}": sync.version},
+        seen={
+            f"the sync {sync.name}": Seen(id=sync.id, version=sync.version),
+            f"the credential {reach.name}": Seen(id=reach.id, version=reach.version),
+        },
         command=command,
     )
 
@@ -389,15 +415,21 @@ def approved_plan(context: Context, plan: Proposal) -> Iterator[None]:
 
 def _permit_of(request: ChangeRequest | None, met: dict[str, str] | None) -> Permit:
     if request is None:
-        return Permit(environments=frozenset(), digest=None, met=met)
-    return Permit(environments=frozenset(request.environments), digest=None, approved_by=request.approved_by, met=met)
+        return Permit(environments=frozenset(), digest=None, approvals=0, met=met)
+    return Permit(
+        environments=frozenset(request.environments),
+        digest=None,
+        approvals=len(request.approvals),
+        approved_by=request.approved_by,
+        met=met,
+    )
 
 
 @contextmanager
 def rehearsing() -> Iterator[Mapping[str, str]]:
     """Let every change through, for the caller to roll back; yields id -> label of the protected environments met."""
     met: dict[str, str] = {}
-    with permitted(Permit(environments=frozenset(), digest=None, met=met)):
+    with permitted(Permit(environments=frozenset(), digest=None, approvals=0, met=met)):
         yield met
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
+from phasesync.core.actors import BY_ACTOR
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.planning.bulk_digest import bulk_digest
 from phasesync.core.planning.guard import GuardRule, HeldChange
@@ -90,7 +91,7 @@ def trigger_all(context: Context, names: Sequence[str], *, actor: str) -> Errors
         if sync.paused is None and statuses[sync.credential_id] is CredentialStatus.INCOMPLETE
     }
     rest = [name for name in names if name not in incomplete]
-    return incomplete | context.store.syncs.request_all(rest, Trigger.MANUAL, actor=actor)
+    return incomplete | context.store.sync_requests.request_all(rest, Trigger.MANUAL, actor=actor)
 
 
 def wait_all(
@@ -121,12 +122,12 @@ def wait_all(
 
 def pause_all(context: Context, names: Sequence[str], *, actor: str, reason: str, until: datetime | None) -> Errors:
     """Pause several syncs in one transaction, as `SyncOperations.pause` does one."""
-    return context.store.syncs.pause_all(names, pause_of(context, actor=actor, reason=reason, until=until))
+    return context.store.sync_requests.pause_all(names, pause_of(context, actor=actor, reason=reason, until=until))
 
 
 def resume_all(context: Context, names: Sequence[str], *, actor: str) -> Errors:
     """Resume several syncs in one transaction and have them reconciled at once."""
-    return context.store.syncs.resume_all(names, actor=actor)
+    return context.store.sync_requests.resume_all(names, actor=actor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +158,14 @@ def held_digest(reports: Iterable[object]) -> str | None:
 
 
 def approve_all(
-    context: Context, operations: SyncOperations, names: Sequence[str], digest: str, threads: Threads, *, actor: str
+    context: Context,
+    operations: SyncOperations,
+    names: Sequence[str],
+    digest: str,
+    threads: Threads,
+    *,
+    actor: str,
+    by: str = BY_ACTOR,
 ) -> BulkApproval:
     """
     Approve the held plans of several syncs, and have them applied: all of them, or none.
@@ -169,6 +177,7 @@ def approve_all(
         digest: the digest over all held plans, as `held_digest` returns it.
         threads: for the plans.
         actor: who approves.
+        by: `BY_ACTOR` or `BY_OS_USER`: how people are told apart.
 
     Raises:
         IllegalTransitionError: nothing is held, or what is held now has another digest.
@@ -193,7 +202,7 @@ def approve_all(
         )
     to_approve = {name: each for name, (report, each) in tripped.items() if report.guarded.held}
     heeding = [name for name in to_approve if reports[name].window is not None]
-    context.store.syncs.approve_all(to_approve, actor=actor, unattended=heeding)
+    context.store.sync_requests.approve_all(to_approve, actor=actor, by=by, unattended=heeding)
     return BulkApproval(
         approved={name: report.guarded.held for name, (report, _) in tripped.items()},
         digests={name: each for name, (_, each) in tripped.items()},

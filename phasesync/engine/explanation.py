@@ -59,7 +59,7 @@ def explain(context: Context, name: str) -> Explanation:
         NotFoundError: the sync.
         CiphertextError: its own row or journal was altered.
     """
-    state = context.store.syncs.state_of(name)
+    state = context.store.sync_states.state_of(name)
     now = context.clock.now()
     problem = None
     try:

@@ -224,7 +224,7 @@ def _find_sync(context: Context, name: str) -> Sync:
 
 
 def _covered_sync(context: Context, sync: Sync) -> CoveredSync:
-    loaded = context.store.syncs.state_of(sync.name)
+    loaded = context.store.sync_states.state_of(sync.name)
     account = sync.account or _account_of(loaded.credential)
     return CoveredSync(sync=sync, account=account, journal=tuple(loaded.journal))
 

@@ -122,7 +122,7 @@ class Reconciler:
         Whatever cannot be read now is read by its run, which reports why.
         """
         with suppress(StoreUnavailableError):
-            states = self._context.store.syncs.load_all(claims)
+            states = self._context.store.sync_states.load_all(claims)
             sources = read_sources(self._context.store.secrets, [state.sync for state in states.values()])
             for claim, state in states.items():
                 self._ahead[claim] = _ReadAhead(state=state, source=sources.get(state.sync.id))
@@ -220,7 +220,7 @@ class Reconciler:
         """
         prepared = observe_consistently(
             state,
-            lambda: self._context.store.syncs.state_of(state.sync.name),
+            lambda: self._context.store.sync_states.state_of(state.sync.name),
             self._prepare_once,
             doubtful=lambda outcome: isinstance(outcome, StaleDatabaseError),
             moved=lambda before, after: before.journal != after.journal,
@@ -260,7 +260,7 @@ class Reconciler:
     def _load(self, claim: Claim, started_at: datetime) -> SyncState | None:
         """Return the claimed sync. None if it is gone, or if it cannot be read, which is recorded. ClaimLostError."""
         try:
-            return self._context.store.syncs.load(claim)
+            return self._context.store.sync_states.load(claim)
         except NotFoundError:
             return None
         except (CiphertextError, KeyUnavailableError) as error:

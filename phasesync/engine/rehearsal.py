@@ -62,15 +62,15 @@ def rehearse(context: Context) -> Iterator[Rehearsal]:
     The block must not write to AWS, and what it asks AWS should come before its first change of the store.
     """
     rehearsal = Rehearsal()
-    before = context.store.syncs.inputs()
+    before = context.store.sync_states.inputs()
     with context.store.database.rehearsal():
         with rehearsing() as met:
             yield rehearsal
         rehearsal.protected = tuple(met.values())
-        after = context.store.syncs.inputs()
+        after = context.store.sync_states.inputs()
         changed = [sync_id for sync_id, numbers in after.items() if before.get(sync_id) != numbers]
         for n in range(0, len(changed), PAGE_SIZE):
-            states = context.store.syncs.states_by_id(changed[n : n + PAGE_SIZE])
+            states = context.store.sync_states.states_by_id(changed[n : n + PAGE_SIZE])
             sources = read_sources(context.store.secrets, [state.sync for state in states])
             rehearsal.affected += [AffectedSync(state=state, source=sources.get(state.sync.id)) for state in states]
     rehearsal.affected.sort(key=lambda affected: affected.state.sync.name.lower())

@@ -151,7 +151,7 @@ def _remove_keeping(context: Context, sync: Sync, actor: str) -> tuple[str, ...]
     name = sync.name
     claim = take_claim(context, sync, actor=actor, patience=timedelta(seconds=30))
     try:
-        state = context.store.syncs.load(claim)
+        state = context.store.sync_states.load(claim)
     except CiphertextError:
         state = None
     finally:
@@ -225,7 +225,7 @@ def deletable_objects(context: Context, name: str) -> tuple[str, ...]:
     """Return the names of the objects that a sync wrote, without those scheduled for deletion. NotFoundError."""
     return tuple(
         entry.remote_name
-        for entry in context.store.syncs.state_of(name).journal
+        for entry in context.store.sync_states.state_of(name).journal
         if was_written(entry) and entry.deletion_at is None
     )
 
@@ -268,12 +268,12 @@ def delete_objects(context: Context, name: str, *, actor: str) -> DeletionResult
     proposal = removal_of(sync.id, sync.name, sync.version, "delete")
     context.store.projects.check_by_hand(ObjectKind.SYNC, sync.id)
     context.store.apps.check_change(sync.environment_id, lambda: proposal)
-    context.store.syncs.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=REMOVING, until=None))
+    context.store.sync_requests.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=REMOVING, until=None))
     scheduled: list[str] = []
     left_alone: dict[str, str] = {}
     blocked: dict[str, str] = {}
     with held_claim(context, sync, actor=actor) as (claim, checkpoint):
-        state, journal = context.store.syncs.load(claim), JournalWriter(context, claim)
+        state, journal = context.store.sync_states.load(claim), JournalWriter(context, claim)
 
         def delete(destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
             applier = MetadataApplier(destination, journal, checkpoint, recovery_days=sync.config.recovery_days)
@@ -415,11 +415,11 @@ def release_sync(context: Context, name: str, *, actor: str) -> ReleaseResult:
 
 def _release(context: Context, sync: Sync, actor: str) -> ReleaseResult:
     # First of all, so that no run writes the objects again.
-    context.store.syncs.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=RELEASED, until=None))
+    context.store.sync_requests.pause(sync.name, Paused(by=actor, at=context.clock.now(), reason=RELEASED, until=None))
     given_back: list[str] = []
     kept: dict[str, str] = {}
     with held_claim(context, sync, actor=actor) as (claim, checkpoint):
-        state, journal = context.store.syncs.load(claim), JournalWriter(context, claim)
+        state, journal = context.store.sync_states.load(claim), JournalWriter(context, claim)
 
         def release(destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
             if observed is not None and is_ours(context, observed, entry):
@@ -494,7 +494,8 @@ def force_delete(
     sync, found = find_for_force_deletion(context, credential, region, remote_name, kind=kind)
     command = f"phasesync aws force-delete {remote_name} --credential {credential}"
     command += f" --region {region}" if region else ""
-    with carrying_out(context, sync, object_deletion_of(sync, found.arn, command), actor=actor):
+    reach = context.store.credentials.get(credential)
+    with carrying_out(context, sync, object_deletion_of(sync, found.arn, reach, command), actor=actor):
         _force_delete(context, sync, credential, region, remote_name, kind=kind, actor=actor)
     return sync
 
@@ -535,7 +536,7 @@ def _writer_of(context: Context, observed: Observed) -> Sync:
 
 
 def _entry_of(context: Context, sync: Sync, observed: Observed) -> JournalEntry:
-    for entry in context.store.syncs.state_of(sync.name).journal:
+    for entry in context.store.sync_states.state_of(sync.name).journal:
         if entry.arn == observed.arn and ownership_of(observed, entry, context.instance_id) is Ownership.OURS:
             return entry
     raise _not_ours(observed, "carries our tags, but the journal of this database does not have its ARN")

@@ -52,7 +52,7 @@ def preview_removal(context: Context, name: str) -> RemovalPreview:
     """Return what `removal.remove_sync` would do: the objects stay, without our owner tags if that is allowed."""
     preview = RemovalPreview()
     try:
-        state = context.store.syncs.state_of(name)
+        state = context.store.sync_states.state_of(name)
     except CiphertextError:
         preview.notes.append(f"what {name} wrote keeps our tags: what the database says of it was altered")
         return preview
@@ -83,7 +83,7 @@ def preview_deletion(context: Context, name: str) -> RemovalPreview:
     Raises:
         NotFoundError, CiphertextError, IllegalTransitionError, DestinationError: as that does.
     """
-    state = context.store.syncs.state_of(name)
+    state = context.store.sync_states.state_of(name)
     sync = state.sync
     check_may_delete(context)
     preview = RemovalPreview()
@@ -121,7 +121,7 @@ def preview_release(context: Context, name: str) -> RemovalPreview:
     Raises:
         NotFoundError, IllegalTransitionError: as that does.
     """
-    state = context.store.syncs.state_of(name)
+    state = context.store.sync_states.state_of(name)
     sync: Sync = state.sync
     check_may_release(context)
     preview = RemovalPreview()

@@ -245,12 +245,12 @@ class Scheduler:
                 self._queue.share(active.index(self._context.owner), len(active))
             if not self._refused_woken:
                 # Keys, proxies and endpoints belong to the process: this one may reach what a former one did not.
-                self._context.store.syncs.retry_refused()
-                self._context.store.syncs.wake_where_behind()
+                self._context.store.sync_requests.retry_refused()
+                self._context.store.sync_requests.wake_where_behind()
                 self._refused_woken = True
             if (windows := self._context.windows()) != self._windows:
                 # At the start too: the settings may have been other ones when the waiting syncs ran.
-                self._context.store.syncs.retry_waiting_for_window(running=self._windows is not None)
+                self._context.store.sync_requests.retry_waiting_for_window(running=self._windows is not None)
                 self._windows = windows
 
     def _claim(self, free: int) -> None:
@@ -303,7 +303,7 @@ class Scheduler:
     def _prune(self) -> None:
         if not self._context.store.daemons.claim_chore(Chore.HOUSEKEEPING.value, self._context.owner, every=HOURLY):
             return
-        self._context.store.syncs.wake_where_behind()
+        self._context.store.sync_requests.wake_where_behind()
         end_requests(self._context, older_than=self._runs_kept(), stopped=lambda: not self._active())
         pruned = prune(
             self._context,

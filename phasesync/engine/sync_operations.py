@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from phasesync.core.actors import BY_ACTOR
 from phasesync.core.change import Plan
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.planning.guard import GuardedPlan, GuardRule, HeldChange
@@ -71,7 +72,7 @@ class SyncOperations:
 
     def plan(self, name: str) -> PlanReport:
         """Return what a run would do now. Writes nothing."""
-        state = self._context.store.syncs.state_of(name)
+        state = self._context.store.sync_states.state_of(name)
         with hints_for(state.sync):
             prepared = self._reconciler.prepare(state)
         return self._report(prepared)
@@ -141,7 +142,7 @@ class SyncOperations:
     def trigger(self, name: str, *, actor: str) -> Sync:
         """Have the daemon reconcile a sync at once. IllegalTransitionError while it is paused or incomplete."""
         self._require_runnable(name)
-        self._context.store.syncs.request(name, Trigger.MANUAL, actor=actor)
+        self._context.store.sync_requests.request(name, Trigger.MANUAL, actor=actor)
         return self._context.store.syncs.get_sync(name)
 
     def wait(self, name: str, *, wanted: SyncStatus, timeout: timedelta, since_run: str | None = None) -> Sync:
@@ -207,17 +208,23 @@ class SyncOperations:
     def pause(self, name: str, *, actor: str, reason: str, until: datetime | None) -> Sync:
         """Pause a sync. This takes effect before its next AWS write."""
         paused = pause_of(self._context, actor=actor, reason=reason, until=until)
-        self._context.store.syncs.pause(name, paused)
+        self._context.store.sync_requests.pause(name, paused)
         return self._context.store.syncs.get_sync(name)
 
     def resume(self, name: str, *, actor: str) -> Sync:
         """Resume a sync and have it reconciled at once."""
-        self._context.store.syncs.resume(name, actor=actor)
+        self._context.store.sync_requests.resume(name, actor=actor)
         return self._context.store.syncs.get_sync(name)
 
-    def approve(self, name: str, digest: str, *, actor: str) -> tuple[HeldChange, ...]:
+    def approve(self, name: str, digest: str, *, actor: str, by: str = BY_ACTOR) -> tuple[HeldChange, ...]:
         """
         Approve held changes, and have them applied, if the maintenance windows of the sync are open.
+
+        Args:
+            name: of the sync.
+            digest: of its plan.
+            actor: who approves.
+            by: `BY_ACTOR` or `BY_OS_USER`: how people are told apart.
 
         Returns:
             What was approved.
@@ -239,7 +246,7 @@ class SyncOperations:
                 hint=f"look at them again: phasesync syncs plan {name}",
             )
         heeds_windows = bool(levels_for(report.sync, self._context.windows()))
-        self._context.store.syncs.approve(name, digest, actor=actor, unattended=heeds_windows)
+        self._context.store.sync_requests.approve(name, digest, actor=actor, by=by, unattended=heeds_windows)
         return report.guarded.held
 
     def _require_runnable(self, name: str) -> Sync:

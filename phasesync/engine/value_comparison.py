@@ -70,7 +70,7 @@ def verify_sync(context: Context, name: str) -> Verification:
         EnvironmentStoreError: the source cannot be read.
         DestinationError: a failure that would meet every object.
     """
-    state = context.store.syncs.state_of(name)
+    state = context.store.sync_states.state_of(name)
     sync = state.sync
     with hints_for(sync):
         compared = _all(context, state)

@@ -462,10 +462,12 @@ def _update_row(table: sa.Table, row_id: str) -> sa.Update:
 def _updated_app(
     app: sa.Row[Any], owned: Sequence[sa.Row[Any]], former: Sequence[str], update: Mapping[str, Any]
 ) -> "Proposal":
-    from phasesync.core.change_request import Proposal, UpdateApp
+    from phasesync.core.change_request import Proposal, Seen, UpdateApp
 
     new_name, description, windows = update["new_name"], update["description"], update["windows"]
     before = "; ".join(former) or "none"
+    # New windows concern no value: edits meanwhile do not matter.
+    revisions = {row.id: 0 if new_name is None else row.revision for row in owned}
     changes = [] if new_name is None else [f"rename the app {app.name} to {new_name}"]
     if description is not None:
         changes.append(f"description of the app {app.name}: {app.description or '-'} -> {description or '-'}")
@@ -480,25 +482,25 @@ def _updated_app(
         ),
         changes=tuple(changes),
         seen={
-            f"the windows {before} of the app {app.name}": 1,
-            **{f"the environment {row.app}/{row.name}": 1 if new_name is None else row.revision for row in owned},
+            f"the windows {before} of the app {app.name}": Seen(id=app.id),
+            **{f"the environment {row.app}/{row.name}": Seen(id=row.id, version=revisions[row.id]) for row in owned},
         },
     )
 
 
 def _renamed_environment(environment: sa.Row[Any], new_name: str) -> "Proposal":
-    from phasesync.core.change_request import Proposal, RenameEnvironment
+    from phasesync.core.change_request import Proposal, RenameEnvironment, Seen
 
     label = f"{environment.app}/{environment.name}"
     return Proposal(
         arguments=RenameEnvironment(environment_id=environment.id, new_name=new_name),
         changes=(f"rename the environment {label} to {environment.app}/{new_name}",),
-        seen={f"the environment {label}": environment.revision},
+        seen={f"the environment {label}": Seen(id=environment.id, version=environment.revision)},
     )
 
 
 def _protected_otherwise(environment: sa.Row[Any], approvers: int | None) -> "Proposal":
-    from phasesync.core.change_request import Proposal, ProtectEnvironment
+    from phasesync.core.change_request import Proposal, ProtectEnvironment, Seen
 
     label = f"{environment.app}/{environment.name}"
     change = f"end the protection of {label}"
@@ -507,18 +509,18 @@ def _protected_otherwise(environment: sa.Row[Any], approvers: int | None) -> "Pr
     return Proposal(
         arguments=ProtectEnvironment(environment_id=environment.id, approvers=approvers),
         changes=(change,),
-        seen={f"the approvers of {label}": environment.approvers},
+        seen={f"the approvers of {label}": Seen(id=environment.id, version=environment.approvers or 0)},
     )
 
 
 def _removed_environment(environment: sa.Row[Any]) -> "Proposal":
-    from phasesync.core.change_request import Proposal, RemoveEnvironment
+    from phasesync.core.change_request import Proposal, RemoveEnvironment, Seen
 
     label = f"{environment.app}/{environment.name}"
     return Proposal(
         arguments=RemoveEnvironment(environment_id=environment.id),
         changes=(f"remove the environment {label} with {environment.key_count} secrets and their history",),
-        seen={f"the environment {label}": environment.revision},
+        seen={f"the environment {label}": Seen(id=environment.id, version=environment.revision)},
         command=f"phasesync envs remove {label} --revoke",
     )
 

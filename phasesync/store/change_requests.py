@@ -8,7 +8,7 @@ an approval nor alter a request. What was proposed, values included, is erased w
 Times are the database's. A request that is past its end has lapsed, whether a daemon has noted that or not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -24,6 +24,8 @@ from phasesync.core.change_request import (
     ChangeRequest,
     Proposal,
     RequestStatus,
+    Seen,
+    moved,
 )
 from phasesync.errors import CiphertextError, IllegalTransitionError, NotFoundError
 from phasesync.store.apps import authentic_environments
@@ -49,7 +51,7 @@ class _Details:
 
     action: str
     arguments: str = field(repr=False)
-    seen: Mapping[str, int]
+    seen: Mapping[str, Seen]
     environments: Mapping[str, str]
     changes: tuple[str, ...]
     asked_by: str
@@ -68,7 +70,7 @@ class StoredRequest:
 
     request: ChangeRequest
     arguments: Arguments = field(repr=False)
-    seen: Mapping[str, int]
+    seen: Mapping[str, Seen]
 
 
 class ChangeRequestStore(BaseStore):
@@ -90,13 +92,16 @@ class ChangeRequestStore(BaseStore):
             NotFoundError: one of the environments was removed.
         """
         digest = digest_of(self._keys, proposal)
-        with self._database.write() as connection:
+        with self._database.transaction() as connection:
             rows = authentic_environments(connection, self._keys, environments.c.id.in_(environment_ids))
             if len(rows) != len(set(environment_ids)):
                 raise NotFoundError("a protected environment that the change concerns was removed")
             same = self._waiting(connection, change_requests.c.digest == digest)
             for known in same:
-                if set(environment_ids) == known.request.environments.keys():
+                if known.seen != proposal.seen:  # A plan: its digest does not cover which objects its names mean.
+                    note = f"asked for again, since it changed: {moved(known.seen, proposal.seen)}"
+                    self.close(known.request.id, RequestStatus.LAPSED, actor=None, note=note)
+                elif set(environment_ids) == known.request.environments.keys():
                     return known.request
             details = _Details(
                 action=proposal.action,
@@ -140,7 +145,14 @@ class ChangeRequestStore(BaseStore):
         elif not closed:
             statement = statement.where(change_requests.c.status.in_(_WAITING), change_requests.c.expires_at > now())
         with self._database.read() as connection:
-            requests = [self._listed(row) for row in connection.execute(statement)]
+            rows = [(row, self._readable(row)) for row in connection.execute(statement)]
+            approvers = _approvers(connection, [details for row, details in rows if row.status in _WAITING])
+        requests = [
+            _altered(row, details.message)
+            if isinstance(details, CiphertextError)
+            else _request(row, details, approvers)
+            for row, details in rows
+        ]
         return [request for request in requests if environment_id is None or environment_id in request.environments]
 
     def find(self, environment_id: str, digest: str) -> StoredRequest | None:
@@ -152,12 +164,17 @@ class ChangeRequestStore(BaseStore):
         """Return the approved request for a plan; None if there is none. CiphertextError."""
         with self._database.read() as connection:
             for found in self._waiting(connection, change_requests.c.digest == digest_of(self._keys, plan)):
-                if found.request.status is RequestStatus.APPROVED and found.arguments == plan.arguments:
+                same = found.arguments == plan.arguments and found.seen == plan.seen
+                if found.request.status is RequestStatus.APPROVED and same:
                     return found.request
         return None
 
     def lock(self, environment_id: str, digest: str) -> StoredRequest:
-        """Lock the request of a digest that waits, for the transaction that this thread is in. NotFoundError."""
+        """
+        Lock the request of a digest that waits, for the transaction that this thread is in. NotFoundError.
+
+        Its environments are locked too, so that how many have to approve does not change meanwhile.
+        """
         with self._database.write() as connection:
             connection.execute(
                 row_lock(
@@ -173,7 +190,9 @@ class ChangeRequestStore(BaseStore):
                     f"no request with the digest {digest} waits there",
                     hint="phasesync envs requests lists those that wait; --all also those that have ended",
                 )
-            return found
+            concerned = sa.select(environments.c.id).where(environments.c.id.in_(found.request.environments))
+            connection.execute(row_lock(concerned.order_by(environments.c.id), environments)).all()
+            return self._get(connection, found.request.id)
 
     def add_approval(self, request_id: str, *, actor: str, reason: str) -> ChangeRequest:
         """Store an approval; with the last one that is needed the request is approved. The caller has checked who."""
@@ -182,7 +201,8 @@ class ChangeRequestStore(BaseStore):
             details = self._open(row)
             approval = Approval(by=actor, at=from_microseconds(row.clock), reason=reason)
             details = replace(details, approvals=(*details.approvals, approval))
-            status = RequestStatus.APPROVED if len(details.approvals) >= details.needed else RequestStatus.OPEN
+            needed = _needed(details, _approvers(connection, [details]))
+            status = RequestStatus.APPROVED if len(details.approvals) >= needed else RequestStatus.OPEN
             self._store(connection, row, status, details)
             return self._get(connection, request_id).request
 
@@ -217,6 +237,7 @@ class ChangeRequestStore(BaseStore):
             ended = replace(
                 details,
                 arguments="",
+                needed=_needed(details, _approvers(connection, [details])),
                 closed_at=from_microseconds(row.clock),
                 closed_by=actor,
                 note=note,
@@ -263,7 +284,7 @@ class ChangeRequestStore(BaseStore):
         """Return requests that may still be carried out. CiphertextError."""
         waiting = change_requests.c.status.in_(_WAITING) & (change_requests.c.expires_at > now())
         rows = connection.execute(_select().where(which, waiting).order_by(change_requests.c.id)).all()
-        return [self._stored(row) for row in rows]
+        return [self._stored(connection, row) for row in rows]
 
     def _row(self, connection: sa.Connection, request_id: str) -> sa.Row[Any]:
         row = connection.execute(_select().where(change_requests.c.id == request_id)).first()
@@ -272,7 +293,7 @@ class ChangeRequestStore(BaseStore):
         return row
 
     def _get(self, connection: sa.Connection, request_id: str) -> StoredRequest:
-        return self._stored(self._row(connection, request_id))
+        return self._stored(connection, self._row(connection, request_id))
 
     def _store(self, connection: sa.Connection, row: sa.Row[Any], status: RequestStatus, details: _Details) -> None:
         values = {**row._asdict(), "status": status.value, "version": row.version + 1}
@@ -298,33 +319,69 @@ class ChangeRequestStore(BaseStore):
                 hint="ask for the change again",
             ) from None
 
-    def _stored(self, row: sa.Row[Any]) -> StoredRequest:
+    def _stored(self, connection: sa.Connection, row: sa.Row[Any]) -> StoredRequest:
         details = self._open(row)
         arguments = from_json(ACTIONS[details.action], details.arguments) if details.arguments else None
-        return StoredRequest(request=_request(row, details), arguments=arguments, seen=details.seen)  # type: ignore[arg-type]
+        return StoredRequest(
+            request=_request(row, details, _approvers(connection, [details])),
+            arguments=arguments,  # type: ignore[arg-type]
+            seen=details.seen,
+        )
 
-    def _listed(self, row: sa.Row[Any]) -> ChangeRequest:
+    def _readable(self, row: sa.Row[Any]) -> _Details | CiphertextError:
         try:
-            return _request(row, self._open(row))
+            details = self._open(row)
+            to_member(RequestStatus, row.status, "status in table change_requests")
         except CiphertextError as error:
-            return ChangeRequest(
-                id=row.id,
-                digest=str(row.digest),
-                status=RequestStatus.OPEN,
-                action="?",
-                environments={row.environment_id: row.label or "?"},
-                changes=(),
-                asked_by="?",
-                requested_at=row.requested_at,
-                expires_at=row.expires_at,
-                needed=0,
-                error=error.message,
-            )
+            return error
+        return details
 
 
-def _request(row: sa.Row[Any], details: _Details) -> ChangeRequest:
+def _altered(row: sa.Row[Any], why: str) -> ChangeRequest:
+    return ChangeRequest(
+        id=row.id,
+        digest=str(row.digest),
+        status=RequestStatus.OPEN,
+        action="?",
+        environments={row.environment_id: row.label or "?"},
+        changes=(),
+        asked_by="?",
+        requested_at=row.requested_at,
+        expires_at=row.expires_at,
+        needed=0,
+        error=why,
+    )
+
+
+def _approvers(connection: sa.Connection, requested: Iterable[_Details | CiphertextError]) -> dict[str, int]:
+    """
+    Return environment id -> how many have to approve a change of it now, of all protected ones of some requests.
+
+    Not authenticated: an altered number can at most ask for more, and whatever changes the environment authenticates
+    it.
+    """
+    ids = {key for details in requested if isinstance(details, _Details) for key in details.environments}
+    if not ids:
+        return {}
+    which = environments.c.id.in_(ids), environments.c.approvers.is_not(None)
+    found = connection.execute(sa.select(environments.c.id, environments.c.approvers).where(*which))
+    # SQLite stores a value of any type in any column.
+    return {row.id: row.approvers for row in found if isinstance(row.approvers, int)}
+
+
+def _needed(details: _Details, approvers: Mapping[str, int]) -> int:
+    """Return how many approvals a request needs: more than at first if one of its environments asks for more by now."""
+    return max(details.needed, *(approvers.get(key, 0) for key in details.environments))
+
+
+def _request(row: sa.Row[Any], details: _Details, approvers: Mapping[str, int]) -> ChangeRequest:
+    """Return a request. `approvers`: as `_approvers` returns it; it counts while the request waits."""
     status = to_member(RequestStatus, row.status, "status in table change_requests")
-    lapsed = row.status in _WAITING and to_microseconds(row.expires_at) <= row.clock
+    waits = row.status in _WAITING
+    needed = _needed(details, approvers) if waits else details.needed
+    lapsed = waits and to_microseconds(row.expires_at) <= row.clock
+    if status is RequestStatus.APPROVED and len(details.approvals) < needed:
+        status = RequestStatus.OPEN
     return ChangeRequest(
         id=row.id,
         digest=row.digest,
@@ -335,7 +392,7 @@ def _request(row: sa.Row[Any], details: _Details) -> ChangeRequest:
         asked_by=details.asked_by,
         requested_at=row.requested_at,
         expires_at=row.expires_at,
-        needed=details.needed,
+        needed=needed,
         approvals=details.approvals,
         command=details.command,
         closed_at=details.closed_at,

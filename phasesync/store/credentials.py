@@ -273,13 +273,23 @@ class CredentialStore(BaseStore):
     def _updated(
         self, connection: sa.Connection, row: sa.Row[Any], draft: CredentialDraft, account: str | None
     ) -> "Proposal":
-        from phasesync.core.change_request import Proposal, UpdateCredential, differences
+        from phasesync.core.change_request import (
+            Proposal,
+            Seen,
+            UpdateCredential,
+            differences,
+            reach_of,
+            seen_credentials,
+        )
 
         try:
             former = _open(row, self._keys)
         except CiphertextError:  # What was altered can be replaced, as without protection.
             former = _Sealed(role_arn="?", external_id="?", access_key_id="?", secret_access_key="?")
         source = sa.select(credentials.c.name).where(credentials.c.id == row.source_id)
+        sources = []
+        if draft.source_name is not None:
+            sources = credential_chain(connection, self._keys, find_credential(connection, draft.source_name).id)
         before = CredentialDraft(
             type=row.type,
             region=row.region,
@@ -292,6 +302,10 @@ class CredentialStore(BaseStore):
         lines = [line for line in differences(before, after) if not line.startswith(("external_id", "access_key_id"))]
         if before.external_id != after.external_id:
             lines.append("another External ID")
+            if after.external_id is None:
+                lines[-1] = "no External ID any more"
+            elif before.external_id is None:
+                lines[-1] = "an External ID, which it did not have"
         if (before.access_key_id, former.secret_access_key) != (
             after.access_key_id,
             None if draft.secret_access_key is None else draft.secret_access_key.reveal_text(),
@@ -301,8 +315,15 @@ class CredentialStore(BaseStore):
             lines.append(f"account: {row.account or '-'} -> {account or '-'}")
         return Proposal(
             arguments=UpdateCredential.of(row.id, draft, account),
-            changes=(f"update the credential {row.name}", *lines),
-            seen={f"the credential {row.name}": row.version},
+            changes=(
+                f"update the credential {row.name}",
+                *lines,
+                *(reach_of(sources) if before.source_name != after.source_name else ()),
+            ),
+            seen={
+                f"the credential {row.name}": Seen(id=row.id, version=row.version),
+                **seen_credentials(sources),
+            },
         )
 
     def _seal(self, values: Mapping[str, Any], sealed: _Sealed) -> bytes:
@@ -335,6 +356,23 @@ def select_credentials() -> sa.Select[Any]:
     return sa.select(credentials, sources.c.name.label("source_name")).outerjoin_from(
         credentials, sources, sources.c.id == credentials.c.source_id
     )
+
+
+def credential_chain(connection: sa.Connection, keys: KeyRing, credential_id: str) -> list[Credential]:
+    """
+    Return a credential, its source, and so on: all that decides where it leads.
+
+    Raises:
+        CiphertextError, StaleDatabaseError: one of them was altered, or is an older one.
+    """
+    registry, chain = read_registry(connection, keys), dict[str, Credential]()
+    following: str | None = credential_id
+    while following is not None and following not in chain:
+        row = connection.execute(select_credentials().where(credentials.c.id == following)).one()
+        chain[following] = to_credential(row, keys)
+        registry.check(credentials, row)
+        following = row.source_id
+    return list(chain.values())
 
 
 def to_credential(row: sa.Row[Any], keys: KeyRing, users: Names = NO_NAMES) -> Credential:

@@ -28,7 +28,7 @@ from phasesync.store.base import (
     no_such,
     refuse_taken_name,
 )
-from phasesync.store.credentials import find_credential
+from phasesync.store.credentials import credential_chain, find_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.instance import Registry, lock_registry, read_registry
@@ -70,7 +70,9 @@ class DynamicStore(BaseStore):
             hint = f", or put it into a folder of its own: --path {draft.path.removesuffix('/')}/{draft.name}"
             self._refuse_taken_keys(connection, environment, draft.path, draft.config, but="", or_else=hint)
             credential = find_credential(connection, draft.credential)
-            require_approval(self._keys, [environment], partial(_added, draft, credential))
+            require_approval(
+                self._keys, [environment], partial(self._added, connection, draft, environment, credential.id)
+            )
             values = {
                 "id": new_id(),
                 "name": draft.name,
@@ -136,9 +138,7 @@ class DynamicStore(BaseStore):
             authentic_pointers(connection, self._keys, environment)
             self._refuse_taken_keys(connection, environment, row.path, config, but=row.id)
             used = find_credential(connection, credential)
-            require_approval(
-                self._keys, [environment], partial(_updated, row, open_config(row, self._keys), config, used)
-            )
+            require_approval(self._keys, [environment], partial(self._updated, connection, row, config, used))
             values = {
                 **row._asdict(),
                 "credential_id": used.id,
@@ -215,6 +215,51 @@ class DynamicStore(BaseStore):
             refuse_if_strict(connection, self._keys, ObjectKind.DYNAMIC, row.id)
             self._require_removal(connection, row)
 
+    def _added(
+        self, connection: sa.Connection, draft: DynamicDraft, environment: sa.Row[Any], credential_id: str
+    ) -> "Proposal":
+        from phasesync.core.change_request import AddDynamic, Proposal, Seen, reach_of, seen_credentials, settings_of
+
+        reach = credential_chain(connection, self._keys, credential_id)
+        label = f"{environment.app}/{environment.name}"
+        return Proposal(
+            arguments=AddDynamic(draft=draft),
+            changes=(
+                f"add the dynamic secret {draft.name} ({draft.issuer}) to {label} {draft.path} with the credential "
+                f"{draft.credential}",
+                *reach_of(reach),
+                *settings_of(draft.config),
+            ),
+            seen={f"the environment {label}": Seen(id=environment.id), **seen_credentials(reach)},
+        )
+
+    def _updated(
+        self, connection: sa.Connection, row: sa.Row[Any], config: DynamicConfig, credential: sa.Row[Any]
+    ) -> "Proposal":
+        from phasesync.core.change_request import (
+            Proposal,
+            Seen,
+            UpdateDynamic,
+            differences,
+            reach_of,
+            seen_credentials,
+        )
+
+        reach, another = credential_chain(connection, self._keys, credential.id), row.credential_id != credential.id
+        moved = [f"credential: {row.credential} -> {credential.name}", *reach_of(reach)] if another else []
+        return Proposal(
+            arguments=UpdateDynamic(dynamic_id=row.id, credential=credential.name, config=config),
+            changes=(
+                f"update the dynamic secret {row.name}",
+                *moved,
+                *differences(open_config(row, self._keys), config),
+            ),
+            seen={
+                f"the dynamic secret {row.name}": Seen(id=row.id, version=row.version),
+                **seen_credentials(reach),
+            },
+        )
+
     def _require_removal(self, connection: sa.Connection, row: sa.Row[Any]) -> None:
         # Not authenticated: who can alter the row of the environment can as well delete that of the secret.
         owner = find_environments(connection, environments.c.id == row.environment_id)
@@ -274,48 +319,23 @@ class DynamicStore(BaseStore):
         return dynamic
 
 
-def _added(draft: DynamicDraft, credential: sa.Row[Any]) -> "Proposal":
-    from phasesync.core.change_request import AddDynamic, Proposal, settings_of
-
-    place = f"add the dynamic secret {draft.name} ({draft.issuer}) to {draft.app}/{draft.environment} {draft.path}"
-    return Proposal(
-        arguments=AddDynamic(draft=draft),
-        changes=(f"{place} with the credential {credential.name}", *settings_of(draft.config)),
-        seen={f"the credential {credential.name}": credential.version},
-    )
-
-
-def _updated(row: sa.Row[Any], before: DynamicConfig, after: DynamicConfig, credential: sa.Row[Any]) -> "Proposal":
-    from phasesync.core.change_request import Proposal, UpdateDynamic, differences
-
-    moved = [f"credential: {row.credential} -> {credential.name}"] if row.credential_id != credential.id else []
-    return Proposal(
-        arguments=UpdateDynamic(dynamic_id=row.id, credential=credential.name, config=after),
-        changes=(f"update the dynamic secret {row.name}", *moved, *differences(before, after)),
-        seen={
-            f"the dynamic secret {row.name}": row.version,
-            f"the credential {credential.name}": credential.version,
-        },
-    )
-
-
 def _renamed(row: sa.Row[Any], new_name: str) -> "Proposal":
-    from phasesync.core.change_request import Proposal, RenameDynamic
+    from phasesync.core.change_request import Proposal, RenameDynamic, Seen
 
     return Proposal(
         arguments=RenameDynamic(dynamic_id=row.id, new_name=new_name),
         changes=(f"rename the dynamic secret {row.name} to {new_name}",),
-        seen={f"the dynamic secret {row.name}": row.version},
+        seen={f"the dynamic secret {row.name}": Seen(id=row.id, version=row.version)},
     )
 
 
 def _removed(row: sa.Row[Any]) -> "Proposal":
-    from phasesync.core.change_request import Proposal, RemoveDynamic
+    from phasesync.core.change_request import Proposal, RemoveDynamic, Seen
 
     return Proposal(
         arguments=RemoveDynamic(dynamic_id=row.id),
         changes=(f"remove the dynamic secret {row.name}",),
-        seen={f"the dynamic secret {row.name}": row.version},
+        seen={f"the dynamic secret {row.name}": Seen(id=row.id, version=row.version)},
         command=f"phasesync dynamic remove {row.name} --revoke",
     )
 

@@ -20,7 +20,7 @@ from phasesync.store.key_ring import KeyRing
 from phasesync.store.serialization import to_json
 
 if TYPE_CHECKING:
-    from phasesync.core.change_request import Proposal
+    from phasesync.core.change_request import Proposal, Seen
 
 DIGEST_DIGITS: Final = 16
 """Hex digits of a digest, as of a plan."""
@@ -36,6 +36,7 @@ class Permit:
         digest: of the one change it is for; None: any change of these environments, where the use case has compared
             the digest itself.
         seen: what that change starts from.
+        approvals: how many people approved it. An environment that asks for more by now is not let through.
         approved_by: who approved it, for the history.
         met: None: a change of any other protected environment is refused. A mapping: it goes on and is noted here, as
             id -> label, and whoever opened the transaction rolls it back.
@@ -43,7 +44,8 @@ class Permit:
 
     environments: frozenset[str]
     digest: str | None
-    seen: Mapping[str, int] = field(default_factory=dict)
+    seen: "Mapping[str, Seen]" = field(default_factory=dict)
+    approvals: int
     approved_by: str = ""
     met: dict[str, str] | None = None
 
@@ -65,6 +67,9 @@ def require_approval(keys: KeyRing, rows: Iterable[sa.Row[Any]], propose: "Calla
     """
     Return who approved a change of environments; None if none of them is protected.
 
+    A change that is carried out is compared with what was approved also where no environment is protected (any more):
+    a name of it may lead to another environment by now.
+
     Args:
         keys: makes the digest of the change.
         rows: of the environments, with `app`; authenticated, unless the change only removes something.
@@ -74,26 +79,40 @@ def require_approval(keys: KeyRing, rows: Iterable[sa.Row[Any]], propose: "Calla
         ApprovalNeededError: nobody has approved the change; nothing may be written.
         ProposalMovedError: what was approved starts from another state.
     """
-    protected = {row.id: f"{row.app}/{row.name}" for row in rows if row.approvers is not None}
-    if not protected:
-        return None
     permit = _current.get()
+    needed = {row.id: row for row in rows if row.approvers is not None}
+    protected = {key: f"{row.app}/{row.name}" for key, row in needed.items()}
     if permit is None:
-        raise ApprovalNeededError(environments=protected, proposal=propose())
+        if protected:
+            raise ApprovalNeededError(environments=protected, proposal=propose())
+        return None
     others = {key: label for key, label in protected.items() if key not in permit.environments}
+    short = {key: protected[key] for key, row in needed.items() if _approvers_of(row) > permit.approvals}
     if permit.met is not None:
-        permit.met.update(others)
+        permit.met.update(others | short)
     elif others:
         raise ProposalMovedError(f"the change concerns {', '.join(others.values())} too, which was not so before")
     elif permit.digest is not None:
-        proposal = propose()
-        if digest_of(keys, proposal) != permit.digest:
-            from phasesync.core.change_request import moved
+        _check_same(keys, permit, propose)
+    if short and permit.met is None:
+        raise ApprovalNeededError(environments=protected, proposal=propose())
+    return permit.approved_by or None if protected else None
 
-            raise ProposalMovedError(
-                f"what the request starts from has changed since: {moved(permit.seen, proposal.seen)}"
-            )
-    return permit.approved_by or None
+
+def _approvers_of(row: sa.Row[Any]) -> int:
+    # SQLite stores a value of any type in any column; where that matters, the row was authenticated.
+    return row.approvers if isinstance(row.approvers, int) else 0
+
+
+def _check_same(keys: KeyRing, permit: Permit, propose: "Callable[[], Proposal]") -> None:
+    """Raise ProposalMovedError if a change is not the one that a permit is for."""
+    proposal = propose()
+    if digest_of(keys, proposal) != permit.digest:
+        from phasesync.core.change_request import moved
+
+        raise ProposalMovedError(
+            f"what the request starts from, or leads to, has changed since: {moved(permit.seen, proposal.seen)}"
+        )
 
 
 def collecting() -> Permit | None:

@@ -4,7 +4,7 @@ Requests runs of syncs because something that they depend on changed, other than
 A request overrides back-off, and a run that is in progress is followed by one more.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -145,3 +145,22 @@ def _users(credential_id: str) -> sa.Select[tuple[str]]:
     users = sa.select(credentials.c.id).where(credentials.c.id == credential_id).cte("users", recursive=True)
     users = users.union(sa.select(credentials.c.id).where(credentials.c.source_id == users.c.id))
     return sa.select(users.c.id)
+
+
+def request_run(connection: sa.Connection, row: sa.Row[Any], trigger: "Trigger", actor: str, **changes: Any) -> None:
+    """Store changes and have the sync reconciled at once."""
+    update_row(
+        connection,
+        row,
+        requested=trigger,
+        requested_by=actor,
+        request_number=syncs.c.request_number + 1,
+        **WOKEN,
+        **changes,
+    )
+    notify_daemons(connection)
+
+
+def update_row(connection: sa.Connection, row: sa.Row[Any], **changes: Any) -> None:
+    """Change columns of a sync."""
+    connection.execute(syncs.update().where(syncs.c.id == row.id).values(**changes))

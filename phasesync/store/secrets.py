@@ -507,7 +507,7 @@ class SecretStore(BaseStore):
 
 def _proposal(environment: sa.Row[Any], edits: Sequence[_KeyEdit], origin: str) -> "Proposal":
     """Return edits as a change that waits for an approval."""
-    from phasesync.core.change_request import EditSecrets, Proposal, described_edits, key_edit
+    from phasesync.core.change_request import EditSecrets, Proposal, Seen, described_edits, key_edit
 
     ordered = sorted(edits, key=lambda edit: edit.key_path)
     proposed = tuple(key_edit(*edit.key_path, edit.value, edit.comment) for edit in ordered)
@@ -517,7 +517,10 @@ def _proposal(environment: sa.Row[Any], edits: Sequence[_KeyEdit], origin: str) 
             proposed, frozenset(edit.key_path for edit in edits if edit.row is not None and edit.row.is_set)
         ),
         seen={
-            f"{edit.key_path[1]} in {edit.key_path[0]}": 0 if edit.row is None else edit.row.version for edit in edits
+            f"{edit.key_path[1]} in {edit.key_path[0]}": Seen(id="")
+            if edit.row is None
+            else Seen(id=edit.row.id, version=edit.row.version)
+            for edit in edits
         },
     )
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from phasesync.store.runs import RunStore
     from phasesync.store.secrets import SecretStore
     from phasesync.store.sweep_checks import SweepStore
+    from phasesync.store.sync_requests import SyncRequestStore
+    from phasesync.store.sync_states import SyncStateStore
     from phasesync.store.syncs import SyncStore
 
 
@@ -66,6 +68,20 @@ class Store:
         from phasesync.store.syncs import SyncStore
 
         return SyncStore(self.database, self.keys)
+
+    @cached_property
+    def sync_requests(self) -> "SyncRequestStore":
+        """What operators and daemons ask of syncs."""
+        from phasesync.store.sync_requests import SyncRequestStore
+
+        return SyncRequestStore(self.database, self.keys)
+
+    @cached_property
+    def sync_states(self) -> "SyncStateStore":
+        """States of syncs, for runs and plans."""
+        from phasesync.store.sync_states import SyncStateStore
+
+        return SyncStateStore(self.database, self.keys)
 
     @cached_property
     def claims(self) -> "ClaimStore":

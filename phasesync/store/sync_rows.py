@@ -8,23 +8,28 @@ The destination key keeps two syncs from writing to one remote object. Until the
 stands for it; once a sync is pinned to an account, its key is computed anew.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from typing import Any, Final, cast
 
 import sqlalchemy as sa
 
+from phasesync.core.pages import PAGE_SIZE
 from phasesync.core.regions import partition_of
 from phasesync.core.sync import Adopt, Paused, Sync, SyncConfig, SyncStatus, Trigger
 from phasesync.core.sync_claim import Claim
-from phasesync.errors import AlreadyExistsError, CiphertextError, ClaimLostError
+from phasesync.errors import AlreadyExistsError, CiphertextError, ClaimLostError, PhasesyncError
 from phasesync.store.app_windows import decrypt_windows
+from phasesync.store.base import Names, lookup_error, no_such
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now, to_microseconds
 from phasesync.store.key_ring import UNVERSIONED, KeyRing, same_mac
 from phasesync.store.serialization import from_json, to_json, to_member
 from phasesync.store.tables import apps, credentials, environments, sync_reads, syncs
+
+NOT_PAUSED: Final = {"paused_by": None, "paused_at": None, "paused_until": None}
+"""Columns of a sync that is not paused."""
 
 NEVER_READ: Final = -1
 
@@ -328,3 +333,35 @@ The fence decides: an expired claim without a successor is valid.
 def claimed_by(claim: Claim) -> dict[str, Any]:
     """Return the parameters of `IS_CLAIMED`."""
     return {"claimed_id": claim.sync_id, "claimed_fence": claim.fence, "claimed_by": claim.owner}
+
+
+def unknown_sync(connection: sa.Connection, name: str) -> PhasesyncError:
+    """Return the error for a sync that does not exist. It names those that do."""
+    return lookup_error(connection, syncs, name, no_such("sync", name, Names.of(connection, syncs), "syncs"))
+
+
+def locked_sync(connection: sa.Connection, keys: KeyRing, name: str, *, check: bool = True) -> sa.Row[Any]:
+    """Lock a sync and return its authentic row. NotFoundError, CiphertextError."""
+    statement = row_lock(select_syncs().where(syncs.c.name_key == name.lower()), syncs)
+    row = connection.execute(statement).first()
+    if row is None:
+        raise unknown_sync(connection, name)
+    if check:  # an altered sync can still be removed
+        check_sync_mac(row, keys)
+    return row
+
+
+def ids_of_syncs(connection: sa.Connection, names: Sequence[str]) -> dict[str, Any]:
+    """Return name in lower case -> row with id and name, of those that exist."""
+    select = sa.select(syncs.c.id, syncs.c.name, syncs.c.name_key)
+    return {
+        row.name_key: row
+        for part in in_parts([name.lower() for name in names])
+        for row in connection.execute(select.where(syncs.c.name_key.in_(part)))
+    }
+
+
+def in_parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Go through items by the thousand: a statement takes no more."""
+    for n in range(0, len(items), PAGE_SIZE):
+        yield items[n : n + PAGE_SIZE]

@@ -1,18 +1,12 @@
 """
-Syncs as an operator handles them: add, list, change, remove, pause, request a run, consent; and the state for a run.
-
-Every change by an operator requests a run: it starts at once, whatever back-off says, and a run that is in progress is
-followed by one more.
+Syncs and their configuration: add, list, change, rename, remove. A change requests a run, which starts at once.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from functools import cache, lru_cache, partial
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -24,7 +18,6 @@ from phasesync.core.sync import (
     ALL_SYNCS,
     Adopt,
     Layout,
-    Paused,
     Sync,
     SyncConfig,
     SyncDraft,
@@ -32,70 +25,58 @@ from phasesync.core.sync import (
     SyncStatus,
     Trigger,
 )
-from phasesync.core.sync_claim import Claim, SyncState
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,
     ClaimHeldError,
-    ClaimLostError,
-    IllegalTransitionError,
-    KeyUnavailableError,
-    NotFoundError,
-    PhasesyncError,
 )
 from phasesync.store.apps import authentic_environments, find_app, find_environment, find_environments
 from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such, refuse_taken_name
-from phasesync.store.credentials import find_credential, select_credentials, to_credential
-from phasesync.store.database import in_id_order, lock_rows, row_lock
-from phasesync.store.db_time import from_microseconds, now
-from phasesync.store.instance import Registry, read_registry
-from phasesync.store.journal import journal_rows, load_journal, to_entry
-from phasesync.store.key_ring import KeyRing
+from phasesync.store.credentials import credential_chain, find_credential
+from phasesync.store.db_time import now
+from phasesync.store.journal import load_journal
 from phasesync.store.projects import note_edit
 from phasesync.store.protection import require_approval
-from phasesync.store.restore_mark import is_marked
 from phasesync.store.run_requests import (
     REQUESTER,
-    WAITS_FOR_WINDOW,
-    retry_refused,
-    retry_waiting_for_window,
+    request_run,
+    update_row,
 )
 from phasesync.store.serialization import from_json, to_json
 from phasesync.store.sync_rows import (
-    IS_CLAIMED,
     NEVER_READ,
-    check_sync_mac,
-    claimed_by,
+    NOT_PAUSED,
     destination_key,
+    ids_of_syncs,
+    in_parts,
     is_claimed,
-    is_paused,
-    reason_context,
+    locked_sync,
     remote_name_taken,
     select_syncs,
     sync_mac,
     sync_with_destination,
     to_listed_syncs,
     to_syncs,
+    unknown_sync,
     with_mac,
 )
-from phasesync.store.sync_statuses import IS_BEHIND, count_by_status, has_status
-from phasesync.store.tables import apps, credentials, environments, secret_versions, secrets, sync_reads, syncs
-from phasesync.store.wake_ups import WOKEN, notify_daemons
+from phasesync.store.sync_statuses import count_by_status, has_status
+from phasesync.store.tables import apps, environments, secrets, sync_reads, syncs
+from phasesync.store.wake_ups import notify_daemons
 
 if TYPE_CHECKING:
     from phasesync.core.change_request import Proposal
 
 
 @dataclass(frozen=True, kw_only=True)
-class WaitingForWindow:
-    """How many syncs wait for a maintenance window; `next_opens_at`: when the first of them may go on."""
+class _Update:
+    """The new configuration of a sync; `credential` is the row of its credential."""
 
-    count: int
-    next_opens_at: datetime | None
-
-
-_NOT_PAUSED: Final = {"paused_by": None, "paused_at": None, "paused_until": None}
-_NO_CHANGES: Final[Mapping[str, Any]] = {}
+    config: SyncConfig
+    path: str
+    credential: sa.Row[Any]
+    region: str
+    adopt: Adopt | None
 
 
 class SyncStore(BaseStore):
@@ -132,14 +113,16 @@ class SyncStore(BaseStore):
                 "adopt": draft.adopt,
                 "adopt_versions": to_json(draft.adopt_versions) if draft.adopt_versions else None,
                 "approved_digest": None,
-                **_NOT_PAUSED,
+                **NOT_PAUSED,
             }
             values |= {"destination_key": destination_key(values), "mac": sync_mac(self._keys, values)}
             if (other := sync_with_destination(connection, values["destination_key"])) is not None:
                 raise remote_name_taken(other)
             draft = replace(draft, path=values["path"], account=values["account"])
             require_approval(
-                self._keys, self._environments(connection, environment.id), partial(_added, draft, credential)
+                self._keys,
+                self._environments(connection, environment.id),
+                partial(self._added, connection, draft, environment, credential.id),
             )
             connection.execute(
                 syncs.insert().values(
@@ -273,7 +256,7 @@ class SyncStore(BaseStore):
     ) -> Sync:
         """Replace the configuration; the sync becomes pending. NotFoundError, AlreadyExistsError."""
         with self._database.write() as connection:
-            row = self._locked(connection, name)
+            row = locked_sync(connection, self._keys, name)
             note_edit(connection, self._keys, ObjectKind.SYNC, row.id)
             new_credential = find_credential(connection, credential)
             moved = new_credential.id != row.credential_id
@@ -291,9 +274,11 @@ class SyncStore(BaseStore):
             changes = with_mac(connection, self._keys, row, changes)
             update = _Update(config=config, path=changes["path"], credential=new_credential, region=region, adopt=adopt)
             require_approval(
-                self._keys, self._environments(connection, row.environment_id), partial(_updated, row, update)
+                self._keys,
+                self._environments(connection, row.environment_id),
+                partial(self._updated, connection, row, update),
             )
-            _request_run(connection, row, Trigger.CHANGE, REQUESTER, **changes)
+            request_run(connection, row, Trigger.CHANGE, REQUESTER, **changes)
             connection.execute(
                 sync_reads.update()
                 .where(sync_reads.c.sync_id == row.id, sync_reads.c.environment_id == row.environment_id)
@@ -312,20 +297,20 @@ class SyncStore(BaseStore):
         """
         check_name(new_name, "sync")
         with self._database.write() as connection:
-            row = self._locked(connection, name)
+            row = locked_sync(connection, self._keys, name)
             refuse_taken_name(connection, syncs, "sync", new_name, but=row.id)
             require_approval(
                 self._keys, self._environments(connection, row.environment_id), partial(_renamed, row, new_name)
             )
             changes = {"name": new_name, "name_key": new_name.lower()}
-            _update(connection, row, **with_mac(connection, self._keys, row, changes))
+            update_row(connection, row, **with_mac(connection, self._keys, row, changes))
             note_edit(connection, self._keys, ObjectKind.SYNC, row.id)
             return self._get(connection, syncs.c.id == row.id, new_name)
 
     def remove_sync(self, name: str) -> tuple[JournalEntry, ...]:
         """Remove a sync with its journal and runs; return its last journal. NotFoundError, ClaimHeldError."""
         with self._database.write() as connection:
-            row = self._locked(connection, name, check=False)
+            row = locked_sync(connection, self._keys, name, check=False)
             if is_claimed(row):
                 raise ClaimHeldError(f"the sync {row.name} is being reconciled; try again when its run has ended")
             # Not authenticated: who can alter the row of the environment can as well delete that of the sync.
@@ -339,27 +324,6 @@ class SyncStore(BaseStore):
             connection.execute(syncs.delete().where(syncs.c.id == row.id))
             return entries
 
-    def pause(self, name: str, paused: Paused) -> None:
-        """Pause a sync; pausing again replaces who, why and until. NotFoundError."""
-        with self._database.write() as connection:
-            row = self._locked(connection, name)
-            _update(connection, row, **with_mac(connection, self._keys, row, self._pausing(row, paused)))
-
-    def resume(self, name: str, *, actor: str) -> None:
-        """Resume a paused sync and have it reconciled at once; leave any other alone. NotFoundError."""
-        with self._database.write() as connection:
-            row = self._locked(connection, name)
-            if is_paused(row, row.clock):
-                cleared = with_mac(connection, self._keys, row, _NOT_PAUSED)
-                _request_run(connection, row, Trigger.RESUME, actor, paused_reason=None, **cleared)
-
-    def request(self, name: str, trigger: Trigger, *, actor: str) -> None:
-        """Request a run at once, whatever back-off says. NotFoundError; IllegalTransitionError while it is paused."""
-        with self._database.write() as connection:
-            row = self._locked(connection, name)
-            _refuse_paused(row)
-            _request_run(connection, row, trigger, actor)
-
     def names_of(self, which: SyncFilter = ALL_SYNCS) -> list[str]:
         """Return the names of syncs, by name, as they are stored: rows are not authenticated. NotFoundError."""
         with self._database.read() as connection:
@@ -371,7 +335,7 @@ class SyncStore(BaseStore):
     def stored_names(self, names: Sequence[str]) -> list[str]:
         """Return names as they are stored, in the given order. NotFoundError if there is no sync of one of them."""
         with self._database.read() as connection:
-            found = self._ids_of(connection, names)
+            found = ids_of_syncs(connection, names)
             if unknown := [name for name in names if name.lower() not in found]:
                 error = no_such("sync", ", ".join(unknown), Names.of(connection, syncs), "syncs")
                 raise lookup_error(connection, syncs, unknown[0], error)
@@ -381,350 +345,66 @@ class SyncStore(BaseStore):
         """Return syncs in the given order, without those that are gone; an altered sync is halted."""
         found: dict[str, Sync] = {}
         with self._database.read() as connection:
-            for part in _parts([name.lower() for name in names]):
+            for part in in_parts([name.lower() for name in names]):
                 rows = connection.execute(select_syncs().where(syncs.c.name_key.in_(part))).all()
                 keys = dict.fromkeys(row.name_key for row in rows)
                 found |= dict(zip(keys, to_listed_syncs(rows, self._keys), strict=True))
         return [found[name.lower()] for name in names if name.lower() in found]
 
-    def pause_all(self, names: Sequence[str], paused: Paused) -> dict[str, PhasesyncError]:
-        """Pause several syncs in one transaction, as `pause` does; return the errors of those left alone, by name."""
-        with self._database.write() as connection:
-            return self._change_all(connection, names, lambda row: self._pausing(row, paused))
+    def _added(
+        self, connection: sa.Connection, draft: SyncDraft, environment: sa.Row[Any], credential_id: str
+    ) -> "Proposal":
+        from phasesync.core.change_request import AddSync, Proposal, Seen, reach_of, seen_credentials, settings_of
 
-    def resume_all(self, names: Sequence[str], *, actor: str) -> dict[str, PhasesyncError]:
-        """Resume several syncs in one transaction, as `resume` does; return the errors of those left alone, by name."""
-
-        def resuming(row: sa.Row[Any]) -> dict[str, Any] | None:
-            return {**_NOT_PAUSED, "paused_reason": None} if is_paused(row, row.clock) else None
-
-        with self._database.write() as connection:
-            return self._change_all(connection, names, resuming, _requesting(Trigger.RESUME, actor))
-
-    def request_all(self, names: Sequence[str], trigger: Trigger, *, actor: str) -> dict[str, PhasesyncError]:
-        """Request runs of several syncs in one transaction; return the errors of those left alone, by name."""
-
-        def requested(row: sa.Row[Any]) -> dict[str, Any]:
-            _refuse_paused(row)
-            return {}
-
-        with self._database.write() as connection:
-            return self._change_all(connection, names, requested, _requesting(trigger, actor))
-
-    def approve_all(self, digests: Mapping[str, str], *, actor: str, unattended: Collection[str] = ()) -> None:
-        """
-        Store the approvals of several plans in one transaction: name -> digest; all of them, or none.
-
-        Args:
-            digests: name -> digest.
-            actor: who approves.
-            unattended: names of the syncs with runs that count as ones that no person asked for, as of `approve`.
-
-        Raises:
-            NotFoundError, CiphertextError: of one of the syncs.
-            IllegalTransitionError: as `approve` raises it.
-        """
-        by_name = {name.lower(): digest for name, digest in digests.items()}
-        heeding = {name.lower() for name in unattended}
-        request = _requesting(Trigger.MANUAL, actor)
-        del request["requested"]
-
-        def approved(row: sa.Row[Any]) -> dict[str, Any]:
-            trigger = Trigger.CHANGE if row.name_key in heeding else Trigger.MANUAL
-            return {"approved_digest": by_name[row.name_key], "requested": trigger}
-
-        with self._database.write() as connection:
-            for part in _parts(list(by_name)):
-                owners = sa.select(syncs.c.environment_id).where(syncs.c.name_key.in_(part))
-                for environment in authentic_environments(connection, self._keys, environments.c.id.in_(owners)):
-                    _refuse_author(connection, environment, actor)
-            errors = self._change_all(
-                connection,
-                list(digests),
-                approved,
-                request,
-            )
-            if errors:
-                raise next(iter(errors.values()))
-
-    def retry_refused(self) -> None:
-        """Request runs of the syncs that AWS refused, or that did not reach it, in their newest run."""
-        with self._database.write() as connection:
-            retry_refused(connection)
-
-    def retry_waiting_for_window(self, *, running: bool = True) -> None:
-        """
-        Request runs of the syncs that wait for a maintenance window: the windows may be other ones now.
-
-        `running`: also have runs in progress followed by one more.
-        """
-        with self._database.write() as connection:
-            retry_waiting_for_window(connection, running=running)
-
-    def waiting_for_window(self) -> WaitingForWindow:
-        """Return how many syncs wait for a maintenance window, and when the first of them may go on."""
-        number = sa.BigInteger()
-        statement = sa.select(
-            sa.func.count().label("count"), sa.func.min(sa.type_coerce(syncs.c.retry_at, number)).label("first")
-        ).where(syncs.c.error_class == WAITS_FOR_WINDOW)
-        with self._database.read() as connection:
-            row = connection.execute(statement).one()
-        return WaitingForWindow(
-            count=row[0], next_opens_at=from_microseconds(row.first) if isinstance(row.first, int) else None
+        reach = credential_chain(connection, self._keys, credential_id)
+        label = f"{environment.app}/{environment.name}"
+        adopt = () if draft.adopt is None else (f"take over what exists at AWS ({draft.adopt})",)
+        return Proposal(
+            arguments=AddSync(draft=draft),
+            changes=(
+                f"add the sync {draft.name} of {label} {draft.path} with the credential {draft.credential} in "
+                f"{draft.region}" + (f", account {draft.account}" if draft.account else ""),
+                *reach_of(reach),
+                *adopt,
+                *settings_of(draft.config),
+            ),
+            seen={f"the environment {label}": Seen(id=environment.id), **seen_credentials(reach)},
         )
 
-    def wake_where_behind(self) -> None:
-        """
-        Mark the syncs that read an older revision than there is now.
+    def _updated(self, connection: sa.Connection, row: sa.Row[Any], update: _Update) -> "Proposal":
+        from phasesync.core.change_request import Proposal, Seen, UpdateSync, differences, reach_of, seen_credentials
 
-        Every edit does that itself, in its transaction. A process of a former release that still runs does not.
-        """
-        with self._database.write() as connection:
-            behind = syncs.c.woken_at.is_(None) & IS_BEHIND
-            if connection.execute(syncs.update().where(in_id_order(syncs, behind)).values(**WOKEN)).rowcount:
-                notify_daemons(connection)
-
-    def approve(self, name: str, digest: str, *, actor: str, unattended: bool = False) -> None:
-        """
-        Store the approval of a plan digest and have the sync reconciled at once.
-
-        `unattended`: the run counts as one that no person asked for, so that it heeds maintenance windows.
-
-        Raises:
-            NotFoundError: the sync.
-            IllegalTransitionError: its environment is protected, and this actor made the newest edit of it.
-        """
-        with self._database.write() as connection:
-            row = self._locked(connection, name)
-            for environment in self._environments(connection, row.environment_id):
-                _refuse_author(connection, environment, actor)
-            self._consent(connection, row, {"approved_digest": digest}, actor, unattended=unattended)
-
-    def consent_to_adopt(
-        self,
-        name: str,
-        adopt: Adopt,
-        *,
-        actor: str,
-        versions: Mapping[str, str] | None = None,
-        unattended: bool = False,
-    ) -> None:
-        """
-        Store the consent to adopt and have the sync reconciled at once. NotFoundError.
-
-        Args:
-            name: of the sync.
-            adopt: what the operator consents to.
-            actor: who consents.
-            versions: remote name -> version that was imported, or that was shown and may be overwritten; None: any
-                version of any object may be overwritten.
-            unattended: as of `approve`.
-        """
-        consent = {"adopt": adopt, "adopt_versions": to_json(versions) if versions else None}
-        with self._database.write() as connection:
-            row = self._locked(connection, name)
-            require_approval(
-                self._keys,
-                self._environments(connection, row.environment_id),
-                partial(_adopted, row, adopt, dict(versions or {})),
-            )
-            self._consent(connection, row, consent, actor, unattended=unattended)
-
-    def _consent(
-        self, connection: sa.Connection, row: sa.Row[Any], changes: dict[str, Any], actor: str, *, unattended: bool
-    ) -> None:
-        trigger = Trigger.CHANGE if unattended else Trigger.MANUAL
-        _request_run(connection, row, trigger, actor, **with_mac(connection, self._keys, row, changes))
-
-    def _pausing(self, row: sa.Row[Any], paused: Paused) -> dict[str, Any]:
-        """Return the columns of a paused sync."""
-        reason = self._keys.encrypt_text(row.data_key_id, reason_context(row.id, "paused_reason"), paused.reason)
-        return {
-            "paused_by": paused.by,
-            "paused_at": paused.at,
-            "paused_until": paused.until,
-            "paused_reason": reason,
-        }
-
-    def _change_all(
-        self,
-        connection: sa.Connection,
-        names: Sequence[str],
-        change: Callable[[sa.Row[Any]], dict[str, Any] | None],
-        also: Mapping[str, Any] = _NO_CHANGES,
-    ) -> dict[str, PhasesyncError]:
-        """
-        Change several syncs; the number of statements depends on their number by the thousand only.
-
-        Args:
-            connection: of a write.
-            names: of the syncs.
-            change: returns what changes of a row, None if nothing does. What it raises is the error of that sync.
-            also: changes by the database itself, of every row that `change` returns something for.
-
-        Returns:
-            Name -> error, of the syncs that are left alone.
-        """
-        found = self._ids_of(connection, names)
-        errors: dict[str, PhasesyncError] = {
-            name: self._unknown(connection, name) for name in names if name.lower() not in found
-        }
-        # All locks in the order of ids, or two such writes could wait for each other.
-        for part in _parts(sorted(row.id for row in found.values())):
-            lock_rows(connection, syncs, syncs.c.id.in_(part))
-            changed = []
-            for row in connection.execute(_select_to_change(), {"syncs": part}).all():
-                try:
-                    check_sync_mac(row, self._keys)
-                    columns = change(row)
-                    if columns is not None:
-                        changed.append((row, with_mac(connection, self._keys, row, columns) if columns else {}))
-                except PhasesyncError as error:
-                    errors[row.name] = error
-            _update_all(connection, changed, also)
-        if also:
-            notify_daemons(connection)
-        return errors
-
-    @staticmethod
-    def _ids_of(connection: sa.Connection, names: Sequence[str]) -> dict[str, Any]:
-        """Return name in lower case -> row with id and name, of those that exist."""
-        select = sa.select(syncs.c.id, syncs.c.name, syncs.c.name_key)
-        return {
-            row.name_key: row
-            for part in _parts([name.lower() for name in names])
-            for row in connection.execute(select.where(syncs.c.name_key.in_(part)))
-        }
+        reach = credential_chain(connection, self._keys, update.credential.id)
+        plain = {"path": (row.path, update.path), "region": (row.region, update.region)}
+        plain["credential"] = (row.credential, update.credential.name)
+        plain["adopt"] = (row.adopt or "-", update.adopt or "-")
+        lines = [f"{name}: {before} -> {after}" for name, (before, after) in plain.items() if before != after]
+        return Proposal(
+            arguments=UpdateSync(
+                sync_id=row.id,
+                config=update.config,
+                path=update.path,
+                credential=update.credential.name,
+                region=update.region,
+                adopt=update.adopt,
+            ),
+            changes=(
+                f"update the sync {row.name}",
+                *lines,
+                *(reach_of(reach) if update.credential.id != row.credential_id else ()),
+                *differences(from_json(SyncConfig, row.config), update.config),
+            ),
+            seen={f"the sync {row.name}": Seen(id=row.id, version=row.version), **seen_credentials(reach)},
+        )
 
     def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Sync:
         rows = connection.execute(select_syncs().where(which)).all()
         if not rows:
-            raise self._unknown(connection, shown)
+            raise unknown_sync(connection, shown)
         return to_syncs(rows, self._keys)[0]
 
     def _environments(self, connection: sa.Connection, environment_id: str) -> list[sa.Row[Any]]:
         return authentic_environments(connection, self._keys, environments.c.id == environment_id)
-
-    def _unknown(self, connection: sa.Connection, name: str) -> PhasesyncError:
-        return lookup_error(connection, syncs, name, no_such("sync", name, Names.of(connection, syncs), "syncs"))
-
-    def _locked(self, connection: sa.Connection, name: str, *, check: bool = True) -> sa.Row[Any]:
-        """Lock a sync and return its authentic row. NotFoundError, CiphertextError."""
-        statement = row_lock(select_syncs().where(syncs.c.name_key == name.lower()), syncs)
-        row = connection.execute(statement).first()
-        if row is None:
-            raise self._unknown(connection, name)
-        if check:  # an altered sync can still be removed
-            check_sync_mac(row, self._keys)
-        return row
-
-    def load(self, claim: Claim) -> SyncState:
-        """Read the state of a claimed sync. NotFoundError if it was removed; ClaimLostError if a successor has it."""
-        with self._database.read() as connection:
-            rows = connection.execute(_select_state().where(IS_CLAIMED), claimed_by(claim)).all()
-            if rows:
-                return self._states(connection, [rows])[0].read()
-            if connection.scalar(sa.select(syncs.c.id).where(syncs.c.id == claim.sync_id)) is None:
-                raise NotFoundError("the sync was removed")
-            raise ClaimLostError
-
-    def load_all(self, claims: Sequence[Claim]) -> dict[Claim, SyncState]:
-        """
-        Read the states of claimed syncs together: four statements, however many there are.
-
-        Leaves out syncs that were removed, lost or altered: `load` says what is wrong with one.
-        """
-        with self._database.read() as connection:
-            rows = connection.execute(_select_states(), {"syncs": [claim.sync_id for claim in claims]}).all()
-            by_sync = {sync_id: list(group) for sync_id, group in groupby(rows, key=lambda row: row.id)}
-            claimed = [
-                claim
-                for claim in claims
-                if (group := by_sync.get(claim.sync_id)) is not None
-                and (group[0].fence, group[0].claim_owner) == (claim.fence, claim.owner)
-            ]
-            stored = self._states(connection, [by_sync[claim.sync_id] for claim in claimed])
-        states = {}
-        for claim, state in zip(claimed, stored, strict=True):
-            with suppress(CiphertextError, KeyUnavailableError):
-                states[claim] = state.read()
-        return states
-
-    def state_of(self, name: str) -> SyncState:
-        """Read the state of a sync without a claim, for planning only. NotFoundError."""
-        with self._database.read() as connection:
-            rows = connection.execute(_select_state().where(syncs.c.name_key == name.lower())).all()
-            if not rows:
-                raise self._unknown(connection, name)
-            return self._states(connection, [rows])[0].read()
-
-    def states_by_id(self, sync_ids: Sequence[str]) -> list[SyncState]:
-        """Read the states of some syncs by name, for planning only. CiphertextError, KeyUnavailableError."""
-        with self._database.read() as connection:
-            rows = connection.execute(_select_states(), {"syncs": sync_ids}).all()
-            groups = [list(group) for _, group in groupby(rows, key=lambda row: row.id)]
-            stored = self._states(connection, groups)
-        return sorted((state.read() for state in stored), key=lambda state: state.sync.name.lower())
-
-    def inputs(self) -> dict[str, tuple[int, ...]]:
-        """Return sync id -> numbers that grow with every change of what the sync does: of itself and what it reads."""
-        numbers = (
-            sa.select(
-                syncs.c.id,
-                syncs.c.version,
-                syncs.c.request_number,
-                credentials.c.version,
-                sa.func.coalesce(sa.func.sum(environments.c.revision), 0),
-            )
-            .join_from(syncs, credentials, credentials.c.id == syncs.c.credential_id)
-            .outerjoin(sync_reads, sync_reads.c.sync_id == syncs.c.id)
-            .outerjoin(environments, environments.c.id == sync_reads.c.environment_id)
-            .group_by(syncs.c.id, syncs.c.version, syncs.c.request_number, credentials.c.version)
-        )
-        with self._database.read() as connection:
-            return {row[0]: tuple(int(number) for number in row[1:]) for row in connection.execute(numbers)}
-
-    def _states(self, connection: sa.Connection, groups: Sequence[Sequence[sa.Row[Any]]]) -> list["_StoredState"]:
-        """Return the rows of the states of syncs, each given as rows of `_select_state`; in three statements."""
-        registry = read_registry(connection, self._keys)
-        used = {"credentials": list({group[0].credential_id for group in groups})}
-        credential_rows = {row.id: row for row in connection.execute(_SELECT_CREDENTIALS, used)}
-        entries = journal_rows(connection, [group[0].id for group in groups])
-        return [
-            _StoredState(
-                keys=self._keys,
-                registry=registry,
-                sync=group,
-                credential=credential_rows[group[0].credential_id],
-                journal=entries[group[0].id],
-            )
-            for group in groups
-        ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _StoredState:
-    """The rows of a sync, its credential and its journal, read together and not decrypted yet."""
-
-    keys: KeyRing
-    registry: Registry
-    sync: Sequence[sa.Row[Any]]
-    credential: sa.Row[Any]
-    journal: Sequence[sa.Row[Any]]
-
-    def read(self) -> SyncState:
-        """Decrypt. CiphertextError, KeyUnavailableError."""
-        (sync,) = to_syncs(self.sync, self.keys)
-        # A run does not need the other users of the credential, which would take another statement.
-        credential = to_credential(self.credential, self.keys)
-        self.registry.check(credentials, self.credential)
-        return SyncState(
-            sync=sync,
-            credential=credential,
-            journal=tuple(to_entry(row, self.keys) for row in self.journal),
-            restored=bool(self.sync[0].restored),
-            generation_floor=self.registry.generation_floor,
-        )
 
 
 @lru_cache(maxsize=65_536)
@@ -748,178 +428,24 @@ def _expected_objects(config: SyncConfig, environment_id: str) -> int | sa.Scala
     return keys.scalar_subquery()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Update:
-    """The new configuration of a sync; `credential` is the row of its credential."""
-
-    config: SyncConfig
-    path: str
-    credential: sa.Row[Any]
-    region: str
-    adopt: Adopt | None
-
-
-def _added(draft: SyncDraft, credential: sa.Row[Any]) -> "Proposal":
-    from phasesync.core.change_request import AddSync, Proposal, settings_of
-
-    place = f"add the sync {draft.name} of {draft.app}/{draft.environment} {draft.path}"
-    reach = f"with the credential {draft.credential} in {draft.region}, account {draft.account or 'not known yet'}"
-    return Proposal(
-        arguments=AddSync(draft=draft),
-        changes=(f"{place} {reach}", *settings_of(draft.config)),
-        seen={f"the credential {credential.name}": credential.version},
-    )
-
-
-def _updated(row: sa.Row[Any], update: _Update) -> "Proposal":
-    from phasesync.core.change_request import Proposal, UpdateSync, differences
-
-    plain = {"path": (row.path, update.path), "region": (row.region, update.region)}
-    plain["credential"] = (row.credential, update.credential.name)
-    lines = [f"{name}: {before} -> {after}" for name, (before, after) in plain.items() if before != after]
-    return Proposal(
-        arguments=UpdateSync(
-            sync_id=row.id,
-            config=update.config,
-            path=update.path,
-            credential=update.credential.name,
-            region=update.region,
-            adopt=update.adopt,
-        ),
-        changes=(
-            f"update the sync {row.name}",
-            *lines,
-            *differences(from_json(SyncConfig, row.config), update.config),
-        ),
-        seen={
-            f"the sync {row.name}": row.version,
-            f"the credential {update.credential.name}": update.credential.version,
-        },
-    )
-
-
 def _renamed(row: sa.Row[Any], new_name: str) -> "Proposal":
-    from phasesync.core.change_request import Proposal, RenameSync
+    from phasesync.core.change_request import Proposal, RenameSync, Seen
 
     return Proposal(
         arguments=RenameSync(sync_id=row.id, new_name=new_name),
         changes=(f"rename the sync {row.name} to {new_name}",),
-        seen={f"the sync {row.name}": row.version},
-    )
-
-
-def _adopted(row: sa.Row[Any], adopt: Adopt, versions: dict[str, str]) -> "Proposal":
-    from phasesync.core.change_request import AdoptObjects, Proposal
-
-    what = ", ".join(sorted(versions)) or "every object"
-    return Proposal(
-        arguments=AdoptObjects(sync_id=row.id, adopt=adopt, versions=versions),
-        changes=(f"take over {what} at AWS for the sync {row.name} ({adopt})",),
-        seen={f"the sync {row.name}": row.version},
+        seen={f"the sync {row.name}": Seen(id=row.id, version=row.version)},
     )
 
 
 def removal_of(sync_id: str, name: str, version: int, remote: str) -> "Proposal":
     """Return the removal of a sync as a change that waits for an approval. `remote`: keep or delete."""
-    from phasesync.core.change_request import Proposal, RemoveSync
+    from phasesync.core.change_request import Proposal, RemoveSync, Seen
 
     fate = "its AWS secrets stay" if remote == "keep" else "its AWS secrets are deleted"
     return Proposal(
         arguments=RemoveSync(sync_id=sync_id, remote=remote),
         changes=(f"remove the sync {name}; {fate}",),
-        seen={f"the sync {name}": version},
+        seen={f"the sync {name}": Seen(id=sync_id, version=version)},
         command=f"phasesync syncs remove {name} --remote {remote}",
     )
-
-
-def _refuse_author(connection: sa.Connection, environment: sa.Row[Any], actor: str) -> None:
-    """Refuse the approval of held changes by whoever made the newest edit of a protected environment."""
-    if environment.approvers is None:
-        return
-    newest = sa.select(secret_versions.c.changed_by).join_from(secrets, secret_versions)
-    newest = newest.where(
-        secrets.c.environment_id == environment.id, secret_versions.c.revision == environment.revision
-    )
-    if connection.scalar(newest.limit(1)) == actor:
-        raise IllegalTransitionError(
-            f"{environment.app}/{environment.name} is protected, and {actor} made its newest edit",
-            hint="somebody else approves what the guard holds",
-        )
-
-
-def _request_run(connection: sa.Connection, row: sa.Row[Any], trigger: Trigger, actor: str, **changes: Any) -> None:
-    """Store changes and have the sync reconciled at once."""
-    _update(
-        connection,
-        row,
-        requested=trigger,
-        requested_by=actor,
-        request_number=syncs.c.request_number + 1,
-        **WOKEN,
-        **changes,
-    )
-    notify_daemons(connection)
-
-
-def _refuse_paused(row: sa.Row[Any]) -> None:
-    if is_paused(row, row.clock):
-        raise IllegalTransitionError(
-            f"the sync {row.name} is paused by {row.paused_by}", hint=f"phasesync syncs resume {row.name}"
-        )
-
-
-def _requesting(trigger: Trigger, actor: str) -> dict[str, Any]:
-    """Return the columns of a sync with a request."""
-    return {
-        "requested": trigger,
-        "requested_by": actor,
-        "request_number": syncs.c.request_number + 1,
-        **WOKEN,
-    }
-
-
-def _update_all(
-    connection: sa.Connection, changed: Sequence[tuple[sa.Row[Any], Mapping[str, Any]]], also: Mapping[str, Any]
-) -> None:
-    """Store changes of several syncs; one statement for all with the same columns."""
-    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row, columns in changed:
-        values = {f"new_{name}": value for name, value in columns.items()}
-        by_columns.setdefault(tuple(sorted(columns)), []).append({"of_sync": row.id, **values})
-    for names, rows in by_columns.items():
-        new = {name: sa.bindparam(f"new_{name}", type_=syncs.c[name].type) for name in names}
-        connection.execute(syncs.update().where(syncs.c.id == sa.bindparam("of_sync")).values(**new, **also), rows)
-
-
-@cache
-def _select_to_change() -> sa.Select[Any]:
-    """Return the select of the rows of syncs with what a change of one needs."""
-    return (
-        sa.select(syncs, environments.c.data_key_id, now().label("clock"))
-        .join(environments, environments.c.id == syncs.c.environment_id)
-        .where(syncs.c.id.in_(sa.bindparam("syncs", expanding=True)))
-    )
-
-
-def _parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
-    for n in range(0, len(items), PAGE_SIZE):
-        yield items[n : n + PAGE_SIZE]
-
-
-def _update(connection: sa.Connection, row: sa.Row[Any], **changes: Any) -> None:
-    connection.execute(syncs.update().where(syncs.c.id == row.id).values(**changes))
-
-
-@cache
-def _select_state() -> sa.Select[Any]:
-    return select_syncs().add_columns(is_marked().label("restored"))
-
-
-@cache
-def _select_states() -> sa.Select[Any]:
-    return _select_state().where(syncs.c.id.in_(sa.bindparam("syncs", expanding=True)))
-
-
-_SELECT_CREDENTIALS: Final = select_credentials().where(
-    credentials.c.id.in_(sa.bindparam("credentials", expanding=True))
-)

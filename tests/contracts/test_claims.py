@@ -61,7 +61,7 @@ def test_what_was_asked_for_comes_first_then_edits_then_checks(store):
     check = store.syncs.get_sync("check")
     claim = store.claims.claim(check.id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
     settle(store, claim, due_in=PAST)
-    store.syncs.request("ask", Trigger.MANUAL, actor="bob")
+    store.sync_requests.request("ask", Trigger.MANUAL, actor="bob")
     claimed = [claim_one_of(store) for _ in range(3)]
     names = {sync.id: sync.name for sync in store.syncs.list_syncs()}
     assert [(names[claim.sync_id], claim.trigger) for claim in claimed] == [
@@ -113,7 +113,7 @@ def test_an_edit_of_a_referenced_environment_wakes_it_too(store):
 def test_an_edit_while_a_run_is_under_way_leads_to_one_more(store):
     add_sync(store)
     claim = claim_one(store)
-    read = store.syncs.load(claim).sync
+    read = store.sync_states.load(claim).sync
     put(store, write())
     left = finish(
         store, claim, run_of(claim), after(reads={read.environment_id: read.source_revision}, applied_revision=0)
@@ -177,7 +177,7 @@ def test_a_new_name_wakes_what_failed_on_a_reference(store, happening, under_way
     put(store, environment="other")
     store.apps.add_app("blog")
     claim = claim_one(store)
-    read = store.syncs.load(claim).sync
+    read = store.sync_states.load(claim).sync
     if under_way:
         happening(store)
     store.runs.finish(
@@ -226,7 +226,7 @@ def test_a_claim_is_renewed_by_its_holder_alone(store):
 
 def test_a_released_claim_leaves_the_sync_as_due_as_it_was(store):
     add_sync(store)
-    store.syncs.request("web", Trigger.MANUAL, actor="bob")
+    store.sync_requests.request("web", Trigger.MANUAL, actor="bob")
     claim = claim_one(store)
     store.claims.release(claim)
     assert not store.syncs.get_sync("web").running
@@ -267,7 +267,7 @@ def test_reaping_frees_what_expired_and_says_so_once(store):
     assert (run.sync, run.outcome, run.actor, run.trigger) == ("dead", Outcome.INTERRUPTED, "bob", Trigger.MANUAL)
     dead = store.syncs.get_sync("dead")
     assert (dead.settled_status, dead.running, dead.last_run_id) == (SyncStatus.PENDING, False, run.id)
-    assert store.syncs.load(claim).sync.running
+    assert store.sync_states.load(claim).sync.running
     assert [claim.sync_id for claim in claim_due(store)] == [by_name["dead"]]
 
 
@@ -322,14 +322,14 @@ def test_a_stale_holder_can_write_nothing(store):
     successor = claim_one(store, "awake")
     before = store.syncs.get_sync("web")
     with pytest.raises(ClaimLostError):
-        store.syncs.load(stale)
+        store.sync_states.load(stale)
     with pytest.raises(ClaimLostError):
         store.journal.save_entry(stale, entry(id=None, sync_id=stale.sync_id))
     with pytest.raises(ClaimLostError):
         store.runs.finish(stale, run_of(stale), after(reads={}, account="999999999999", adopt_done=True))
     store.claims.release(stale)
     assert store.syncs.get_sync("web") == before
-    assert store.syncs.load(successor).journal == ()
+    assert store.sync_states.load(successor).journal == ()
     assert [run.outcome for run in store.runs.list_runs()] == [Outcome.INTERRUPTED]
 
 
@@ -338,14 +338,14 @@ def test_a_stale_thread_of_the_same_process_can_write_nothing_either(store):
     stale = claim_one(store, "one-daemon", ttl=EXPIRED)
     successor = claim_one(store, "one-daemon")
     with pytest.raises(ClaimLostError):
-        store.syncs.load(stale)
+        store.sync_states.load(stale)
     with pytest.raises(ClaimLostError):
         store.journal.save_entry(stale, entry(id=None, sync_id=stale.sync_id))
     with pytest.raises(ClaimLostError):
         store.runs.finish(stale, run_of(stale), after())
     assert store.claims.renew([stale], ttl=TTL) == set()
     store.claims.release(stale)
-    assert store.syncs.load(successor).sync.running
+    assert store.sync_states.load(successor).sync.running
 
 
 def test_a_reaped_holder_can_write_nothing_even_without_a_successor(store):
@@ -385,12 +385,12 @@ def test_a_journal_entry_comes_back_as_it_was_saved(store):
     full = entry(id=None, sync_id=sync.id, tags_written={"team": "web"}, former_tags={"team": "ops"}, intent=intent)
     first = store.journal.save_entry(claim, full)
     assert first == replace(full, id=first.id)
-    assert store.syncs.load(claim).journal == (first,)
+    assert store.sync_states.load(claim).journal == (first,)
     settled = store.journal.save_entry(claim, replace(first, generation=2, version_id=TOKEN, intent=None))
     other = store.journal.save_entry(
         claim, JournalEntry(id=None, sync_id=sync.id, remote_name="x", account="", region="r")
     )
-    assert store.syncs.load(claim).journal == (settled, other)
+    assert store.sync_states.load(claim).journal == (settled, other)
     settle(store, claim)
     assert store.syncs.remove_sync("web") == (settled, other)
 
@@ -408,4 +408,4 @@ def test_a_new_configuration_leaves_the_journal(store):
         region="eu-west-1",
         adopt=None,
     )
-    assert store.syncs.state_of("web").journal == (saved,)
+    assert store.sync_states.state_of("web").journal == (saved,)

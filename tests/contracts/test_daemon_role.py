@@ -34,7 +34,7 @@ class Daemon:
         self.errors: dict[str, PhasesyncError] = {}
         self._store = store
         copy = Store(store.database, store.keys, instance_id=store.instance_id)
-        for noun in ("syncs", "claims", "runs", "daemons"):
+        for noun in ("sync_requests", "claims", "runs", "daemons"):
             setattr(copy, noun, self)
         context = context_of(copy, clock=self.clock, events=self, owner="daemon-1")
         self.scheduler = Scheduler(
@@ -83,14 +83,14 @@ class Daemon:
         return self._store.runs.prune_runs(**arguments)
 
     def retry_refused(self) -> None:
-        self._or_fail("wake", self._store.syncs.retry_refused)
+        self._or_fail("wake", self._store.sync_requests.retry_refused)
 
     def retry_waiting_for_window(self, *, running: bool) -> None:
-        self._store.syncs.retry_waiting_for_window(running=running)
+        self._store.sync_requests.retry_waiting_for_window(running=running)
         self.woken += 1
 
     def wake_where_behind(self) -> None:
-        self._store.syncs.wake_where_behind()
+        self._store.sync_requests.wake_where_behind()
 
     def release_expired(self) -> object:
         return self._or_fail("reap", self._store.claims.release_expired)

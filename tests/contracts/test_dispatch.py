@@ -38,7 +38,7 @@ class Runs:
         self._lock = threading.Lock()
 
     def __call__(self, claim: Claim) -> None:
-        sync = self.store.syncs.load(claim).sync
+        sync = self.store.sync_states.load(claim).sync
         with self._lock:
             self.names.append(sync.name)
             self.triggers.append(claim.trigger)
@@ -115,7 +115,7 @@ def test_what_was_requested_comes_first_then_edits_then_checks(
     put(store, write())
     check = store.syncs.get_sync("check")
     settle(store, store.claims.claim(check.id, "me", trigger=Trigger.MANUAL, actor="bob", ttl=TTL), due_in=PAST)
-    store.syncs.request("ask", Trigger.MANUAL, actor="bob")
+    store.sync_requests.request("ask", Trigger.MANUAL, actor="bob")
     first = store.syncs.get_sync("first")
     held = store.claims.claim(first.id, "someone", trigger=Trigger.MANUAL, actor="bob", ttl=TTL)
 
@@ -158,7 +158,7 @@ def test_work_that_fails_is_told_and_keeps_nobody_from_working(
     add_sync(store, "good")
 
     def work(claim: Claim) -> None:
-        if store.syncs.load(claim).sync.name == "bad":
+        if store.sync_states.load(claim).sync.name == "bad":
             raise StoreUnavailableError("the disk is full")
         runs(claim)
 
@@ -186,7 +186,7 @@ def test_a_clean_end_waits_for_runs_and_begins_no_other(
     assert runs.ended == len(runs.names) == 1
     assert not daemon.scheduler.may_claim
     (left,) = claim_due(store, "the next daemon")
-    assert store.syncs.load(left).sync.name not in runs.names
+    assert store.sync_states.load(left).sync.name not in runs.names
 
 
 @WITH_EACH_DISPATCH
@@ -298,7 +298,7 @@ def test_an_entry_of_a_sync_that_has_become_more_urgent_goes_before_the_others(
         settle(store, claim, due_in=PAST)
     enqueue(store)
     put(store, write(), environment="staging")
-    store.syncs.request("ask", Trigger.MANUAL, actor="bob")
+    store.sync_requests.request("ask", Trigger.MANUAL, actor="bob")
 
     daemon = member(runs, threads=1)
     daemon.poll_until(lambda: len(runs.names) == 3)

@@ -73,7 +73,7 @@ def test_the_limit_holds_for_both_together(store: Store) -> None:
 
 def test_the_most_urgent_large_one_comes_first(store: Store) -> None:
     settle_with(store, FOUR)
-    store.syncs.request("large-2", Trigger.MANUAL, actor="bob")
+    store.sync_requests.request("large-2", Trigger.MANUAL, actor="bob")
 
     assert names_of(store, claim_due(store, large=1)) == ["large-2", "small-1", "small-2"]
 

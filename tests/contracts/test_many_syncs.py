@@ -31,11 +31,11 @@ def pauses(store: Store) -> dict[str, str | None]:
 
 
 def test_several_syncs_are_paused_and_resumed(filled: Store) -> None:
-    assert filled.syncs.pause_all(["API", "web"], PAUSED) == {}
+    assert filled.sync_requests.pause_all(["API", "web"], PAUSED) == {}
     assert pauses(filled) == {"api": PAUSED.reason, "Docs": None, "web": PAUSED.reason}
     assert filled.syncs.get_sync("api").paused == PAUSED
 
-    assert filled.syncs.resume_all(list(NAMES), actor="bob") == {}
+    assert filled.sync_requests.resume_all(list(NAMES), actor="bob") == {}
 
     assert pauses(filled) == dict.fromkeys(NAMES)
     requested = {sync.name: sync.requested for sync in filled.syncs.list_syncs()}
@@ -44,8 +44,8 @@ def test_several_syncs_are_paused_and_resumed(filled: Store) -> None:
 
 
 def test_paused_syncs_and_unknown_ones_are_left_alone(filled: Store) -> None:
-    filled.syncs.pause("web", PAUSED)
-    errors = filled.syncs.request_all(["web", "nope", "Docs"], Trigger.MANUAL, actor=ACTOR)
+    filled.sync_requests.pause("web", PAUSED)
+    errors = filled.sync_requests.request_all(["web", "nope", "Docs"], Trigger.MANUAL, actor=ACTOR)
     assert {name: type(error) for name, error in errors.items()} == {
         "web": IllegalTransitionError,
         "nope": NotFoundError,
@@ -55,17 +55,17 @@ def test_paused_syncs_and_unknown_ones_are_left_alone(filled: Store) -> None:
 
 def test_an_altered_sync_is_left_alone_and_the_others_are_changed(filled: Store) -> None:
     alter(filled, tables.syncs, filled.syncs.get_sync("Docs").id, region="us-east-1")
-    errors = filled.syncs.pause_all(NAMES, PAUSED)
+    errors = filled.sync_requests.pause_all(NAMES, PAUSED)
     assert {name: type(error) for name, error in errors.items()} == {"Docs": CiphertextError}
     assert pauses(filled) == {"api": PAUSED.reason, "web": PAUSED.reason}
 
 
 def test_several_plans_are_approved_or_none(filled: Store) -> None:
     with pytest.raises(NotFoundError):
-        filled.syncs.approve_all({"api": "a" * 16, "nope": "b" * 16}, actor=ACTOR)
+        filled.sync_requests.approve_all({"api": "a" * 16, "nope": "b" * 16}, actor=ACTOR)
     assert filled.syncs.get_sync("api").approved_digest is None
 
-    filled.syncs.approve_all({"api": "a" * 16, "web": "b" * 16}, actor=ACTOR)
+    filled.sync_requests.approve_all({"api": "a" * 16, "web": "b" * 16}, actor=ACTOR)
 
     approved = {sync.name: sync.approved_digest for sync in filled.syncs.list_syncs()}
     assert approved == {"api": "a" * 16, "Docs": None, "web": "b" * 16}
@@ -81,9 +81,9 @@ def test_names_are_found_by_filters_and_whatever_their_case(filled: Store) -> No
 
 def test_the_number_of_statements_does_not_grow_with_the_number_of_syncs(filled: Store) -> None:
     changes = (
-        lambda names: filled.syncs.pause_all(names, PAUSED),
-        lambda names: filled.syncs.resume_all(names, actor=ACTOR),
-        lambda names: filled.syncs.request_all(names, Trigger.MANUAL, actor=ACTOR),
+        lambda names: filled.sync_requests.pause_all(names, PAUSED),
+        lambda names: filled.sync_requests.resume_all(names, actor=ACTOR),
+        lambda names: filled.sync_requests.request_all(names, Trigger.MANUAL, actor=ACTOR),
     )
     for change in changes:
         sent = []

@@ -20,7 +20,7 @@ LATER = timedelta(minutes=15)
 def fail(store: Store, error: str, status: SyncStatus = SyncStatus.FAILING) -> None:
     """End the runs of all syncs that are due with an error."""
     for claim in claim_due(store):
-        sync = store.syncs.load(claim).sync
+        sync = store.sync_states.load(claim).sync
         failed = RunError(cls=error, code=None, message="refused", request_id=None, hint=None)
         changes = {"reads": {sync.environment_id: sync.source_revision}, "status": status, "failures": 1}
         store.runs.finish(claim, run_of(claim, error=failed), after(retry_in=LATER, due_in=LATER, **changes))
@@ -37,7 +37,7 @@ def a_test_succeeds(store: Store) -> None:
 
 
 def a_daemon_starts(store: Store) -> None:
-    store.syncs.retry_refused()
+    store.sync_requests.retry_refused()
 
 
 WAKES = [a_test_succeeds, a_daemon_starts]

@@ -45,7 +45,7 @@ def in_step(store: Store, *names: str, due_in: timedelta | None = SOON, **config
 def settle_all(store: Store, *, objects: int = 1, due_in: timedelta | None = SOON, **changes: Any) -> None:
     """Finish the runs of everything that is due, with a journal entry for each object of layout json."""
     for claim in claim_due(store, limit=1000):
-        state = store.syncs.load(claim)
+        state = store.sync_states.load(claim)
         if state.sync.config.remote_name and not state.journal:
             store.journal.save_entry(claim, journalled(state.sync.id, state.sync.config.remote_name))
         settle(store, claim, **{"account": ACCOUNT, "due_in": due_in, "objects": objects, **changes})
@@ -175,7 +175,7 @@ def test_an_object_is_told_with_what_is_journalled_and_set(store: Store) -> None
 
     ((swept_object,),) = swept(store).values()
 
-    (journal_entry,) = store.syncs.state_of("web").journal
+    (journal_entry,) = store.sync_states.state_of("web").journal
     sync = store.syncs.get_sync("web")
     assert (swept_object.entry, swept_object.wanted) == (journal_entry, True)
     assert (swept_object.sync.id, swept_object.sync.version, swept_object.sync.config) == (
@@ -198,7 +198,7 @@ def test_accounts_and_regions_are_places_of_their_own(store: Store) -> None:
 
 
 def pause(store: Store) -> None:
-    store.syncs.pause("web", Paused(by="ada", at=datetime(2026, 1, 2, tzinfo=UTC), reason="", until=None))
+    store.sync_requests.pause("web", Paused(by="ada", at=datetime(2026, 1, 2, tzinfo=UTC), reason="", until=None))
 
 
 def run_into(store: Store, **changes: Any) -> None:
@@ -208,7 +208,7 @@ def run_into(store: Store, **changes: Any) -> None:
 
 
 NOT_TO_BE_SWEPT: dict[str, Callable[[Store], object]] = {
-    "asked for": lambda store: store.syncs.request("web", Trigger.MANUAL, actor=ACTOR),
+    "asked for": lambda store: store.sync_requests.request("web", Trigger.MANUAL, actor=ACTOR),
     "claimed": lambda store: store.claims.claim(
         store.syncs.get_sync("web").id, "x", trigger=Trigger.MANUAL, actor=ACTOR, ttl=TTL
     ),
@@ -354,7 +354,7 @@ def test_a_suspect_that_is_running_is_checked_once_more(store: Store) -> None:
 def test_a_suspect_that_is_paused_is_checked_when_its_pause_ends(store: Store) -> None:
     in_step(store, "web", due_in=LONG)
     until = datetime.now(UTC) + timedelta(milliseconds=300)
-    store.syncs.pause("web", Paused(by="ada", at=datetime(2026, 1, 2, tzinfo=UTC), reason="", until=until))
+    store.sync_requests.pause("web", Paused(by="ada", at=datetime(2026, 1, 2, tzinfo=UTC), reason="", until=until))
 
     suspect(store, "web")
 

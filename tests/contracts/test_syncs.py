@@ -104,14 +104,14 @@ def test_an_unknown_sync_is_not_found(store):
     add_sync(store)
     for call in (
         lambda: store.syncs.get_sync("nope"),
-        lambda: store.syncs.state_of("nope"),
+        lambda: store.sync_states.state_of("nope"),
         lambda: update(store, "nope"),
         lambda: store.syncs.remove_sync("nope"),
-        lambda: store.syncs.pause("nope", paused()),
-        lambda: store.syncs.resume("nope", actor="ada"),
-        lambda: store.syncs.request("nope", Trigger.MANUAL, actor="ada"),
-        lambda: store.syncs.approve("nope", "d", actor="ada"),
-        lambda: store.syncs.consent_to_adopt("nope", Adopt.OVERWRITE, actor="ada"),
+        lambda: store.sync_requests.pause("nope", paused()),
+        lambda: store.sync_requests.resume("nope", actor="ada"),
+        lambda: store.sync_requests.request("nope", Trigger.MANUAL, actor="ada"),
+        lambda: store.sync_requests.approve("nope", "d", actor="ada"),
+        lambda: store.sync_requests.consent_to_adopt("nope", Adopt.OVERWRITE, actor="ada"),
     ):
         with pytest.raises(NotFoundError, match="nope"):
             call()
@@ -183,7 +183,7 @@ def test_another_credential_brings_its_own_account(store):
 def test_an_update_while_a_run_is_under_way_wins_over_what_the_run_says(store):
     add_sync(store, adopt=Adopt.OVERWRITE)
     claim = claim_one(store)
-    state = store.syncs.load(claim)
+    state = store.sync_states.load(claim)
     store.credentials.add("other", access_key())
     update(store, credential="other", adopt=Adopt.OVERWRITE)
     reads = {state.sync.environment_id: state.sync.source_revision}
@@ -216,16 +216,16 @@ def test_a_sync_whose_claim_expired_may_be_removed(store):
     store.syncs.remove_sync("web")
     assert store.claims.write_conditions(sync.id).paused
     with pytest.raises(NotFoundError):
-        store.syncs.load(claim)
+        store.sync_states.load(claim)
 
 
 def test_a_paused_sync_is_not_claimed_until_it_is_resumed(store):
     sync = add_sync(store)
-    store.syncs.pause("web", paused())
+    store.sync_requests.pause("web", paused())
     assert store.syncs.get_sync("web").paused == paused()
     assert store.claims.write_conditions(sync.id).paused
     assert claim_due(store) == []
-    store.syncs.resume("web", actor="bob")
+    store.sync_requests.resume("web", actor="bob")
     assert store.syncs.get_sync("web").paused is None
     assert not store.claims.write_conditions(sync.id).paused
     claim = claim_one(store)
@@ -234,14 +234,14 @@ def test_a_paused_sync_is_not_claimed_until_it_is_resumed(store):
 
 def test_pausing_again_replaces_who_and_why(store):
     add_sync(store)
-    store.syncs.pause("web", paused())
-    store.syncs.pause("web", paused(by="bob", reason="", until=datetime(2099, 1, 1, tzinfo=UTC)))
+    store.sync_requests.pause("web", paused())
+    store.sync_requests.pause("web", paused(by="bob", reason="", until=datetime(2099, 1, 1, tzinfo=UTC)))
     assert store.syncs.get_sync("web").paused == paused(by="bob", reason="", until=datetime(2099, 1, 1, tzinfo=UTC))
 
 
 def test_a_pause_ends_by_itself(store):
     sync = add_sync(store)
-    store.syncs.pause("web", paused(until=datetime(2020, 1, 1, tzinfo=UTC)))
+    store.sync_requests.pause("web", paused(until=datetime(2020, 1, 1, tzinfo=UTC)))
     assert not store.claims.write_conditions(sync.id).paused
     assert store.syncs.get_sync("web").paused is None
     assert claim_one(store).owner == "daemon-1"
@@ -250,7 +250,7 @@ def test_a_pause_ends_by_itself(store):
 def test_resuming_what_is_not_paused_does_nothing(store):
     add_sync(store)
     settle(store, claim_one(store))
-    store.syncs.resume("web", actor="ada")
+    store.sync_requests.resume("web", actor="ada")
     assert claim_due(store) == []
 
 
@@ -258,7 +258,7 @@ def test_a_request_overrides_back_off(store):
     add_sync(store)
     settle(store, claim_one(store), status=SyncStatus.FAILING, failures=3, retry_in=LONG)
     assert claim_due(store) == []
-    store.syncs.request("web", Trigger.MANUAL, actor="bob")
+    store.sync_requests.request("web", Trigger.MANUAL, actor="bob")
     assert store.syncs.get_sync("web").requested is Trigger.MANUAL
     claim = claim_one(store)
     assert (claim.trigger, claim.actor) == (Trigger.MANUAL, "bob")
@@ -267,16 +267,16 @@ def test_a_request_overrides_back_off(store):
 
 def test_a_request_for_a_paused_sync_is_refused(store):
     add_sync(store)
-    store.syncs.pause("web", paused())
+    store.sync_requests.pause("web", paused())
     with pytest.raises(IllegalTransitionError, match="ada"):
-        store.syncs.request("web", Trigger.MANUAL, actor="bob")
+        store.sync_requests.request("web", Trigger.MANUAL, actor="bob")
 
 
 def test_a_request_while_a_run_is_under_way_leads_to_one_more_run(store):
     add_sync(store)
-    store.syncs.request("web", Trigger.MANUAL, actor="first")
+    store.sync_requests.request("web", Trigger.MANUAL, actor="first")
     claim = claim_one(store)
-    store.syncs.request("web", Trigger.MANUAL, actor="second")
+    store.sync_requests.request("web", Trigger.MANUAL, actor="second")
     settle(store, claim)
     following = claim_one(store)
     assert following.actor == "second"
@@ -287,7 +287,7 @@ def test_a_request_while_a_run_is_under_way_leads_to_one_more_run(store):
 def test_an_approval_is_kept_until_a_run_has_used_it(store):
     add_sync(store)
     settle(store, claim_one(store), status=SyncStatus.HELD)
-    store.syncs.approve("web", "abc123", actor="bob")
+    store.sync_requests.approve("web", "abc123", actor="bob")
     assert store.syncs.get_sync("web").approved_digest == "abc123"
     claim = claim_one(store)
     assert (claim.trigger, claim.actor) == (Trigger.MANUAL, "bob")
@@ -297,17 +297,17 @@ def test_an_approval_is_kept_until_a_run_has_used_it(store):
 def test_a_consent_is_kept_until_a_run_has_carried_it_out(store):
     add_sync(store)
     settle(store, claim_one(store), status=SyncStatus.HALTED, due_in=None)
-    store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor="bob")
+    store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor="bob")
     claim = claim_one(store)
-    assert store.syncs.load(claim).sync.adopt is Adopt.OVERWRITE
+    assert store.sync_states.load(claim).sync.adopt is Adopt.OVERWRITE
     assert settle(store, claim, status=SyncStatus.FAILING, failures=1, due_in=LONG).adopt is Adopt.OVERWRITE
-    store.syncs.request("web", Trigger.MANUAL, actor="bob")
+    store.sync_requests.request("web", Trigger.MANUAL, actor="bob")
     assert settle(store, claim_one(store), adopt_done=True).adopt is None
 
 
 def test_a_state_is_read_without_a_claim_too(store):
     add_sync(store)
-    state = store.syncs.state_of("WEB")
+    state = store.sync_states.state_of("WEB")
     assert (state.sync, state.credential.name, state.journal) == (store.syncs.get_sync("web"), "aws", ())
 
 
@@ -316,7 +316,7 @@ def test_list_syncs_tells_of_each_what_get_sync_tells(store):
     add_sync(store, "b", environment="staging")
     add_sync(store, "a")
     for claim in claim_due(store):
-        sync = store.syncs.load(claim).sync
+        sync = store.sync_states.load(claim).sync
         others = {environment.id: environment.revision for environment in store.apps.list_environments()}
         store.runs.finish(claim, run_of(claim), after(reads=others, status=SyncStatus.IN_SYNC))
         assert len(others) == 2, sync.name

@@ -15,12 +15,13 @@ def test_what_waits_is_found_by_all_its_windows(world: World) -> None:
     world.run(Trigger.CHANGE)
     world.edit(URL="new")
     assert not world.due()
-    waiting = world.store.syncs.waiting_for_window()
-    assert (waiting.count, waiting.next_opens_at) == (1, world.sync.retry_at)
+    waiting = world.store.sync_requests.waiting_for_window()
+    assert world.sync.retry_at is not None
+    assert (waiting.count, waiting.next_opens_at) == (1, world.sync.retry_at.replace(microsecond=0))
 
     world.store.apps.update_app("other", windows=[])
     assert not world.due()
-    world.store.syncs.retry_waiting_for_window()
+    world.store.sync_requests.retry_waiting_for_window()
     assert world.due()
     world.run(Trigger.CHANGE)
     assert not world.due()
@@ -28,4 +29,4 @@ def test_what_waits_is_found_by_all_its_windows(world: World) -> None:
     assert world.due()
 
     assert world.run(Trigger.CHANGE).versions_written == 1
-    assert world.store.syncs.waiting_for_window().count == 0
+    assert world.store.sync_requests.waiting_for_window().count == 0

@@ -71,7 +71,7 @@ def test_a_mark_stays_until_a_run_has_a_result(store):
     assert is_woken(store)
     assert claim_due(store) == []
 
-    store.syncs.request("web", Trigger.MANUAL, actor="ada")
+    store.sync_requests.request("web", Trigger.MANUAL, actor="ada")
     settle(store, claim_one(store))
     assert not is_woken(store)
 
@@ -90,7 +90,7 @@ def test_an_edit_beside_the_end_of_a_run_that_reads_it_for_the_first_time_is_not
     shared = store.apps.get_environment("shop", "shared")
     add_sync(store)
     claim = claim_one(store)
-    state = store.syncs.load(claim).sync
+    state = store.sync_states.load(claim).sync
     reads = {state.environment_id: state.source_revision, shared.id: shared.revision}
     settled = after(reads=reads, former_reads=state.reads)
     ended = threading.Thread(target=store.runs.finish, args=(claim, run_of(claim), settled))
@@ -117,7 +117,7 @@ def test_an_edit_of_a_writer_that_sets_no_mark_is_found(store):
         connection.execute(environments.update().values(revision=environments.c.revision + 1))
     assert not is_woken(store)
 
-    store.syncs.wake_where_behind()
+    store.sync_requests.wake_where_behind()
 
     assert is_woken(store)
     assert claim_one(store).trigger is Trigger.CHANGE
@@ -199,7 +199,7 @@ def test_the_most_urgent_come_first_and_of_those_the_longest_due(store):
             connection.execute(syncs.update().where(syncs.c.name == f"s{number}").values(**state))
     claimed = []
     while claims := claim_due(store, limit=1):
-        claimed += [store.syncs.load(claim).sync.name for claim in claims]
+        claimed += [store.sync_states.load(claim).sync.name for claim in claims]
     assert claimed == ["s5", "s4", "s3", "s2", "s1", "s0"]
 
 
@@ -239,7 +239,7 @@ def test_so_do_requests_and_releases(store, watch, request_run):
     watch.wait(timedelta(0))
     with ends_early(watch):
         if request_run:
-            store.syncs.request("web", Trigger.MANUAL, actor="ada")
+            store.sync_requests.request("web", Trigger.MANUAL, actor="ada")
         else:
             store.claims.release(claim)
 

@@ -92,7 +92,7 @@ def foreign(world: World) -> None:
 
 def adopted(world: World) -> None:
     """The operator consents to take it over."""
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
 
 
 SCENARIOS = [

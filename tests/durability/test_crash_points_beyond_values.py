@@ -43,9 +43,9 @@ class Scenario:
 
 def approve(world: World) -> None:
     """Approve what `syncs plan` shows as held."""
-    digest = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
+    digest = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
     if digest is not None:
-        world.store.syncs.approve("web", digest, actor=ACTOR)
+        world.store.sync_requests.approve("web", digest, actor=ACTOR)
 
 
 def configured(**config: Any) -> Callable[[World], None]:
@@ -166,7 +166,7 @@ def killed_at_each(world: World, *, every: int) -> None:
         come_to_rest(world)
 
         assert picture(world) == wanted, steps[step]
-        entries = world.store.syncs.state_of("web").journal
+        entries = world.store.sync_states.state_of("web").journal
         assert [entry.remote_name for entry in entries if entry.intent is not None] == [], steps[step]
 
 

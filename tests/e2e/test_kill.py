@@ -123,7 +123,7 @@ def test_killed_before_and_again_after_a_write_it_is_made_once(
         assert {"Key": "team", "Value": "shop"} in described["Tags"]
     assert survivor.stop() == 0
     with installation.application() as application:
-        (entry,) = application.store.syncs.state_of("web").journal
+        (entry,) = application.store.sync_states.state_of("web").journal
         assert entry.intent is None
         outcomes = [run.outcome for run in application.store.runs.list_runs(sync="web")]
         assert outcomes.count(Outcome.INTERRUPTED) == 2

@@ -33,7 +33,7 @@ def make_syncs(installation: Installation, count: int) -> None:
     with installation.application() as application:
         for sync in application.store.syncs.list_syncs():
             claim = application.store.claims.claim(sync.id, "test", trigger=Trigger.MANUAL, actor="test", ttl=TTL)
-            for entry in application.store.syncs.load(claim).journal:
+            for entry in application.store.sync_states.load(claim).journal:
                 assert entry.touched_at is not None
                 aged = replace(entry, touched_at=entry.touched_at - timedelta(hours=1))
                 application.store.journal.save_entry(claim, aged)

@@ -15,7 +15,7 @@ from tests.support.world import NAME, World
 
 def digest_of_held(world: World) -> str:
     """The digest that `syncs plan` shows for what is held."""
-    digest = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
+    digest = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None
     return digest
 
@@ -38,9 +38,9 @@ def empty_again(world: World) -> Outcome:
 
 def test_an_approval_is_spent_although_somebody_asks_for_a_run_meanwhile(world: World) -> None:
     """A request that comes while the approved run is under way does not keep the approval for another day."""
-    world.store.syncs.approve("web", hold_emptying(world), actor=ACTOR)
+    world.store.sync_requests.approve("web", hold_emptying(world), actor=ACTOR)
     claim = world.claim()
-    world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.sync_requests.request("web", Trigger.MANUAL, actor=ACTOR)
     world.reconciler.reconcile(claim, lambda: None)
     assert world.text == "{}"
     world.run()
@@ -50,14 +50,14 @@ def test_an_approval_is_spent_although_somebody_asks_for_a_run_meanwhile(world: 
 
 def test_an_approval_lapses_when_nothing_is_held_any_more(world: World) -> None:
     """Approved, and then the keys came back before the run."""
-    world.store.syncs.approve("web", hold_emptying(world), actor=ACTOR)
+    world.store.sync_requests.approve("web", hold_emptying(world), actor=ACTOR)
 
     assert empty_again(world) is Outcome.HELD
 
 
 def test_an_approval_outlives_a_call_that_failed(world: World) -> None:
     """What was approved and could not be written is tried again, not held again."""
-    world.store.syncs.approve("web", hold_emptying(world), actor=ACTOR)
+    world.store.sync_requests.approve("web", hold_emptying(world), actor=ACTOR)
     world.destinations.fail("put_value", error=ThrottledError("slower"))
     assert world.run().outcome is Outcome.FAILED
 
@@ -87,11 +87,11 @@ def test_an_approved_adoption_from_an_empty_source_writes_the_marks_too(world: W
     """Value and marks wait together and go out together; the next run finds the object ours."""
     world.edit(URL=None, USER=None)
     world.remote.outside_create(NAME, "theirs")
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     assert world.run().outcome is Outcome.HELD
     assert world.writes() == []
 
-    world.store.syncs.approve("web", digest_of_held(world), actor=ACTOR)
+    world.store.sync_requests.approve("web", digest_of_held(world), actor=ACTOR)
     assert world.run().outcome is Outcome.APPLIED
 
     assert world.object.tags == {TAG_INSTANCE: world.store.instance_id, TAG_SYNC: world.sync_id}
@@ -104,7 +104,7 @@ def test_a_held_move_onto_a_foreign_object_leaves_its_tags_alone(world: World) -
     world.run()
     world.remote.outside_create("other/app", "theirs")
     world.configure(remote_name="other/app")
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
 
     assert world.run().outcome is Outcome.HELD
     assert world.remote.object("other/app").tags == {}
@@ -112,7 +112,7 @@ def test_a_held_move_onto_a_foreign_object_leaves_its_tags_alone(world: World) -
 
 def test_an_object_that_appears_while_it_is_created_is_adopted_in_the_same_run(world: World) -> None:
     """The journal entry that the refused create left is gone on with, not stored a second time."""
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
 
     def appear(when: str, call: str) -> None:
         if (when, call) == ("before", "create"):
@@ -129,7 +129,7 @@ def test_an_old_write_that_lands_at_the_last_moment_is_not_emptied_unattended(wo
     world.run()
     world.edit(URL=None, USER=None)
     world.run()
-    world.store.syncs.approve("web", digest_of_held(world), actor=ACTOR)
+    world.store.sync_requests.approve("web", digest_of_held(world), actor=ACTOR)
     world.run()
     assert world.text == "{}"
     keys = {"A": "1", "B": "2", "C": "3"}
@@ -153,7 +153,7 @@ def test_an_old_write_that_lands_at_the_last_moment_is_not_emptied_unattended(wo
 def test_a_consent_to_adopt_is_for_the_object_that_was_shown(world: World) -> None:
     """A sync that is pointed elsewhere needs another consent."""
     world.remote.outside_create("other/app", "theirs")
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
 
     world.configuration().update("web", change=lambda config: replace(config, remote_name="other/app"))
 
@@ -164,7 +164,7 @@ def test_a_consent_to_adopt_is_for_the_object_that_was_shown(world: World) -> No
 def test_a_consent_to_adopt_outlives_other_changes(world: World) -> None:
     """A new description is no new object."""
     world.remote.outside_create(NAME, "theirs")
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
 
     world.configuration().update("web", change=lambda config: replace(config, description="new"))
 

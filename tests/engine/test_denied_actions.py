@@ -167,7 +167,7 @@ CASES = [
 
 def policy(world: AwsWorld, **options: Any) -> dict[str, Any]:
     """The policy that is printed for the sync as it is now."""
-    state = world.store.syncs.state_of("web")
+    state = world.store.sync_states.state_of("web")
     grant = grant_of(state.sync, SPEC.actions, account=ACCOUNT, journal=state.journal, **options)
     return policy_of_grants([grant], instance_id=world.store.instance_id)
 
@@ -240,7 +240,7 @@ def test_the_printed_policy_is_enough_to_take_a_secret_over_and_not_to_write_it_
     with pytest.raises(PermissionDeniedError):
         world.open().restore(theirs.arn)
 
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor="ada")
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor="ada")
 
     assert world.run().outcome is Outcome.APPLIED
     assert json.loads(world.outside.text(world.name)) == {"URL": "postgres://db", "USER": "shop"}
@@ -251,9 +251,9 @@ def test_the_printed_policy_is_enough_to_give_secrets_back_former_names_included
     world = make_world()
     world.run()
     world.configure(remote_name="shop/renamed")
-    held = world.another_reconciler().prepare(world.store.syncs.state_of("web")).guarded.digest
+    held = world.another_reconciler().prepare(world.store.sync_states.state_of("web")).guarded.digest
     assert held is not None
-    world.store.syncs.approve("web", held, actor="ada")
+    world.store.sync_requests.approve("web", held, actor="ada")
     world.run()
     assert sorted(world.outside.names()) == ["shop/renamed", world.name]
     printed = policy(world)

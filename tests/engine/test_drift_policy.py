@@ -24,7 +24,7 @@ def holding(world: World) -> World:
 
 def digest(world: World) -> str:
     """What `syncs plan` shows."""
-    found = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
+    found = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
     assert found is not None
     return found
 
@@ -55,7 +55,7 @@ def test_a_sync_that_holds_writes_nothing_until_somebody_approves(holding: World
     assert (held.outcome, held.trigger) == (Outcome.HELD, Trigger.DRIFT)
     assert holding.writes() == []
     assert holding.sync.settled_status is SyncStatus.HELD
-    holding.store.syncs.approve("web", digest(holding), actor=ACTOR)
+    holding.store.sync_requests.approve("web", digest(holding), actor=ACTOR)
     assert holding.run().outcome is Outcome.APPLIED
     assert holding.text == '{"URL":"postgres://db","USER":"shop"}'
     assert holding.object.description == "ours"
@@ -67,7 +67,7 @@ def test_an_approval_is_for_the_version_that_was_seen(holding: World) -> None:
     holding.run()
     approved = digest(holding)
     put(holding)
-    holding.store.syncs.approve("web", approved, actor=ACTOR)
+    holding.store.sync_requests.approve("web", approved, actor=ACTOR)
 
     assert holding.run().outcome is Outcome.HELD
     assert holding.text == "theirs"
@@ -78,7 +78,7 @@ def test_an_approval_is_for_the_metadata_that_was_seen(holding: World) -> None:
     holding.run()
     approved = digest(holding)
     holding.object.description = "theirs, later"
-    holding.store.syncs.approve("web", approved, actor=ACTOR)
+    holding.store.sync_requests.approve("web", approved, actor=ACTOR)
 
     assert holding.run().outcome is Outcome.HELD
     assert holding.object.description == "theirs, later"
@@ -94,7 +94,7 @@ def test_what_somebody_wrote_is_held_although_a_write_of_ours_was_not_answered(h
 
     assert holding.run().outcome is Outcome.HELD
     assert holding.text == "theirs"
-    holding.store.syncs.approve("web", digest(holding), actor=ACTOR)
+    holding.store.sync_requests.approve("web", digest(holding), actor=ACTOR)
     assert holding.run().outcome is Outcome.APPLIED
     assert "postgres://new" in holding.text
     assert holding.run().outcome is Outcome.UNCHANGED
@@ -136,7 +136,7 @@ def test_contested_is_over_a_day_later_or_when_approved(world: World) -> None:
         world.run()
     put(world)
     world.run()
-    world.store.syncs.approve("web", digest(world), actor=ACTOR)
+    world.store.sync_requests.approve("web", digest(world), actor=ACTOR)
     assert world.run().outcome is Outcome.APPLIED
     put(world)
     assert world.run().outcome is Outcome.HELD

@@ -45,7 +45,7 @@ def test_a_sync_in_step_has_little_to_say(world: World) -> None:
 def test_a_pause_a_pending_revision_and_a_request_are_told(world: World) -> None:
     world.run()
     world.edit(URL="postgres://new")
-    world.store.syncs.pause("web", Paused(by="ada", at=world.clock.now(), reason="a migration", until=None))
+    world.store.sync_requests.pause("web", Paused(by="ada", at=world.clock.now(), reason="a migration", until=None))
 
     reasons = explain(world).reasons
 

@@ -73,7 +73,7 @@ def test_it_is_not_taken_over_whatever_was_consented_to(world: World, make: Make
         accept(world, offer)
 
     shown = {NAME: world.object.observed().current_version or ""}
-    world.store.syncs.consent_to_adopt("web", mode, actor=ACTOR, versions=shown)
+    world.store.sync_requests.consent_to_adopt("web", mode, actor=ACTOR, versions=shown)
     assert world.run().outcome is Outcome.REFUSED
     assert nothing_was_changed(world)
 
@@ -182,7 +182,7 @@ def test_a_copy_that_appears_while_it_is_deleted_keeps_it(world: World) -> None:
 
     assert list(blocked) == [NAME]
     assert world.object.deleted_at is None
-    assert world.store.syncs.state_of("web").journal[0].deletion_at is None
+    assert world.store.sync_states.state_of("web").journal[0].deletion_at is None
 
 
 def test_why_tells_of_a_copy_and_of_whose_rights_it_is_made_with(world: World) -> None:

@@ -223,7 +223,7 @@ def test_a_suspect_that_runs_meanwhile_runs_once_more(world: World) -> None:
 
 def test_a_suspect_that_is_paused_is_checked_afterwards(world: World) -> None:
     fleet = covered(world)
-    world.store.syncs.pause("s1", Paused(by="ada", at=datetime.now(UTC), reason="", until=None))
+    world.store.sync_requests.pause("s1", Paused(by="ada", at=datetime.now(UTC), reason="", until=None))
     fleet.remote.outside_put("shop/s1", "theirs")
 
     fleet.sweep()
@@ -289,9 +289,9 @@ def test_a_sync_with_an_object_in_its_grace_keeps_its_time(world: World) -> None
     fleet.run()
     held = world.run()
     if held.error is not None:
-        digest = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
+        digest = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
         assert digest is not None
-        world.store.syncs.approve("web", digest, actor="ada")
+        world.store.sync_requests.approve("web", digest, actor="ada")
         fleet.run()
     fleet.let_writes_grow_old()
     fleet.sweep()

@@ -185,7 +185,7 @@ def test_a_hint_leaves_the_names_of_secrets_as_they_are(keyed: World) -> None:
     keyed.remote.outside_delete("shop/production/HOSTNAME")
     assert hint(keyed) == "phasesync syncs adopt web takes it over"
 
-    keyed.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    keyed.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
 
     assert hint(keyed) == "aws secretsmanager restore-secret --secret-id shop/production/HOSTNAME, then adopt it"
 
@@ -297,9 +297,9 @@ def test_many_deletions_wait_for_an_approval(deleting: World) -> None:
     assert run.outcome is Outcome.HELD
     assert run.error is not None and "3 of 6" in run.error.message
     assert len(names(deleting)) == 6
-    digest = deleting.reconciler.prepare(deleting.store.syncs.state_of("web")).guarded.digest
+    digest = deleting.reconciler.prepare(deleting.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None and run.error.hint is not None and digest in run.error.hint
-    deleting.store.syncs.approve("web", digest, actor=ACTOR)
+    deleting.store.sync_requests.approve("web", digest, actor=ACTOR)
     assert deleting.run().counts["delete"] == 3
     assert len(names(deleting)) == 3
 
@@ -313,9 +313,9 @@ def test_one_approval_is_for_copies_and_objects(deleting: World) -> None:
     deleting.edit(A=None, B=None, C=None)
     deleting.run()
     deleting.clock.pass_(hours=2)
-    digest = deleting.reconciler.prepare(deleting.store.syncs.state_of("web")).guarded.digest
+    digest = deleting.reconciler.prepare(deleting.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None
-    deleting.store.syncs.approve("web", digest, actor=ACTOR)
+    deleting.store.sync_requests.approve("web", digest, actor=ACTOR)
 
     first, second = deleting.run(), deleting.run()
 
@@ -341,7 +341,7 @@ def test_copies_that_take_their_time_to_go_are_waited_for(deleting: World) -> No
 
     assert (waiting.outcome, waiting.counts["replicate"]) == (Outcome.APPLIED, 1)
     assert deleting.run().counts["delete"] == 1
-    (entry,) = [one for one in deleting.store.syncs.state_of("web").journal if one.remote_name == gone]
+    (entry,) = [one for one in deleting.store.sync_states.state_of("web").journal if one.remote_name == gone]
     assert entry.replicas_written == ()
 
 
@@ -360,9 +360,9 @@ def test_what_a_moved_sync_left_behind_makes_no_deletion_look_small(deleting: Wo
     """Two objects under new names, six under the old ones: two of two go, not two of eight."""
     deleting.edit(A=None, B=None, C=None, D=None)
     deleting.configure(name_template="moved/{key}", grace=timedelta(0))
-    digest = deleting.reconciler.prepare(deleting.store.syncs.state_of("web")).guarded.digest
+    digest = deleting.reconciler.prepare(deleting.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None
-    deleting.store.syncs.approve("web", digest, actor=ACTOR)
+    deleting.store.sync_requests.approve("web", digest, actor=ACTOR)
     deleting.run()
     assert {"moved/URL", "moved/USER"} < set(names(deleting))
 
@@ -509,9 +509,9 @@ def test_a_key_that_waits_for_its_budget_does_not_hold_up_the_others(keyed: Worl
     keyed.edit(USER="somebody")
 
     assert keyed.due()
-    keyed.run(Trigger.CHANGE)
+    run = keyed.run(Trigger.CHANGE)
     assert keyed.remote.object(USER).text() == "somebody"
-    assert keyed.sync.settled_status is SyncStatus.PENDING
+    assert (keyed.sync.settled_status, run.waits_for) == (SyncStatus.PENDING, "version-budget")
 
 
 def test_another_template_deletes_nothing(deleting: World) -> None:
@@ -552,7 +552,7 @@ def test_an_edit_that_is_taken_back_is_not_left_to_a_write_that_may_still_land(k
 
     keyed.run(Trigger.CHANGE)
 
-    entries = {entry.remote_name: entry for entry in keyed.store.syncs.state_of("web").journal}
+    entries = {entry.remote_name: entry for entry in keyed.store.sync_states.state_of("web").journal}
     assert entries[URL].intent is None
     assert keyed.remote.object(URL).text() == "postgres://db"
     assert len(keyed.remote.object(URL).versions) == 2

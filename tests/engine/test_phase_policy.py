@@ -99,7 +99,7 @@ def test_existing_secrets_are_listed_imported_and_taken_over(under_it: MakeWorld
     assert imported is not None
     assert imported.reveal_text() == '{"URL": "theirs"}'
 
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor="ada")
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor="ada")
     assert world.run().outcome is Outcome.APPLIED
     assert values(world) == {"URL": "postgres://db", "USER": "shop"}
 

@@ -219,9 +219,9 @@ def test_a_mistyped_path_creates_nothing_until_approved(world: World) -> None:
     assert (run.outcome, run.aws_calls, world.remote.objects) == (Outcome.HELD, 1, {})
     assert world.sync.settled_status is SyncStatus.HELD
     assert "mistyped path" in (world.sync.status_reason or "")
-    digest = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
+    digest = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None
-    world.store.syncs.approve("web", digest, actor=ACTOR)
+    world.store.sync_requests.approve("web", digest, actor=ACTOR)
     assert world.due()
     assert world.run().outcome is Outcome.APPLIED
     assert world.text == "{}"
@@ -259,7 +259,7 @@ def test_an_approval_of_another_plan_releases_nothing(world: World) -> None:
     """It lapses when the held changes do."""
     world.run()
     world.edit(URL=None, USER=None)
-    world.store.syncs.approve("web", "0" * 16, actor=ACTOR)
+    world.store.sync_requests.approve("web", "0" * 16, actor=ACTOR)
 
     assert world.run().outcome is Outcome.HELD
     assert values(world)["USER"] == "shop"
@@ -287,8 +287,8 @@ def test_a_sync_that_moves_to_another_name_waits(world: World) -> None:
 
     assert world.run().outcome is Outcome.HELD
     assert [key[2] for key in world.remote.objects] == [NAME]
-    digest = world.reconciler.prepare(world.store.syncs.state_of("web")).guarded.digest
-    world.store.syncs.approve("web", digest or "", actor=ACTOR)
+    digest = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
+    world.store.sync_requests.approve("web", digest or "", actor=ACTOR)
     world.run()
     assert sorted(key[2] for key in world.remote.objects) == ["shop/elsewhere", NAME]
 
@@ -309,7 +309,7 @@ def test_a_foreign_object_is_never_written_without_consent(world: World) -> None
     assert world.writes() == []
     assert world.sync.settled_status is SyncStatus.HALTED
     assert not world.due()
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     assert world.run().outcome is Outcome.APPLIED
     assert values(world)["URL"] == "postgres://db"
     assert world.object.tags["team"] == "other"
@@ -507,7 +507,7 @@ def test_a_pause_takes_effect_before_the_next_write(world: World) -> None:
     def pause_before_save(when: str, what: str) -> None:
         if (when, what) == ("before", "save_entry"):
             world.on_step = None
-            world.store.syncs.pause("web", pause)
+            world.store.sync_requests.pause("web", pause)
 
     with world.steps(pause_before_save):
         run = world.reconciler.reconcile(world.claim(), checkpoint)
@@ -516,7 +516,7 @@ def test_a_pause_takes_effect_before_the_next_write(world: World) -> None:
     assert run.outcome is Outcome.INTERRUPTED
     assert values(world)["URL"] == "postgres://db"
     assert not world.due()
-    world.store.syncs.resume("web", actor=ACTOR)
+    world.store.sync_requests.resume("web", actor=ACTOR)
     assert world.due()
     world.run()
     assert values(world)["URL"] == "postgres://new"
@@ -572,12 +572,12 @@ def test_a_changed_credential_is_used_at_once(world: World) -> None:
 def test_paused_until_an_instant_ends_by_itself(world: World) -> None:
     """No resume is needed."""
     now = world.sync.created_at
-    world.store.syncs.pause("web", Paused(by=ACTOR, at=now, reason="", until=now + timedelta(hours=1)))
+    world.store.sync_requests.pause("web", Paused(by=ACTOR, at=now, reason="", until=now + timedelta(hours=1)))
     assert not world.due()
 
     over = replace(world.sync.paused, until=now) if world.sync.paused else None
     assert over is not None
-    world.store.syncs.pause("web", over)
+    world.store.sync_requests.pause("web", over)
 
     assert world.due()
 

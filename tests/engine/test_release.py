@@ -58,7 +58,7 @@ def test_a_released_sync_is_paused_and_writes_nothing_when_it_is_resumed(world: 
     assert not world.due()
     assert world.entry.arn is None
 
-    world.store.syncs.resume("web", actor=ACTOR)
+    world.store.sync_requests.resume("web", actor=ACTOR)
     writes = len(world.writes())
     assert world.run().outcome is Outcome.REFUSED
     assert len(world.writes()) == writes
@@ -71,7 +71,7 @@ def test_a_released_object_can_be_taken_over_again(world: World) -> None:
     world.run()
     give_back(world)
     world.edit(URL="postgres://db")
-    world.store.syncs.resume("web", actor=ACTOR)
+    world.store.sync_requests.resume("web", actor=ACTOR)
 
     accept(world, preview(world, Adopt.OVERWRITE))
 

@@ -126,7 +126,7 @@ def test_a_refused_deletion_keeps_the_sync_and_a_lost_destination_ends_it(world:
     refused = remove(world).blocked["shop/URL"]
     assert "secretsmanager:DeleteSecret" in refused
     assert "phasesync syncs update web --on-remove delete" in refused
-    assert world.store.syncs.state_of("web").journal[0].deletion_at is None
+    assert world.store.sync_states.state_of("web").journal[0].deletion_at is None
 
     world.destinations.fail("observe", error=DestinationUnavailableError("no network"))
     with pytest.raises(DestinationUnavailableError):
@@ -174,7 +174,7 @@ def test_a_forced_deletion_is_not_taken_for_drift(world: World) -> None:
 
     assert world.remote.objects == {}
     assert world.entry.deletion_at is not None
-    prepared = world.reconciler.prepare(world.store.syncs.state_of("web"))
+    prepared = world.reconciler.prepare(world.store.sync_states.state_of("web"))
     assert not prepared.plan.drifted
     assert world.run().outcome is Outcome.APPLIED
     assert world.entry.enforced_at == ()

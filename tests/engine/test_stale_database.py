@@ -43,7 +43,7 @@ def test_a_restored_database_never_overwrites_what_is_newer(world: World, writes
         assert run.error is not None
         assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "StaleDatabaseError")
         assert world.sync.settled_status is SyncStatus.HALTED
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     world.run()
     assert world.text == newest
 
@@ -53,7 +53,7 @@ def test_a_plan_says_so_as_well(world: World) -> None:
     roll_back(world, writes=1)
 
     with pytest.raises(StaleDatabaseError):
-        world.reconciler.prepare(world.store.syncs.state_of("web"))
+        world.reconciler.prepare(world.store.sync_states.state_of("web"))
 
 
 def test_a_spent_token_that_only_the_write_meets_is_refused_again_and_again(world: World) -> None:
@@ -72,7 +72,7 @@ def test_how_far_ahead_a_write_is_recognised(world: World) -> None:
     """The last generation that is looked at, and the first one that is not."""
     world.run()
     entry, digests, instance_id = world.entry, world.store.keys.digests, world.store.instance_id
-    state = world.store.syncs.state_of("web")
+    state = world.store.sync_states.state_of("web")
     seen = world.destinations.open("aws-secrets-manager", state.credential, entry.region).observe(NAME)
     assert seen is not None
 
@@ -180,7 +180,7 @@ def test_an_object_that_was_made_since_the_backup_is_accepted_too(world: World) 
     refused = world.run()
 
     assert refused.error is not None and refused.error.cls == "OwnershipConflictError"
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     assert world.run().outcome is Outcome.APPLIED
     world.edit(URL="postgres://later")
     assert world.run().outcome is Outcome.APPLIED

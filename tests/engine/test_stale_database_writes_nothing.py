@@ -234,7 +234,7 @@ def test_the_proof_outlives_its_sync_and_its_evidence(two: World) -> None:
     assert "keeps our tags" in line
     assert TAG_INSTANCE in two.object.tags
     assert two.store.restore_mark.is_set()
-    assert two.store.syncs.state_of("other").restored
+    assert two.store.sync_states.state_of("other").restored
 
 
 def test_a_proof_that_an_earlier_release_met_counts(two: World) -> None:
@@ -245,7 +245,7 @@ def test_a_proof_that_an_earlier_release_met_counts(two: World) -> None:
         assert connection.scalar(sa.select(syncs.c.error_class).where(syncs.c.name == "web"))
 
     assert two.store.restore_mark.is_set()
-    assert two.store.syncs.state_of("other").restored
+    assert two.store.sync_states.state_of("other").restored
 
 
 @pytest.mark.parametrize("database_backend", ["sqlite"])

@@ -37,13 +37,13 @@ def test_a_change_of_the_sync_is_pending_until_a_run_has_answered_it(world: Worl
 def test_a_request_is_pending_until_a_run_has_answered_it(world: World) -> None:
     """As is a resume."""
     world.run()
-    world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.sync_requests.request("web", Trigger.MANUAL, actor=ACTOR)
     assert status(world) is SyncStatus.PENDING
     world.run()
 
-    world.store.syncs.pause("web", Paused(by=ACTOR, at=world.sync.created_at, reason="", until=None))
+    world.store.sync_requests.pause("web", Paused(by=ACTOR, at=world.sync.created_at, reason="", until=None))
     assert status(world) is SyncStatus.PAUSED
-    world.store.syncs.resume("web", actor=ACTOR)
+    world.store.sync_requests.resume("web", actor=ACTOR)
     assert status(world) is SyncStatus.PENDING
 
 

@@ -79,7 +79,7 @@ def test_a_plan_that_meets_a_write_every_time_says_that_and_nothing_else(
 
 def test_where_the_journal_stands_still_an_older_database_is_told_at_once(written: World) -> None:
     """One look is enough, since whoever writes notes it in the journal before the call."""
-    older = written.store.syncs.state_of("web")
+    older = written.store.sync_states.state_of("web")
     written.edit(URL="postgres://newer")
     written.run()
     entry = older.journal[0]

@@ -239,9 +239,9 @@ def approve(fleet: Fleet) -> None:
     """Let the guard pass what it holds because the former object stays behind."""
     held = fleet.world.run()
     if held.error is not None:
-        digest = fleet.world.reconciler.prepare(fleet.world.store.syncs.state_of("web")).guarded.digest
+        digest = fleet.world.reconciler.prepare(fleet.world.store.sync_states.state_of("web")).guarded.digest
         assert digest is not None
-        fleet.world.store.syncs.approve("web", digest, actor="ada")
+        fleet.world.store.sync_requests.approve("web", digest, actor="ada")
         fleet.run()
     assert fleet.sync("web").settled_status is SyncStatus.IN_SYNC
 

@@ -70,7 +70,7 @@ def pause(world: World, *, until: timedelta | None = None) -> None:
     """Pause the sync."""
     now = world.clock.now()
     paused = Paused(by="ann", at=now, reason="a migration", until=None if until is None else now + until)
-    world.store.syncs.pause("web", paused)
+    world.store.sync_requests.pause("web", paused)
 
 
 def hold(world: World) -> None:
@@ -151,7 +151,7 @@ def test_an_edit_of_a_halted_sync_is_waited_for_until_it_is_halted_again(world: 
 def test_a_request_is_waited_for_until_a_run_has_answered_it(world: World) -> None:
     hold(world)
     before = world.sync.last_run_id
-    world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.sync_requests.request("web", Trigger.MANUAL, actor=ACTOR)
 
     with pytest.raises(IllegalTransitionError, match="is held and will not"):
         wait(world, since_run=before, meanwhile=world.run)
@@ -187,7 +187,7 @@ def test_a_pause_during_the_waiting_ends_it(world: World) -> None:
 
 def test_a_pause_that_ends_in_time_is_waited_out(world: World) -> None:
     def end() -> None:
-        world.store.syncs.resume("web", actor=ACTOR)
+        world.store.sync_requests.resume("web", actor=ACTOR)
         world.run()
 
     pause(world, until=timedelta(seconds=1))
@@ -232,7 +232,7 @@ def test_a_sync_whose_next_run_is_near_is_waited_for(world: World) -> None:
 
 def test_a_request_overrides_a_next_run_that_is_far_away(world: World) -> None:
     failing(world, CredentialRejectedError("the key is not known", code="InvalidClientTokenId"))
-    world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.sync_requests.request("web", Trigger.MANUAL, actor=ACTOR)
 
     assert wait(world, meanwhile=world.run) is SyncStatus.IN_SYNC
 

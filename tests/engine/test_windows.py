@@ -128,6 +128,7 @@ def test_drift_is_seen_in_a_closed_window_and_repaired_afterwards(closed: World,
 
     assert (run.trigger, run.outcome, closed.writes()) == (Trigger.DRIFT, Outcome.UNCHANGED, [])
     assert "waits for the maintenance window" in run.changes[0].reason
+    assert run.waits_for == "maintenance-window"
     assert closed.sync.settled_status is SyncStatus.PENDING
     assert finished(closed).trigger is Trigger.DRIFT
     # It is checked again at its interval, before the window opens.
@@ -192,7 +193,7 @@ def test_no_write_begins_after_the_window_has_closed(store: Store, now: datetime
     assert [change.outcome for change in run.changes] == [Outcome.APPLIED, Outcome.UNCHANGED]
     assert world.writes() == ["create"]
     assert status_of(world) == "pending"
-    assert all(entry.intent is None for entry in world.store.syncs.state_of("web").journal)
+    assert all(entry.intent is None for entry in world.store.sync_states.state_of("web").journal)
 
     world.clock.passed = 121 * MINUTE
     assert world.run(Trigger.CHANGE).versions_written == 1
@@ -260,7 +261,7 @@ def test_what_was_approved_in_bulk_waits_too(closed: World) -> None:
     closed.run(Trigger.SCHEDULE)
     digest = operations(closed).plan("web").guarded.digest or ""
 
-    closed.store.syncs.approve_all({"web": digest}, actor=ACTOR, unattended=["Web"])
+    closed.store.sync_requests.approve_all({"web": digest}, actor=ACTOR, unattended=["Web"])
 
     (claim,) = closed.store.claims.claim_due("daemon", limit=1, ttl=TTL)
     assert (claim.trigger, claim.actor, closed.sync.approved_digest) == (Trigger.CHANGE, ACTOR, digest)
@@ -269,7 +270,7 @@ def test_what_was_approved_in_bulk_waits_too(closed: World) -> None:
 def test_a_consent_to_adopt_waits(world: World, now: datetime) -> None:
     world.remote.outside_create(NAME, "theirs")
     world.configure(windows=(around(now),))
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR, unattended=True)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR, unattended=True)
 
     world.run(Trigger.CHANGE)
     assert (world.sync.adopt, world.text) == (Adopt.OVERWRITE, "theirs")
@@ -315,8 +316,9 @@ def test_other_windows_of_the_app_are_heeded_at_once(closed: World, now: datetim
 def test_a_daemon_with_other_windows_looks_at_what_waits_at_once(closed: World) -> None:
     closed.edit(URL="new")
     closed.run(Trigger.CHANGE)
-    waiting = closed.store.syncs.waiting_for_window()
-    assert (waiting.count, waiting.next_opens_at) == (1, closed.sync.retry_at)
+    waiting = closed.store.sync_requests.waiting_for_window()
+    assert closed.sync.retry_at is not None
+    assert (waiting.count, waiting.next_opens_at) == (1, closed.sync.retry_at.replace(microsecond=0))
     windows: tuple[str, ...] = ()
     daemon = Scheduler(
         context := replace(closed.context, windows=lambda: windows, owner="daemon"),

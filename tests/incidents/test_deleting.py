@@ -149,11 +149,11 @@ def test_many_deletions_wait_for_an_approval_of_exactly_these(deleting: World) -
     pass_the_grace(deleting)
     held = deleting.run()
     assert held.outcome is Outcome.HELD
-    digest = deleting.reconciler.prepare(deleting.store.syncs.state_of("web")).guarded.digest
+    digest = deleting.reconciler.prepare(deleting.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None
     deleting.edit(D=None)
     pass_the_grace(deleting)
-    deleting.store.syncs.approve("web", digest, actor=ACTOR)
+    deleting.store.sync_requests.approve("web", digest, actor=ACTOR)
 
     assert deleting.run().outcome is Outcome.HELD
     assert len(standing(deleting)) == 6

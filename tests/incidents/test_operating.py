@@ -31,7 +31,7 @@ def test_a_person_does_not_wait_for_back_off(world: World) -> None:
     world.run(Trigger.CHANGE)
     assert not world.due()
 
-    world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.sync_requests.request("web", Trigger.MANUAL, actor=ACTOR)
 
     assert world.due()
 
@@ -43,7 +43,7 @@ def test_a_paused_sync_writes_nothing_and_forgets_nothing(world: World) -> None:
     keeper = ClaimKeeper(world.context)
     claim = world.claim(Trigger.CHANGE)
     paused = Paused(by=ACTOR, at=world.clock.now(), reason="a migration", until=None)
-    world.store.syncs.pause("web", paused)
+    world.store.sync_requests.pause("web", paused)
 
     run = world.another_reconciler().reconcile(claim, keeper.hold(claim))
 
@@ -53,15 +53,15 @@ def test_a_paused_sync_writes_nothing_and_forgets_nothing(world: World) -> None:
     assert (world.sync.paused.by, world.sync.paused.reason) == (ACTOR, "a migration")
     assert not world.due()
     with pytest.raises(IllegalTransitionError):
-        world.store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
-    world.store.syncs.resume("web", actor=ACTOR)
+        world.store.sync_requests.request("web", Trigger.MANUAL, actor=ACTOR)
+    world.store.sync_requests.resume("web", actor=ACTOR)
     assert world.due()
 
 
 def test_a_pause_ends_by_itself_where_it_was_given_an_end(world: World) -> None:
     world.run()
     ended = world.clock.now() - timedelta(hours=1)
-    world.store.syncs.pause("web", Paused(by=ACTOR, at=ended, reason="lunch", until=ended))
+    world.store.sync_requests.pause("web", Paused(by=ACTOR, at=ended, reason="lunch", until=ended))
     world.edit(URL="postgres://new")
 
     assert world.due()
@@ -74,7 +74,7 @@ def test_a_plan_makes_no_writing_call(world: World) -> None:
     world.destinations.log.clear()
     entry, runs = world.entry, len(world.store.runs.list_runs())
 
-    plan = world.reconciler.prepare(world.store.syncs.state_of("web")).plan
+    plan = world.reconciler.prepare(world.store.sync_states.state_of("web")).plan
 
     assert [str(change.action) for change in plan.changes] == ["put"]
     assert world.writes() == []

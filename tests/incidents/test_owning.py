@@ -47,7 +47,7 @@ def test_an_existing_secret_is_taken_over_with_consent_alone_and_its_tags_are_re
     assert refused.error is not None and refused.error.hint == "phasesync syncs adopt web takes it over"
     assert world.text == "theirs"
 
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     assert world.run().outcome is Outcome.APPLIED
     assert world.entry.former_tags == {"team": "other"}
     assert world.object.tags["team"] == "other"
@@ -115,7 +115,7 @@ def test_a_secret_of_a_service_is_left_alone(world: World) -> None:
     """RDS and others own secrets; not even a consent to adopt changes that."""
     world.run()
     world.remote.outside_service(NAME)
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     world.edit(URL="postgres://new")
     text = world.text
 

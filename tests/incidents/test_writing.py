@@ -154,7 +154,7 @@ def test_a_secret_without_any_value_gets_one(world: World) -> None:
 
     world.remote.outside_delete(NAME, recovery_days=None)
     world.remote.outside_create(NAME).versions.clear()
-    world.store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
+    world.store.sync_requests.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR)
     assert world.run().outcome is Outcome.APPLIED
     assert json.loads(world.text)["USER"] == "shop"
 

@@ -83,9 +83,9 @@ def fill(store) -> None:
         ),
     )
     sync = add_sync(store)
-    store.syncs.pause("web", Paused(by="ada", at=NOW, reason=CANARY_REASON, until=None))
-    store.syncs.resume("web", actor="ada")
-    store.syncs.pause("web", Paused(by="ada", at=NOW, reason=CANARY_REASON, until=NOW))
+    store.sync_requests.pause("web", Paused(by="ada", at=NOW, reason=CANARY_REASON, until=None))
+    store.sync_requests.resume("web", actor="ada")
+    store.sync_requests.pause("web", Paused(by="ada", at=NOW, reason=CANARY_REASON, until=NOW))
     claim = claim_one(store)
     intent = Intent(
         action=Action.PUT, generation=1, token="t", fingerprint="f", payloads=1, made_at=NOW, keys={CANARY_KEY: "d"}
@@ -111,7 +111,7 @@ def test_everything_that_was_hidden_is_still_there(store):
     assert secret.value == SecretValue(CANARY_VALUE)
     assert store.credentials.get("aws").secret_access_key == SecretValue(CANARY_SECRET_ACCESS_KEY)
     assert store.syncs.get_sync("web").status_reason == f"{CANARY_REASON} {CANARY_KEY}"
-    state = store.syncs.state_of("web")
+    state = store.sync_states.state_of("web")
     assert state.journal[0].keys == {CANARY_KEY: "d"}
     assert store.runs.list_runs()[0].changes[0].reason == f"drops {CANARY_KEY}"
 
@@ -159,7 +159,7 @@ def everything(store) -> None:
             store.secrets.history(environment.app, environment.name, secret.path, secret.key)
     store.credentials.list_all()
     for sync in store.syncs.list_syncs():
-        store.syncs.state_of(sync.name)
+        store.sync_states.state_of(sync.name)
     store.runs.list_runs()
 
 
@@ -254,8 +254,8 @@ def test_a_sync_that_was_pointed_elsewhere_is_noticed(store, values):
     name = values.get("name", "web")
     for attempt in (
         lambda: store.syncs.get_sync("web"),
-        lambda: store.syncs.load(claim),
-        lambda: store.syncs.approve("web", "d", actor="ada"),
+        lambda: store.sync_states.load(claim),
+        lambda: store.sync_requests.approve("web", "d", actor="ada"),
         lambda: store.runs.finish(claim, run_of(claim), after()),
         lambda: store.runs.finish(claim, run_of(claim), after(account="111122223333", adopt_done=True)),
         lambda: store.credentials.update("aws", access_key(), account="444455556666"),
@@ -305,4 +305,4 @@ def test_a_journal_that_was_altered_is_noticed(store, values):
     store.journal.save_entry(claim_one(store), entry(id=None, sync_id=sync.id))
     change(store, tables.journal, **values)
     with pytest.raises(CiphertextError, match="details in table journal"):
-        store.syncs.state_of("web")
+        store.sync_states.state_of("web")

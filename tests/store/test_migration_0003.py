@@ -67,7 +67,7 @@ def everything_in(store: Store) -> tuple[Any, ...]:
         store.apps.list_environments(),
         store.credentials.list_all(),
         store.syncs.list_syncs(),
-        store.syncs.state_of("web"),
+        store.sync_states.state_of("web"),
         store.dynamics.list_all(),
         store.leases(ttl=TTL).list_leases(ended=True),
     )
@@ -134,7 +134,7 @@ def _daemon(store: Store) -> Callable[[], None]:
 
 
 def _run(store: Store) -> Callable[[], None]:
-    store.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
+    store.sync_requests.request("web", Trigger.MANUAL, actor=ACTOR)
     claim = claim_one(store)
     return lambda: store.claims.release(claim)
 

@@ -137,7 +137,7 @@ def everything_in(store):
         store.apps.list_environments(),
         store.credentials.list_all(),
         store.syncs.list_syncs(),
-        store.syncs.state_of("web"),
+        store.sync_states.state_of("web"),
         store.runs.list_runs(),
         store.instance_id,
     )

@@ -118,7 +118,7 @@ def test_a_frozen_holder_that_wakes_up_can_write_nothing(store, url):
         store.journal.save_entry(frozen, entry(id=None, sync_id=sync.id))
     with pytest.raises(ClaimLostError):
         store.runs.finish(frozen, run_of(frozen), left())
-    assert store.syncs.state_of("web").journal == ()
+    assert store.sync_states.state_of("web").journal == ()
     assert store.claims.renew([frozen], ttl=TTL) == set()
     assert store.syncs.get_sync("web").reads == {sync.environment_id: 0}
 

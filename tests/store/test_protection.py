@@ -71,7 +71,9 @@ HELD: dict[str, Callable[[Store], object]] = {
     "syncs.rename": lambda store: store.syncs.rename("web", "site"),
     "dynamics.rename": lambda store: store.dynamics.rename("ci", "cd"),
     "syncs.remove_sync": lambda store: store.syncs.remove_sync("web"),
-    "syncs.consent_to_adopt": lambda store: store.syncs.consent_to_adopt("web", Adopt.OVERWRITE, actor=ACTOR),
+    "sync_requests.consent_to_adopt": lambda store: store.sync_requests.consent_to_adopt(
+        "web", Adopt.OVERWRITE, actor=ACTOR
+    ),
     "dynamics.add": lambda store: store.dynamics.add(dynamic_draft("second")),
     "dynamics.update": update_dynamic,
     "dynamics.remove": lambda store: store.dynamics.remove("ci"),
@@ -104,7 +106,9 @@ FREE = {
     },
     "syncs": {
         *("page_syncs", "list_syncs", "count_by_status", "has_sync", "find_by_id", "find_similar", "get_sync"),
-        *("names_of", "stored_names", "get_syncs", "load", "load_all", "state_of", "states_by_id", "inputs"),
+        *("names_of", "stored_names", "get_syncs"),
+    },
+    "sync_requests": {
         *("pause", "resume", "request", "pause_all", "resume_all", "request_all", "retry_refused", "wake_where_behind"),
         *("waiting_for_window", "retry_waiting_for_window"),
         # What the guard holds was approved before; `_refuse_author` asks for another person here too.
@@ -147,6 +151,10 @@ def test_a_change_without_an_approval_is_refused_and_writes_nothing(
     assert content(protected) == before
     assert refused.value.environments
     assert refused.value.proposal.changes
+    stored = repr(before)
+    seen = refused.value.proposal.seen
+    assert seen, "a request starts from something, or another could be carried out in its place"
+    assert [name for name, one in seen.items() if not one.id or one.id not in stored] == []
 
 
 def test_every_method_of_the_store_is_held_or_free_on_purpose(store: Store) -> None:
@@ -159,9 +167,9 @@ def test_every_method_of_the_store_is_held_or_free_on_purpose(store: Store) -> N
 
 
 def test_operations_and_readings_go_on(protected: Store) -> None:
-    protected.syncs.pause("web", Paused(by=ACTOR, at=NOW, reason="", until=None))
-    protected.syncs.resume("web", actor=ACTOR)
-    protected.syncs.request("web", Trigger.MANUAL, actor=ACTOR)
+    protected.sync_requests.pause("web", Paused(by=ACTOR, at=NOW, reason="", until=None))
+    protected.sync_requests.resume("web", actor=ACTOR)
+    protected.sync_requests.request("web", Trigger.MANUAL, actor=ACTOR)
     assert values_of(protected) == {"URL": "postgres://db"}
     assert put(protected, write()) == 2, "an edit that changes nothing needs nobody"
     protected.secrets.clone_environment(*SHOP, "copy", actor=ACTOR)
@@ -177,6 +185,7 @@ def test_a_permit_is_for_one_change_that_starts_from_one_state(protected: Store)
         environments=frozenset({environment.id}),
         digest=digest_of(protected.keys, refused.value.proposal),
         seen=refused.value.proposal.seen,
+        approvals=1,
         approved_by="grace",
     )
     with permitted(permit):
@@ -190,6 +199,29 @@ def test_a_permit_is_for_one_change_that_starts_from_one_state(protected: Store)
     assert values_of(protected) == {"URL": "approved"}
     (newest, _) = protected.secrets.history(*SHOP, "/", "URL")
     assert (newest.changed_by, newest.approved_by) == (ACTOR, "grace")
+
+
+def test_a_permit_of_fewer_people_than_are_asked_for_by_now_lets_nothing_through(store: Store) -> None:
+    put(store, write())
+    store.apps.protect_environment(*SHOP, approvers=2)
+    environment = store.apps.get_environment(*SHOP)
+    with pytest.raises(ApprovalNeededError) as refused:
+        put(store, write("URL", "approved"))
+    permit = Permit(
+        environments=frozenset({environment.id}),
+        digest=digest_of(store.keys, refused.value.proposal),
+        seen=refused.value.proposal.seen,
+        approvals=1,
+    )
+    met: dict[str, str] = {}
+    for one in (permit, replace(permit, digest=None)):
+        with permitted(one), pytest.raises(ApprovalNeededError):
+            put(store, write("URL", "approved"))
+    with store.database.rehearsal(), permitted(replace(permit, digest=None, met=met)):
+        put(store, write("URL", "approved"))
+    assert met == {environment.id: "shop/production"}
+    with permitted(replace(permit, approvals=2)):
+        assert put(store, write("URL", "approved")) == 3
 
 
 def test_a_digest_differs_with_the_value_and_is_keyed(protected: Store, migrated_database_url: str) -> None:
@@ -222,7 +254,9 @@ def test_the_mac_of_an_unprotected_environment_is_what_it_was_before_there_was_p
     with pytest.raises(ApprovalNeededError) as refused:
         store.apps.protect_environment(*SHOP, approvers=None)
     permit = Permit(
-        environments=frozenset({protected.id}), digest=digest_of(store.keys, refused.value.proposal), seen={}
+        environments=frozenset({protected.id}),
+        digest=digest_of(store.keys, refused.value.proposal),
+        approvals=1,
     )
     with permitted(permit):
         assert store.apps.protect_environment(*SHOP, approvers=None).approvers is None

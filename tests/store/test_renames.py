@@ -32,7 +32,7 @@ def filled(store: Store) -> Store:
     """A store with a sync with a run and a pause, its credential, and a dynamic secret with a live lease."""
     add_sync(store, "web")
     settle(store, claim_one(store))
-    store.syncs.pause("web", Paused(by="ada", at=datetime(2030, 1, 1, tzinfo=UTC), reason="why", until=None))
+    store.sync_requests.pause("web", Paused(by="ada", at=datetime(2030, 1, 1, tzinfo=UTC), reason="why", until=None))
     issue_lease(store, add_dynamic(store, "ci"))
     return store
 
@@ -120,5 +120,5 @@ def test_a_run_under_way_ends_under_the_new_name(store: Store) -> None:
     store.syncs.rename("web", "site")
 
     assert settle(store, claim).name == "site"
-    store.syncs.request("site", Trigger.MANUAL, actor="ada")
+    store.sync_requests.request("site", Trigger.MANUAL, actor="ada")
     assert len(claim_due(store)) == 1

@@ -74,7 +74,7 @@ def test_a_load_is_four_statements(store, size):
             claim, JournalEntry(id=None, sync_id=sync.id, remote_name=str(number), account="", region="")
         )
     states = []
-    assert count(store, lambda: states.append(store.syncs.load(claim))) == 4
+    assert count(store, lambda: states.append(store.sync_states.load(claim))) == 4
     assert len(states[0].journal) == size
 
 
@@ -94,7 +94,7 @@ def test_a_finish_does_not_depend_on_what_the_run_did(store, size):
     settled = after(reads={sync.environment_id: 0}, account="111122223333", retry_in=timedelta(seconds=1))
     # The seventh asks who else has the destination, when a run is the first to learn its account.
     assert count(store, lambda: store.runs.finish(claim, run, settled)) <= 7
-    store.syncs.request("web", claim.trigger, actor=ACTOR)
+    store.sync_requests.request("web", claim.trigger, actor=ACTOR)
     put(store, write())
     again = claim_one(store)
     settled = after(reads={sync.environment_id: 1}, applied_revision=1)

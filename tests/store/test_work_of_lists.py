@@ -51,7 +51,7 @@ HOT: dict[str, Callable[[Store], object]] = {
     "a step of the retention": lambda store: store.runs.prune_runs(older_than=timedelta(days=20), limit=LIMIT),
     "the retention of leases": lambda store: store.leases(ttl=TTL).prune(older_than=timedelta(days=20), limit=LIMIT),
     "a new name": lambda store: with_write(store, retry_unresolved),
-    "what edits of a former release left": lambda store: store.syncs.wake_where_behind(),
+    "what edits of a former release left": lambda store: store.sync_requests.wake_where_behind(),
     "the check of the clock": lambda store: store.clock_watch.check("me"),
     "when something is due": lambda store: store.claims.next_due(),
     "claims that expired": lambda store: store.claims.release_expired(),

@@ -209,7 +209,7 @@ _READS: dict[str, Callable[[Store], object]] = {
     "the other app": lambda store: read_folder(store.secrets, "other", "production", "/"),
     "credentials": lambda store: store.credentials.list_all(),
     "a credential": lambda store: store.credentials.get("aws"),
-    "syncs": lambda store: [store.syncs.state_of(sync.name) for sync in store.syncs.list_syncs()],
+    "syncs": lambda store: [store.sync_states.state_of(sync.name) for sync in store.syncs.list_syncs()],
     "runs": lambda store: store.runs.list_runs(),
     "records": _records,
     "give again": _give_again,
@@ -285,7 +285,7 @@ def _go_on(store: Store) -> None:
     store.syncs.update_sync(
         "web", config=config, path=sync.path, credential="aws", region=sync.region, adopt=sync.adopt
     )
-    store.syncs.pause("api", Paused(by=ACTOR, at=NOW, reason="for a while", until=NOW))
+    store.sync_requests.pause("api", Paused(by=ACTOR, at=NOW, reason="for a while", until=NOW))
     ci = store.dynamics.get("ci")
     store.dynamics.update("ci", credential="aws", config=replace(ci.config, max_leases=7))
     end_lease(store, store.leases(ttl=TTL).list_leases(dynamic="ci")[0])

@@ -189,14 +189,14 @@ def after(**changes: object) -> AfterRun:
 
 def settle(store: Store, claim: Claim, **changes: object) -> Sync:
     """Finish a run that read the sync's environment as it is now."""
-    sync = store.syncs.load(claim).sync
+    sync = store.sync_states.load(claim).sync
     changes = {"reads": {sync.environment_id: sync.source_revision}, "former_reads": sync.reads, **changes}
     return finish(store, claim, run_of(claim), after(**changes))
 
 
 def finish(store: Store, claim: Claim, run: Run, after: AfterRun) -> Sync:
     """Finish a run; return the sync as it is then."""
-    name = store.syncs.load(claim).sync.name
+    name = store.sync_states.load(claim).sync.name
     store.runs.finish(claim, run, after)
     return store.syncs.get_sync(name)
 

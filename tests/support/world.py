@@ -161,7 +161,7 @@ class World:
     @property
     def entry(self) -> JournalEntry:
         """Its journal entry; there is one."""
-        (entry,) = self.store.syncs.state_of("web").journal
+        (entry,) = self.store.sync_states.state_of("web").journal
         return entry
 
     @property

@@ -11,7 +11,6 @@ Names and values:
 """
 
 import os
-import re
 import selectors
 import signal
 import subprocess
@@ -32,6 +31,7 @@ TIMEOUT_S: Final = 60.0
 MAX_BYTES: Final = 16 * 1_048_576
 _MAX_ERROR_BYTES: Final = 65_536
 _SHOWN: Final = 200
+_NO_KEY: Final = 128
 
 
 def decrypt(path: str, *, timeout_s: float = TIMEOUT_S) -> dict[tuple[str, str], SecretValue]:
@@ -104,7 +104,7 @@ def _collect(members: dict[str, Json], folder: str, values: dict[tuple[str, str]
 
 
 def _run(command: list[str], path: str, timeout_s: float) -> bytes:
-    """Run sops; return what it printed. No shell; the environment as it is, since keys are found by it."""
+    """Run sops; return what it printed. No shell; the environment but ours, since its keys are found by it."""
     try:
         # In a group of its own, so that the processes that it starts can be killed with it.
         process = subprocess.Popen(
@@ -112,6 +112,8 @@ def _run(command: list[str], path: str, timeout_s: float) -> bytes:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # Our root key is none of its business.
+            env={name: value for name, value in os.environ.items() if not name.startswith("PHASESYNC_")},
             start_new_session=True,
         )
     except FileNotFoundError:
@@ -168,17 +170,30 @@ def _overdue(path: str, timeout_s: float) -> DestinationUnavailableError:
     )
 
 
+_MEANINGS: Final = {
+    2: "it cannot read the file",
+    24: "the MAC does not decrypt",
+    25: "a value does not decrypt: the file was changed without sops",
+    51: "the MAC does not fit: the file was changed without sops",
+    52: "it has no MAC: it is not a file of sops, or was changed without it",
+    _NO_KEY: "no key decrypts it",
+}
+"""Exit code of sops -> what it means (getsops/sops, cmd/sops/codes/codes.go)."""
+
+
 def _refused(path: str, code: int, errors: bytes) -> InvalidInputError:
     """
-    Return the error for an exit code of sops, with the first line of its errors.
+    Return the error for an exit code of sops.
 
-    Those name keys and places. A parser of YAML quotes what it does not understand in backticks, which may be a value
-    of a file that is not encrypted.
+    What sops printed is repeated only if it found no key, so that nothing was decrypted: its other errors may quote a
+    value, as `strconv.Atoi: parsing "VALUE"` does.
     """
-    lines = [line.strip() for line in errors.decode("utf-8", "replace").splitlines()]
-    first = next((line for line in lines if line), "")
-    first = re.sub(r"`[^`]*(?:`|$)", "…", first)
-    said = "".join(character if character.isprintable() else " " for character in first)[:_SHOWN]
+    said = _MEANINGS.get(code, "")
+    if code == _NO_KEY:
+        lines = [line.strip() for line in errors.decode("utf-8", "replace").splitlines()]
+        first = next((line for line in lines if line), "")
+        printed = "".join(character if character.isprintable() else " " for character in first)[:_SHOWN]
+        said += f": {printed}" if printed else ""
     return InvalidInputError(
         f"sops could not decrypt {path} (exit code {code}){f': {said}' if said else ''}",
         hint=f"sops decrypt {path} says more",

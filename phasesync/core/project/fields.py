@@ -125,12 +125,27 @@ KeyName = tuple[str, str]
 """Folder and key."""
 
 
+_PART_OF_KEY: Final = re.compile(r"(?:[^/\\]|\\.)*", re.DOTALL)
+"""What stands between two slashes that are not escaped."""
+
+
 def key_with_folder(text: str) -> KeyName:
-    """Read `KEY` or `/db/KEY`. InvalidInputError."""
+    """Read `KEY` or `/db/KEY`; behind a folder, a slash of the key itself is written `\\/`. InvalidInputError."""
     if not text.startswith("/"):
         return "/", check_stored_key(text)
-    folder, _, key = text.rpartition("/")
-    return normalise_path(folder or "/"), check_stored_key(key)
+    at = 0
+    while (end := _PART_OF_KEY.match(text, at + 1).end()) < len(text) and text[end] == "/":  # type: ignore[union-attr]
+        at = end
+    key = re.sub(r"\\(.)", r"\1", text[at + 1 :], flags=re.DOTALL)
+    return normalise_path(text[:at] or "/"), check_stored_key(key)
+
+
+def key_text(folder: str, key: str) -> str:
+    """Return a key with its folder, as `key_with_folder` reads it."""
+    if folder == "/" and not key.startswith("/"):
+        return key
+    escaped = key.replace("\\", "\\\\").replace("/", "\\/")
+    return f"{'' if folder == '/' else folder}/{escaped}"
 
 
 def _key(text: str) -> str:

@@ -10,6 +10,7 @@ from phasesync.core.dynamic import DynamicConfig, DynamicSecret
 from phasesync.core.lease_users import DEFAULT_TEMPLATE, default_iam_path
 from phasesync.core.model import App, Environment
 from phasesync.core.project.desired import DesiredCredential, DesiredDynamic, DesiredEnvironment, DesiredSync
+from phasesync.core.project.fields import key_text
 from phasesync.core.project.kinds import API_VERSION, BY_KIND, KINDS, PROJECT
 from phasesync.core.project.models import AWS_IAM_USER, AWS_SECRETS_MANAGER, NO_EXTERNAL_ID
 from phasesync.core.project.ownership import Manage, ObjectKind
@@ -17,7 +18,7 @@ from phasesync.core.project.settings import DYNAMIC, SYNC, written
 from phasesync.core.sync import Sync, SyncConfig
 from phasesync.engine.context import Context
 from phasesync.engine.dynamic_admin import DEFAULT_KEYS
-from phasesync.engine.project.objects import AppliedObjects, key_text
+from phasesync.engine.project.objects import AppliedObjects
 
 Document = dict[str, Any]
 

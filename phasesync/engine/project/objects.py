@@ -23,6 +23,7 @@ from phasesync.core.project.desired import (
     DesiredSync,
     SecretOrigin,
 )
+from phasesync.core.project.fields import key_text
 from phasesync.core.project.models import NO_EXTERNAL_ID
 from phasesync.core.project.settings import DYNAMIC, SYNC, described
 from phasesync.core.sync import Adopt, Sync, SyncDraft
@@ -144,11 +145,6 @@ def _remove_app(work: Work, name: str) -> None:
 
 
 # --- environments
-
-
-def key_text(folder: str, key: str) -> str:
-    """Return a key with its folder, as documents write it."""
-    return key if folder == "/" else f"{folder}/{key}"
 
 
 def _environment_spec(folders: Iterable[str], keys: Iterable[str], *, of_file: bool) -> dict[str, Any]:

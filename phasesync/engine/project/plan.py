@@ -29,10 +29,11 @@ from phasesync.core.project.desired import (
     SecretOrigin,
 )
 from phasesync.core.project.expand import check_references
+from phasesync.core.project.fields import KeyName
 from phasesync.core.project.kinds import KINDS
 from phasesync.core.project.ownership import ObjectKind
 from phasesync.engine.context import Context
-from phasesync.engine.project.objects import Work, describe_all, key_text, want
+from phasesync.engine.project.objects import Work, describe_all, want
 from phasesync.engine.project.values import (
     ValueFiles,
     Values,
@@ -105,7 +106,7 @@ class ProjectPlan:
     Attributes:
         digest: of all changes.
         held: why it needs an approval by its digest; empty = it does not.
-        missing_keys: `app/environment` -> keys that must exist and do not.
+        missing_keys: `app/environment` -> folder and key of what must exist and does not.
         wanted: the objects of each document, by its name.
         deletions: name of a removed sync -> its AWS secrets whose deletion is scheduled.
         options: what the command line has to say to mean the same, without `--plan`.
@@ -114,7 +115,7 @@ class ProjectPlan:
     diffs: tuple[ProjectDiff, ...]
     digest: str
     held: tuple[str, ...]
-    missing_keys: Mapping[str, tuple[str, ...]]
+    missing_keys: Mapping[str, tuple[KeyName, ...]]
     wanted: Mapping[str, tuple[Wanted, ...]] = field(repr=False)
     deletions: Mapping[str, tuple[str, ...]]
     options: str
@@ -282,7 +283,7 @@ def _held(diffs: Sequence[ProjectDiff], wanted: Mapping[str, Sequence[Wanted]], 
     return reasons
 
 
-def _missing_keys(work: Work, documents: Documents, labels: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def _missing_keys(work: Work, documents: Documents, labels: Mapping[str, str]) -> dict[str, tuple[KeyName, ...]]:
     """
     Return the keys that must exist and do not, of the environments that name any.
 
@@ -293,15 +294,13 @@ def _missing_keys(work: Work, documents: Documents, labels: Mapping[str, str]) -
         for environment in environments_of(project):
             if not environment.keys:
                 continue
-            required = {key_text(folder, key) for folder, key in environment.keys}
+            known: set[KeyName] = set()
             if (values := documents.files.values_of(environment)) is not None:
-                known = {key_text(folder, key) for folder, key in values}
+                known = set(values)
             elif (label := labels.get(environment.name)) is not None:
                 app, _, name = label.partition("/")
                 listed = work.context.store.secrets.list_secrets(app, name)
-                known = {key_text(secret.path, secret.key) for secret in listed}
-            else:
-                known = set()
-            if lacking := tuple(sorted(required - known)):
+                known = {(secret.path, secret.key) for secret in listed}
+            if lacking := tuple(sorted(set(environment.keys) - known)):
                 missing[environment.name] = lacking
     return missing

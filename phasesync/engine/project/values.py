@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.project.compare import Present, Wanted
 from phasesync.core.project.desired import DesiredEnvironment, DesiredProject
+from phasesync.core.project.fields import key_text
 from phasesync.core.project.ownership import ObjectKind
-from phasesync.engine.project.objects import AppliedObjects, Work, digest_of_value, key_text
+from phasesync.engine.project.objects import AppliedObjects, Work, digest_of_value
 from phasesync.errors import DocumentError, InvalidInputError
 
 Values = Mapping[tuple[str, str], SecretValue]

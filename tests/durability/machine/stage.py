@@ -163,7 +163,7 @@ class Stage:
 
     def state_of(self, name: str) -> SyncState:
         """A sync with its journal now."""
-        return self.store.syncs.state_of(name)
+        return self.store.sync_states.state_of(name)
 
     def is_paused(self, name: str) -> bool:
         """Whether a sync is paused now."""
@@ -254,20 +254,20 @@ class Stage:
             return False
         if digest is None:
             return False
-        self.store.syncs.approve(name, digest, actor=ACTOR)
+        self.store.sync_requests.approve(name, digest, actor=ACTOR)
         return True
 
     def adopt(self, name: str) -> None:
         """Consent to take over what stands at the names of a sync."""
-        self.store.syncs.consent_to_adopt(name, Adopt.OVERWRITE, actor=ACTOR)
+        self.store.sync_requests.consent_to_adopt(name, Adopt.OVERWRITE, actor=ACTOR)
 
     def pause(self, name: str) -> None:
         """Pause a sync until someone resumes it."""
-        self.store.syncs.pause(name, Paused(by=ACTOR, at=self.clock.now(), reason="a test", until=None))
+        self.store.sync_requests.pause(name, Paused(by=ACTOR, at=self.clock.now(), reason="a test", until=None))
 
     def resume(self, name: str) -> None:
         """Resume a sync."""
-        self.store.syncs.resume(name, actor=ACTOR)
+        self.store.sync_requests.resume(name, actor=ACTOR)
 
     def planner(self) -> Reconciler:
         """An engine that no one watches, for plans."""

@@ -32,7 +32,7 @@ from phasesync.errors import (
 )
 from phasesync.store import Store
 from phasesync.store.secrets import SecretStore, SnapshotReader
-from phasesync.store.syncs import SyncStore
+from phasesync.store.sync_states import SyncStateStore
 from tests.fakes.destination import FakeDestination, FakeDestinations
 from tests.support.context import context_of, watched
 from tests.support.stores import ACTOR, EXPIRED
@@ -256,9 +256,9 @@ def watched_by(worker: Worker) -> Store:
     """The database, with steps, and with what the worker read of its sync and of the source."""
     store = worker.stage.store
 
-    class WatchedSyncs(SyncStore):
+    class WatchedStates(SyncStateStore):
         def load(self, claim: Claim) -> SyncState:
-            worker.state = state = store.syncs.load(claim)
+            worker.state = state = store.sync_states.load(claim)
             return state
 
     class WatchedSecrets(SecretStore):
@@ -268,7 +268,7 @@ def watched_by(worker: Worker) -> Store:
                 yield cast(SnapshotReader, WatchedReader(worker, reader))
 
     copy = watched(store, worker.reach)
-    copy.syncs = WatchedSyncs(store.database, store.keys)
+    copy.sync_states = WatchedStates(store.database, store.keys)
     copy.secrets = WatchedSecrets(store.database, store.keys)
     return copy
 
