@@ -25,12 +25,13 @@ from phasesync.core.lease import LeaseStatus
 from phasesync.store.database import Database
 from tests.leases.test_failures import settle
 from tests.support.lease_world import LeaseProcess, LeaseWorld
-from tests.support.sdk import keep_models
+from tests.support.sdk import keep_event_names, keep_models
 from tests.support.stores import ACTOR, open_test_store
 
 pytestmark = [pytest.mark.slow]
 
 keep_models()
+keep_event_names()
 for _service in ("iam", "sts"):
     boto3.client(_service, region_name="eu-west-1")  # In the process that children come from: it is read once for all.
 
