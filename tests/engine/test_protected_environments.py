@@ -160,7 +160,7 @@ def test_who_may_approve_what_the_guard_holds_is_told_apart_as_for_requests(prot
         with pytest.raises(IllegalTransitionError, match="made its newest edit"):
             operations(protected).approve("web", digest, actor=actor, by=by)
         with pytest.raises(IllegalTransitionError, match="made its newest edit"):
-            protected.store.syncs.approve_all({"web": digest}, actor=actor, by=by)
+            protected.store.sync_requests.approve_all({"web": digest}, actor=actor, by=by)
     operations(protected).approve("web", digest, actor=f"{ACTOR} as grace", by=BY_ACTOR)
 
 
