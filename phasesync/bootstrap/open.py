@@ -20,7 +20,7 @@ from phasesync.store.migrate import open_migrated, preview_upgrade, status, upgr
 if TYPE_CHECKING:
     from phasesync.ports.runtime import EventSink
     from phasesync.store.backup import RestorePreview
-    from phasesync.store.database_copy import CopiedDatabase
+    from phasesync.store.database_copy import CopiedDatabase, CopyPreview
     from phasesync.store.key_ring import WrappedKey
     from phasesync.store.migrate import SchemaStatus
     from phasesync.store.raw_rows import TableDigest
@@ -215,7 +215,8 @@ def copy_database(
     """
     Copy the database to another one, and retire it; see `store.database_copy.copy_database`.
 
-    `verify`: check also that the copy authenticates under the root key. KeyUnavailableError, CiphertextError.
+    `verify`: check also that the copy authenticates under the root key. KeyUnavailableError before anything is made or
+    retired; CiphertextError.
     """
     # Imported here, so that other commands do not pay for it.
     from phasesync.store.authenticity import authenticate_all
@@ -223,13 +224,23 @@ def copy_database(
 
     if not verify:
         return copy(settings.database_url, target_url, report=report)
-    root_key = _load_root_key(settings)
+    open_keys = _keys_by(settings)
     return copy(
         settings.database_url,
         target_url,
         report=report,
-        verify=lambda target: authenticate_all(target, _key_ring(target, root_key)),
+        check=open_keys,
+        verify=lambda target: authenticate_all(target, open_keys(target)),
     )
+
+
+def preview_copy(settings: Settings, target_url: str, *, verify: bool) -> "CopyPreview":
+    """Return what `copy_database` would copy; raises as it does, as far as that can be seen before."""
+    from phasesync.store.database_copy import preview_copy as preview
+
+    if not verify:
+        return preview(settings.database_url, target_url)
+    return preview(settings.database_url, target_url, check=_keys_by(settings))
 
 
 def unretire_database(settings: Settings, *, rehearse: bool = False) -> "Retirement":

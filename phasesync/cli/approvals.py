@@ -8,7 +8,7 @@ import click
 from phasesync.cli.dry_run import dry_run_option
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import ENVIRONMENT, environment_argument
+from phasesync.cli.params import DIGEST, ENVIRONMENT, environment_argument
 from phasesync.core.times import instant_text
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ HELD = 4
 """Exit code of a command with a change that waits for an approval."""
 
 digest_option = click.option(
-    "--plan", "digest", required=True, metavar="DIGEST", help="Digest of the request, as envs requests shows it."
+    "--plan",
+    "digest",
+    type=DIGEST,
+    required=True,
+    metavar="DIGEST",
+    help="Digest of the request, as envs requests shows it.",
 )
 
 

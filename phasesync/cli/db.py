@@ -217,7 +217,7 @@ def copy_to(target: str, verify: bool, dry_run: bool, out: Output) -> None:
     from phasesync.cli.documents import copy_document
 
     if dry_run:
-        _show_copy(settings.database_url, _target_url(target), out)
+        _show_copy(settings, _target_url(target), verify=verify, out=out)
         return
     copied = copy_database(
         settings,
@@ -239,10 +239,10 @@ def copy_to(target: str, verify: bool, dry_run: bool, out: Output) -> None:
     out.say(f"next: set PHASESYNC_DATABASE_URL, or database_url in the settings, to {copied.target}; start the daemon")
 
 
-def _show_copy(source: str, target: str, out: Output) -> None:
-    from phasesync.store.database_copy import preview_copy
+def _show_copy(settings: "Settings", target: str, *, verify: bool, out: Output) -> None:
+    from phasesync.bootstrap import preview_copy
 
-    preview = preview_copy(source, target)
+    preview = preview_copy(settings, target, verify=verify)
     tables = [{"table": table, "rows": rows} for table, rows in preview.rows.items()]
     if not out.as_json:
         out.items(tables, ["table", "rows"])
@@ -279,8 +279,8 @@ def unretire(yes: bool, no_input: bool, dry_run: bool, out: Output) -> None:
     """
     Take a database back into use that db copy has retired.
 
-    Only if nobody has ever worked with the copy: otherwise two databases write to the same objects at AWS. Remove the
-    copy first. If it was in use, copy it back: db copy with its settings.
+    Only if nobody has ever worked with the copy, which is your word: otherwise two databases write to the same objects
+    at AWS. Remove the copy first. If it was in use, copy it back: db copy with its settings.
 
     \b
     Example:
@@ -289,8 +289,14 @@ def unretire(yes: bool, no_input: bool, dry_run: bool, out: Output) -> None:
     from phasesync.bootstrap import unretire_database
 
     settings = invocation().settings().settings
-    confirm("take this database back; nobody has ever worked with its copy", yes=yes, no_input=no_input)
-    retirement = unretire_database(settings, rehearse=dry_run)
+    retirement = unretire_database(settings, rehearse=True)
+    confirm(
+        f"take this database back: is it certain that nobody has ever worked with its copy at {retirement.to}",
+        yes=yes,
+        no_input=no_input,
+    )
+    if not dry_run:
+        retirement = unretire_database(settings)
     document = {"retired_at": retirement.at, "retired_to": retirement.to}
     if dry_run:
         show_dry_run(out, f"would take this database back into use; its copy is at {retirement.to}", document)

@@ -245,6 +245,7 @@ def run_document(run: "Run") -> Document:
             "hint": run.error.hint,
         },
         "next_attempt_at": run.next_attempt_at,
+        "waits_for": run.waits_for,
         "changes": [_change_result(change) for change in run.changes],
     }
 

@@ -84,7 +84,10 @@ def read_entries(data: bytes, format_: Format, *, allow_null: bool = False) -> E
     if format_ is Format.JSON:
         entries = Entries(by_key=entries_of_json(text.removeprefix("\ufeff"), allow_null=allow_null))
     else:
-        dotenv = read_dotenv(text)
+        try:
+            dotenv = read_dotenv(text)
+        except InvalidInputError as error:
+            raise InvalidInputError(error.message, hint=f"{error.hint}; JSON needs --format json") from None
         values = {key: FileEntry(value=SecretValue(escape(value))) for key, value in dotenv.values.items()}
         entries = Entries(by_key=values, notes=dotenv.notes)
     for key in entries.by_key:

@@ -16,6 +16,7 @@ from phasesync import __version__
 from phasesync.cli.failures import hide_unraisable, obey_signals_as_init, report
 from phasesync.cli.imports import no_collection
 from phasesync.cli.invocation import Invocation
+from phasesync.cli.repeats import refuse_repeats
 from phasesync.cli.streams import fill_closed_streams, release_streams, use_utf8
 
 
@@ -102,6 +103,12 @@ class Root(LazyGroup):
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last place that can hide an exception's text
             sys.exit(report(error, arguments))
         sys.exit(result if isinstance(result, int) else 0)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options before the command; the whole command line is looked at first."""
+        if not ctx.resilient_parsing:
+            refuse_repeats(self, args, ctx.parent, ctx.info_name or "")
+        return super().parse_args(ctx, args)
 
 
 @click.group(

@@ -204,6 +204,21 @@ class Region(click.ParamType[str]):
         return check_region(str(value))
 
 
+class Digest(click.ParamType[str]):
+    """The digest of what was looked at and is approved, as it was printed."""
+
+    name = "digest"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check a digest: an empty shell variable leaves the next option, or nothing, in its place."""
+        if not re.fullmatch(r"[0-9a-f]{16}", str(value)):
+            raise InvalidInputError(
+                f"--plan takes a digest of 16 hexadecimal digits, not {str(value)!r}" if value else "--plan is empty",
+                hint="the digest is printed with what is to be approved, and looks like 0123456789abcdef",
+            )
+        return str(value)
+
+
 DURATION = Duration()
 INSTANT = Instant()
 MOMENT = Moment()
@@ -215,6 +230,7 @@ NEW_KEY = NewKey()
 PAIR = Pair()
 COUNT = Count()
 REGION = Region()
+DIGEST = Digest()
 
 environment_argument = click.argument("environment", type=ENVIRONMENT, metavar="APP/ENV")
 key_argument = click.argument("key", type=KEY)

@@ -22,7 +22,15 @@ from phasesync.host_files import mount_of
 
 _IN_MEMORY: Final = ("tmpfs", "ramfs")
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - what is made there is private
-_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
+_NOT_ENDING: Final = frozenset(
+    {
+        *(signal.SIGKILL, signal.SIGSTOP),  # cannot be handled
+        *(signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH),  # end nothing
+        *(signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),  # stop, and go on later
+        *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS),
+    }
+)
+"""Signals that do not end a process by default, or that come from a fault after which it cannot go on (signal(7))."""
 _BLOCK: Final = 1_048_576
 
 
@@ -31,7 +39,8 @@ def private_file(name: str, content: bytes) -> Iterator[Path]:
     """
     Yield a new file, mode 0600, in a folder of its own, mode 0700; at the end both are gone, and their content too.
 
-    That holds for errors, Ctrl-C, SIGTERM and SIGHUP as well: the last two end the process with 128 and their number.
+    That holds for errors, Ctrl-C and signals that end a process as well, but SIGKILL: these end it with 128 and their
+    number.
 
     Raises:
         OperatorError: there is no memory-backed storage.
@@ -77,9 +86,10 @@ def read_private(file: Path, max_bytes: int) -> bytes:
         opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidInputError(f"the edited file cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise InvalidInputError("the edited file is no regular file any more")
     with open(opened, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(opened).st_mode):
-            raise InvalidInputError("the edited file is no regular file any more")
         data = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise InvalidInputError(f"the edited file is larger than {max_bytes:,} bytes")
@@ -114,10 +124,13 @@ def _ending_by_signals() -> Iterator[None]:
     def end(number: int, _frame: FrameType | None) -> NoReturn:
         sys.exit(128 + number)
 
-    former = {number: signal.getsignal(number) for number in _ENDING}
-    for number, handler in former.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, end)
+    former = {
+        number: handler
+        for number in signal.valid_signals() - _NOT_ENDING
+        if (handler := signal.getsignal(number)) is signal.SIG_DFL
+    }
+    for number in former:
+        signal.signal(number, end)
     try:
         yield
     finally:

@@ -155,14 +155,13 @@ def row_of(run: Run) -> dict[str, Any]:
 
     document, counts = run_document(run), Counter(run.counts)
     for change in run.changes:
-        if change.waits:
-            counts.subtract([change.action])
-            counts.update(["waits"])
-        elif change.action == Action.NOOP and change.outcome is not Outcome.UNCHANGED:
+        if change.action == Action.NOOP and change.outcome is not Outcome.UNCHANGED:
             # It could not be observed. "noop" would say that it is as it should be.
             counts.subtract([change.action])
             counts.update([str(change.outcome)])
     changes = " ".join(f"{action}:{count}" for action, count in counts.items() if count > 0)
+    if document["waits_for"] is not None:
+        changes += f" (waits for the {document['waits_for'].replace('-', ' ')})"
     return document | {
         "changes": changes or "-",
         "calls": document["aws_calls"],

@@ -102,7 +102,7 @@ def _edit_until_stored(
             _confirm_losses(before, after, yes=yes, no_input=no_input)
             edited = store_edit(application.store, before, after, actor=invocation().actor)
             if isinstance(edited, StoredEdit):
-                _warn_of(before.entries, after, out)
+                _warn_of(before, after, out)
                 return edited
             conflicts = ", ".join(edited.merged.conflicts[:_SHOWN])
             more = len(edited.merged.conflicts) - _SHOWN
@@ -150,12 +150,16 @@ def _confirm_losses(before: "Folder", after: "Entries", *, yes: bool, no_input: 
         confirm(f"store it although {what}", yes=yes, no_input=no_input)
 
 
-def _warn_of(before: "Entries", after: "Entries", out: Output) -> None:
-    """Warn of new values with what looks like a reference and is none."""
+def _warn_of(folder: "Folder", after: "Entries", out: Output) -> None:
+    """Warn of new values with what looks like a reference and is none, and of new keys that look like a folder."""
+    from phasesync.cli.secret_set import warn_of_slash
     from phasesync.core.model import ValueType
     from phasesync.core.reference_syntax import malformed_references
 
+    before = folder.entries
     for key, entry in after.items():
+        if key not in before:
+            warn_of_slash(folder.environment.label, folder.path, key, out)
         if entry.value.type is not ValueType.TEXT or (key in before and before[key].value == entry.value):
             continue
         for reference in malformed_references(entry.value.reveal_text()):

@@ -6,6 +6,7 @@ already, or if it is in capitals with an underscore, as names of variables are a
 """
 
 import re
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, WRITTEN_KEY, Word, environment_argument, path_option, value_as_argument
 from phasesync.core.model import SecretValue, SecretWrite, ValueType
-from phasesync.core.names import check_key
+from phasesync.core.names import check_key, normalise_path
 from phasesync.core.reference_syntax import malformed_references
 from phasesync.errors import InvalidInputError, NotFoundError
 
@@ -138,7 +139,7 @@ def set_(
     if several and not words.from_stdin:
         _refuse_typed_values(application, environment, path, keys[1:])
     for key in keys:
-        _check_key_to_write(application, environment, path, key)
+        check_new_key(application, environment, path, key, out)
     if words.from_stdin and (several or null):
         if from_file is not None:
             raise InvalidInputError("take the value from stdin or from a file, not from both")
@@ -191,15 +192,33 @@ def _warn_of(key: str, value: SecretValue, out: Output) -> None:
         out.warn(f"{reference} is not a reference that resolves; write $${{ if a literal ${{ is meant")
 
 
-def _check_key_to_write(application: "Application", environment: tuple[str, str], path: str, key: str) -> None:
-    """Refuse a key that the rule for names forbids, unless it is set already. InvalidInputError."""
-    try:
-        check_key(key)
-    except InvalidInputError as error:
-        with suppress(NotFoundError):
-            application.store.secrets.get_secret(*environment, path, key)
-            return
-        raise error from None
+def check_new_key(application: "Application", environment: tuple[str, str], path: str, key: str, out: Output) -> None:
+    """
+    Refuse a key that the rule for names forbids, and warn of one that looks like a folder, unless it was set before.
+
+    Raises:
+        InvalidInputError: of the name.
+    """
+    with suppress(NotFoundError):
+        application.store.secrets.get_secret(*environment, path, key)
+        return
+    check_key(key)
+    warn_of_slash("/".join(environment), path, key, out)
+
+
+def warn_of_slash(label: str, path: str, key: str, out: Output) -> None:
+    """Warn of a new key with a slash in its name: probably its folder was meant, which a sync of that folder reads."""
+    folder, _, name = key.rpartition("/")
+    if not folder and not key.startswith("/"):
+        return
+    said = f"{key} is the name of a key in the folder {path}, with the slash in it"
+    with suppress(InvalidInputError):
+        meant = normalise_path(f"{'' if path == '/' else path}/{folder.strip('/')}")
+        if name and meant != path:
+            said += (
+                f"; for the key {name} in the folder {meant}: secrets set {label} {shlex.quote(name)} --path {meant}"
+            )
+    out.warn(said)
 
 
 def write_secret(
@@ -235,19 +254,25 @@ def write_secrets(
         SecretWrite(path=path, key=key, value=value, comment=comment) for key, value in zip(keys, values, strict=True)
     ]
     edited = application.store.secrets.edit(*environment, actor=invocation().actor, origin=origin, writes=writes)
+    place = place_of(edited.label, path)
     if len(keys) == 1:
         now = application.store.secrets.get_secret(*environment, path, keys[0])
         out.done(
-            f"{edited.label}: {keys[0]} {done} (version {now.version}, revision {edited.revision})",
+            f"{place}: {keys[0]} {done} (version {now.version}, revision {edited.revision})",
             {"env": edited.label, "revision": edited.revision} | secret_document(now),
         )
         return
     listed = {each.key: each for each in application.store.secrets.list_secrets(*environment, path=path)}
     items = [secret_document(listed[key]) for key in keys if key in listed]
     out.done(
-        f"{edited.label}: {', '.join(keys)} {done} (revision {edited.revision})",
+        f"{place}: {', '.join(keys)} {done} (revision {edited.revision})",
         {"env": edited.label, "revision": edited.revision, "items": items, "next": None},
     )
+
+
+def place_of(label: str, path: str) -> str:
+    """Return an environment, with the folder if it is not the usual one."""
+    return label if path == "/" else f"{label} {path}"
 
 
 def _wait_for_readers(

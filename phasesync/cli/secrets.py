@@ -26,7 +26,7 @@ from phasesync.cli.params import (
 )
 from phasesync.cli.secret_edit import edit
 from phasesync.cli.secret_files import export, import_
-from phasesync.cli.secret_set import set_, write_secret
+from phasesync.cli.secret_set import check_new_key, place_of, set_, write_secret
 from phasesync.cli.streams import write_values
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.errors import InvalidInputError, NotFoundError
@@ -178,6 +178,7 @@ def generate(
     Example:
       phasesync secrets generate shop/production SESSION_KEY --length 64
     """
+    check_new_key(application, environment, path, key, out)
     value = SecretValue("".join(randomness.choice(_ALPHABET) for _ in range(length)))
     write_secret(
         application, environment, path, key, value, comment=comment, origin="generate", done="generated", out=out
@@ -267,6 +268,6 @@ def unset(
     else:
         document |= {"items": [{"key": key} for key in distinct], "next": None}
     out.done(
-        f"{edited.label}: unset {', '.join(distinct)} (revision {edited.revision})",
+        f"{place_of(edited.label, path)}: unset {', '.join(distinct)} (revision {edited.revision})",
         document | {"revision": edited.revision},
     )

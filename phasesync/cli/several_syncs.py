@@ -11,6 +11,7 @@ from phasesync.cli.streams import write_data
 from phasesync.cli.sync_results import (
     SyncResult,
     error_document,
+    errors_as_results,
     show_changed,
     show_errors,
     show_identities,
@@ -20,10 +21,12 @@ from phasesync.cli.sync_results import (
     worst_code,
 )
 from phasesync.cli.sync_selection import Selection
-from phasesync.errors import IllegalTransitionError, PhasesyncError
+from phasesync.core.sync import SyncStatus
+from phasesync.errors import IllegalTransitionError, PhasesyncError, PlanHeldError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+    from phasesync.core.run import Run
     from phasesync.engine.sync_operations import PlanReport
 
 
@@ -48,7 +51,7 @@ def plan_several(application: "Application", selection: Selection, *, detailed_e
         out.say(selection.empty)
     else:
         _show_plans(out, documents)
-        show_errors(out, [_planned(name, report) for name, report in reports.items()])
+        show_errors(out, [_planned(name, report) for name, report in reports.items()], selection)
         if digest is not None:
             out.say(f"held until: phasesync syncs approve {selection.words} --plan {digest}")
     return worst_code(_exit_code_of_plan(report, detailed=detailed_exitcode) for report in reports.values())
@@ -121,24 +124,45 @@ def run_several(application: "Application", selection: Selection, out: Output) -
         else {}
     )
 
+    failures = errors_as_results(
+        application, {name: run for name, run in runs.items() if isinstance(run, PhasesyncError)}
+    )
+
     def result_of(name: str, run: Run | PhasesyncError) -> SyncResult:
         if isinstance(run, PhasesyncError):
-            return SyncResult.of_error(name, run)
+            return failures[name]
         row = {
             "result": str(run.outcome),
             "calls": run.aws_calls,
             "new_versions": run.versions_written,
-            "reason": run.error.message if run.error is not None else None,
+            "reason": _reason_of(run),
         }
         return SyncResult(sync=name, document=run_document(run), row=row, exit_code=exit_code_of_run(run))
 
     results = [result_of(name, run) for name, run in runs.items()]
-    code = show_results(out, [results], ["result", "calls", "new_versions", "reason"], empty=selection.empty)
+    code = show_results(out, [results], ["result", "calls", "new_versions", "reason"], selection)
     if not out.as_json:
-        hints = [run.error.hint for run in runs.values() if isinstance(run, Run) and run.error is not None]
-        for hint in dict.fromkeys(hint for hint in hints if hint):
-            out.say(f"hint: {hint}")
+        _show_hints(out, [run for run in runs.values() if isinstance(run, Run)], selection)
     return code
+
+
+def _reason_of(run: "Run") -> str | None:
+    """Return why a run did not do everything; None if it did."""
+    if run.error is not None:
+        return run.error.message
+    return next((change.reason for change in run.changes if change.waits), None)
+
+
+def _show_hints(out: Output, runs: "Sequence[Run]", selection: Selection) -> None:
+    """Print the hints of runs on stderr, each once; several held plans are approved by one digest."""
+    held = [run for run in runs if run.error is not None and run.error.cls == PlanHeldError.__name__]
+    together = len(held) > 1
+    if together:
+        words = selection.words_of(SyncStatus.HELD)
+        out.say(f"hint: {len(held):,} syncs are held; to see why, and to approve it: phasesync syncs plan {words}")
+    hints = [run.error.hint for run in runs if run.error is not None and not (together and run in held)]
+    for hint in dict.fromkeys(hint for hint in hints if hint):
+        out.say(f"hint: {hint}")
 
 
 def show_runs_to_come(application: "Application", selection: Selection, out: Output) -> int:
@@ -153,7 +177,7 @@ def show_runs_to_come(application: "Application", selection: Selection, out: Out
         return 0
     names = selection.resolve(application)
     errors = trigger_all(application.context, names, actor=actor)
-    return show_changed(application, out, names, errors, done="would run", empty=selection.empty)
+    return show_changed(application, out, names, errors, selection, done="would run")
 
 
 def approve_several(application: "Application", selection: Selection, digest: str, out: Output) -> int:
@@ -163,7 +187,7 @@ def approve_several(application: "Application", selection: Selection, digest: st
 
     names = selection.resolve(application)
     if not names:
-        return show_results(out, [], ["result"], empty=selection.empty)
+        return show_results(out, [], ["result"], selection)
     threads = threads_of(application, names, out, "planned")
     try:
         done = approve_all(
@@ -190,7 +214,7 @@ def approve_several(application: "Application", selection: Selection, digest: st
         return SyncResult(sync=name, document={**documents.get(name, {}), "approved": changes}, row=row)
 
     results = [result for name in names if (result := result_of(name)) is not None]
-    return show_results(out, [results], ["result"], empty=selection.empty)
+    return show_results(out, [results], ["result"], selection)
 
 
 def approved_line(name: str, digest: str, changes: Sequence[dict[str, str]]) -> str:

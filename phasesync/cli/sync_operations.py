@@ -1,5 +1,6 @@
 """Commands of `phasesync syncs` on syncs as they are: wait, trigger, pause, resume, approve, why, verify."""
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -8,13 +9,15 @@ import click
 from phasesync.cli.dry_run import dry_run_option, is_dry_run
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import DURATION, MOMENT
+from phasesync.cli.params import DIGEST, DURATION, MOMENT
 from phasesync.cli.several_syncs import approve_several, approved_line
 from phasesync.cli.sync_options import name_argument
 from phasesync.cli.sync_results import last_synced_at, show_changed
 from phasesync.cli.sync_selection import Selection, selection_options
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.core.sync import SyncStatus
 from phasesync.core.times import instant_text
+from phasesync.errors import CiphertextError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -27,18 +30,24 @@ timeout_option = click.option(
 
 def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
     """Return a sync as `syncs show` prints it."""
-    from phasesync.cli.documents import sync_details, waiting_document
+    from phasesync.cli.documents import owner_document, sync_details, waiting_document
 
     sync = application.store.syncs.get_sync(name)
     last = last_synced_at(application, sync.name)
     waiting = application.store.change_requests.list_requests(sync.environment_id)
-    return sync_details(
+    owner = None
+    with suppress(CiphertextError):  # An altered row counts as no owner, and must not fail a command that is done.
+        owner = application.store.projects.owner_of(ObjectKind.SYNC, sync.id)
+    details = sync_details(
         sync,
         application.store.credentials.get_by_id(sync.credential_id).status,
         last_synced_at=last,
         now=application.context.clock.now(),
         window=application.window_state(sync),
-    ) | {"waiting_for_approval": [waiting_document(request) for request in waiting]}
+    )
+    return (
+        details | {"waiting_for_approval": [waiting_document(request) for request in waiting]} | owner_document(owner)
+    )
 
 
 @click.command("wait")
@@ -116,8 +125,8 @@ def _trigger_several(application: "Application", selection: Selection, timeout: 
         out,
         names,
         errors,
+        selection,
         done="in sync" if timeout is not None else "triggered",
-        empty=selection.empty,
     )
 
 
@@ -165,7 +174,7 @@ def pause(
 
     names = selection.resolve(application)
     errors = pause_all(application.context, names, actor=invocation().actor, reason=reason, until=end)
-    return show_changed(application, out, names, errors, done="paused", more=more, empty=selection.empty)
+    return show_changed(application, out, names, errors, selection, done="paused", more=more)
 
 
 @click.command()
@@ -191,12 +200,12 @@ def resume(application: "Application", selection: Selection, out: Output) -> int
 
     names = selection.resolve(application)
     errors = resume_all(application.context, names, actor=invocation().actor)
-    return show_changed(application, out, names, errors, done="resumed", empty=selection.empty)
+    return show_changed(application, out, names, errors, selection, done="resumed")
 
 
 @click.command()
 @selection_options
-@click.option("--plan", "digest", required=True, metavar="DIGEST", help="Digest that plan prints.")
+@click.option("--plan", "digest", type=DIGEST, required=True, metavar="DIGEST", help="Digest that plan prints.")
 @output_option
 @with_application
 @dry_run_option

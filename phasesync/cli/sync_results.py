@@ -1,17 +1,20 @@
 """What a command prints of several syncs: one result for each, errors with their syncs, and the worst exit code."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from phasesync.cli.output import Item, Output
 from phasesync.core.pages import PAGE_SIZE, Page
+from phasesync.core.project.ownership import ObjectKind
 from phasesync.core.run import Outcome
-from phasesync.errors import PhasesyncError
+from phasesync.core.sync import SyncStatus
+from phasesync.errors import IllegalTransitionError, PhasesyncError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+    from phasesync.cli.sync_selection import Selection
     from phasesync.engine.bulk_operations import Errors, Threads
 
 SEVERITY: Final = (0, 3, 4, 5, 2, 1, 7, 6, 130)
@@ -44,7 +47,18 @@ class SyncResult:
     @classmethod
     def of_error(cls, sync: str, error: PhasesyncError) -> "SyncResult":
         """Return the result of a sync that an error was raised for."""
-        return cls(sync=sync, document=None, row={"result": "error"}, error=error, exit_code=error.exit_code)
+        row = {"result": "error", "reason": error.message}
+        return cls(sync=sync, document=None, row=row, error=error, exit_code=error.exit_code)
+
+    @classmethod
+    def of_paused(cls, sync: str, error: PhasesyncError) -> "SyncResult":
+        """Return the result of a sync that was left alone because it is paused."""
+        return replace(cls.of_error(sync, error), row={"result": str(SyncStatus.PAUSED), "reason": error.message})
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it was left alone because it is paused."""
+        return self.row.get("result") == SyncStatus.PAUSED and self.error is not None
 
 
 def worst_code(codes: Iterable[int]) -> int:
@@ -60,7 +74,19 @@ def error_document(sync: str, error: PhasesyncError) -> dict[str, Any]:
     }
 
 
-def show_results(out: Output, results: Iterable[Sequence[SyncResult]], columns: Sequence[str], *, empty: str) -> int:
+def errors_as_results(application: "Application", errors: "Errors") -> dict[str, SyncResult]:
+    """Return name -> result of syncs that errors were raised for."""
+    refused = [name for name, error in errors.items() if isinstance(error, IllegalTransitionError)]
+    paused = {sync.name for sync in application.store.syncs.get_syncs(refused) if sync.paused is not None}
+    return {
+        name: SyncResult.of_paused(name, error) if name in paused else SyncResult.of_error(name, error)
+        for name, error in errors.items()
+    }
+
+
+def show_results(
+    out: Output, results: Iterable[Sequence[SyncResult]], columns: Sequence[str], selection: "Selection"
+) -> int:
     """
     Print results as they come; return the exit code.
 
@@ -68,7 +94,7 @@ def show_results(out: Output, results: Iterable[Sequence[SyncResult]], columns: 
         out: how to print.
         results: page by page.
         columns: of a table, after the name of the sync.
-        empty: what to say if there are no results.
+        selection: what was typed, for hints on all of it.
     """
     codes: set[int] = set()
     errors: list[SyncResult] = []
@@ -79,19 +105,28 @@ def show_results(out: Output, results: Iterable[Sequence[SyncResult]], columns: 
             errors.extend(result for result in part if result.error is not None)
             yield Page(items=tuple(_item(result, out) for result in part), next=None)
 
-    out.pages(pages(), ["sync", *columns], empty=empty)
+    out.pages(pages(), ["sync", *columns], empty=selection.empty)
     if not out.as_json:
-        show_errors(out, errors)
+        show_errors(out, errors, selection)
     return worst_code(codes)
 
 
-def show_errors(out: Output, results: Iterable[SyncResult]) -> None:
-    """Print errors on stderr, each with its sync, then their hints, each once."""
-    failed = [(result.sync, result.error) for result in results if result.error is not None]
+def show_errors(out: Output, results: Sequence[SyncResult], selection: "Selection") -> None:
+    """Print errors on stderr, each with its sync, then their hints, each once; those of paused syncs are one."""
+    paused = [result.sync for result in results if result.is_paused]
+    together = len(paused) > 1
+    failed = [
+        (result.sync, result.error)
+        for result in results
+        if result.error is not None and not (together and result.is_paused)
+    ]
     for sync, error in failed[:_ERRORS_SHOWN]:
         out.say(f"error: {sync}: {error.message}")
     if len(failed) > _ERRORS_SHOWN:
         out.say(f"... and {len(failed) - _ERRORS_SHOWN:,} more errors; -o json has them all")
+    if together:
+        out.say(f"error: {len(paused):,} syncs are paused, and were left alone")
+        out.say(f"hint: phasesync syncs resume {selection.words_of(SyncStatus.PAUSED)}")
     for hint in dict.fromkeys(error.hint for _, error in failed[:_ERRORS_SHOWN] if error.hint):
         out.say(f"hint: {hint}")
 
@@ -109,9 +144,9 @@ def show_changed(
     out: Output,
     names: Sequence[str],
     errors: "Errors",
+    selection: "Selection",
     *,
     done: str,
-    empty: str,
     more: str = "",
 ) -> int:
     """
@@ -122,23 +157,25 @@ def show_changed(
         out: how to print.
         names: of the syncs.
         errors: of those that were left alone.
+        selection: what was typed.
         done: what happened to the others, such as "paused".
-        empty: what to say if there are no names.
         more: the end of the sentence about it, such as " until 12:00".
     """
+
+    failures = errors_as_results(application, errors)
 
     def results() -> Iterator[Sequence[SyncResult]]:
         for n in range(0, len(names), PAGE_SIZE):
             part = names[n : n + PAGE_SIZE]
             documents = sync_documents(application, part) if out.as_json else {}
             yield [
-                SyncResult.of_error(name, errors[name])
-                if name in errors
+                failures[name]
+                if name in failures
                 else SyncResult(sync=name, document=documents.get(name), row={"result": done})
                 for name in part
             ]
 
-    code = show_results(out, results(), ["result"], empty=empty)
+    code = show_results(out, results(), ["result"], selection)
     if names and not out.as_json:
         failed = f"; {len(errors):,} left alone" if errors else ""
         count = len(names) - len(errors)
@@ -161,23 +198,23 @@ def last_synced_at(application: "Application", name: str) -> datetime | None:
 
 def sync_documents(application: "Application", names: Sequence[str]) -> dict[str, Item]:
     """Return name -> sync as `syncs show` prints it, of those that exist."""
-    from phasesync.cli.documents import sync_details, waiting_document
+    from phasesync.cli.documents import owner_document, sync_details, waiting_document
 
+    owners = application.store.projects.applied()
     statuses, now = application.store.credentials.statuses(), application.context.clock.now()
     requests = application.store.change_requests.list_requests()
     documents: dict[str, Item] = {}
     for sync in application.store.syncs.get_syncs(names):
-        documents[sync.name] = sync_details(
+        details = sync_details(
             sync,
             statuses[sync.credential_id],
             window=application.window_state(sync),
             last_synced_at=last_synced_at(application, sync.name) if sync.last_run_id else None,
             now=now,
-        ) | {
-            "waiting_for_approval": [
-                waiting_document(request) for request in requests if sync.environment_id in request.environments
-            ]
-        }
+        )
+        waiting = [waiting_document(request) for request in requests if sync.environment_id in request.environments]
+        owner = owners.get((ObjectKind.SYNC, sync.id))
+        documents[sync.name] = details | {"waiting_for_approval": waiting} | owner_document(owner)
     return documents
 
 

@@ -1,7 +1,7 @@
 """Which syncs a command is about: names, or --all, or filters. Shared by the commands that take several."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import update_wrapper
 from inspect import cleandoc
@@ -44,6 +44,13 @@ class Selection:
     @property
     def words(self) -> str:
         """The selection, as it is typed."""
+        return self._words(self.which.statuses)
+
+    def words_of(self, status: SyncStatus) -> str:
+        """The selection as it is typed for those of its syncs that have a status now: filters may name a former one."""
+        return self._words({status} if self.which.statuses else ())
+
+    def _words(self, statuses: Collection[SyncStatus]) -> str:
         if self.names:
             return " ".join(self.names)
         words = []
@@ -51,8 +58,8 @@ class Selection:
             words += ["--app", self.which.app]
         if self.which.credential is not None:
             words += ["--credential", self.which.credential]
-        if self.which.statuses:
-            words += ["--status", ",".join(sorted(self.which.statuses))]
+        if statuses:
+            words += ["--status", ",".join(sorted(statuses))]
         return shlex.join(words) or "--all"
 
     @property

@@ -107,8 +107,11 @@ def show(application: "Application", name: str, out: Output) -> None:
 
     owner = application.store.projects.owner_of(ObjectKind.SYNC, application.store.syncs.get_sync(name).id)
     document = sync_document_of(application, name) | owner_document(owner)
-    if not out.as_json and (waiting := document["waiting_for_approval"]):
-        document["waiting_for_approval"] = f"{len(waiting)}: phasesync envs requests {document['env']}"
+    if not out.as_json:
+        document["waiting_for_approval"] = [
+            f"{'; '.join(change['changes'])} ({change['digest']}, asked by {change['asked_by']})"
+            for change in document["waiting_for_approval"]
+        ]
     out.item(document)
 
 

@@ -324,7 +324,7 @@ def _forms_without_quotes(value: str) -> Iterator[Form]:
 
 
 def _refuse(line: int, problem: str) -> NoReturn:
-    raise InvalidInputError(f"line {line} {problem}", hint="KEY=VALUE on each line; JSON needs --format json")
+    raise InvalidInputError(f"line {line} {problem}", hint="KEY=VALUE on each line")
 
 
 # --- writing

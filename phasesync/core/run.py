@@ -40,6 +40,10 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+WAITS_FOR_WINDOW = "waits for the maintenance window"
+"""Begins what the reason of a change says, at its end, about the window that it waits for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunError:
     """The error that a run ended with. `cls` is the name of a class in `errors.py`."""
@@ -70,8 +74,8 @@ class ChangeResult:
 
     @property
     def waits(self) -> bool:
-        """Whether the change was not made yet: it waits for its maintenance window, or for the version budget."""
-        return self.action != "noop" and self.outcome is Outcome.UNCHANGED
+        """Whether it was left for later: for the version budget or a maintenance window."""
+        return self.outcome is Outcome.UNCHANGED and self.action != Action.NOOP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +110,15 @@ class Run:
     @property
     def waits(self) -> bool:
         """Whether it left changes for later: for the version budget or a maintenance window."""
-        return any(change.outcome is Outcome.UNCHANGED and change.action != Action.NOOP for change in self.changes)
+        return any(change.waits for change in self.changes)
+
+    @property
+    def waits_for(self) -> str | None:
+        """What it left changes for: `maintenance-window` or `version-budget`; None if it left none."""
+        if not self.waits:
+            return None
+        windowed = any(change.waits and WAITS_FOR_WINDOW in change.reason for change in self.changes)
+        return "maintenance-window" if windowed else "version-budget"
 
 
 SEVERITY = (

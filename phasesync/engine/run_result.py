@@ -11,7 +11,17 @@ from phasesync.core.change import Change
 from phasesync.core.events import RunFinished
 from phasesync.core.planning.guard import DelayedChange, GuardRule, HeldChange, digest_of
 from phasesync.core.remote import Action
-from phasesync.core.run import SEVERITY, ChangeResult, Outcome, Run, RunError, Verdict, verdict_of, worst
+from phasesync.core.run import (
+    SEVERITY,
+    WAITS_FOR_WINDOW,
+    ChangeResult,
+    Outcome,
+    Run,
+    RunError,
+    Verdict,
+    verdict_of,
+    worst,
+)
 from phasesync.core.schedule import SLOW_PAUSE, UNREADABLE, NextRun, after_error, after_success, soonest
 from phasesync.core.sync import Sync, SyncStatus, Trigger
 from phasesync.core.sync_claim import AfterRun, Claim
@@ -381,7 +391,7 @@ def _and_more(held: Sequence[HeldChange]) -> str:
 
 
 def _window_reason(closure: "Closure") -> str:
-    return f"waits for the maintenance window: {closure.text}"
+    return f"{WAITS_FOR_WINDOW}: {closure.text}"
 
 
 def _crossed_reason(closure: "Closure") -> str:

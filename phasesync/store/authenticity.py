@@ -13,18 +13,26 @@ import sqlalchemy as sa
 from phasesync.errors import CiphertextError
 from phasesync.store.app_windows import decrypt_windows
 from phasesync.store.apps import authentic_pointers, select_environments
+from phasesync.store.change_requests import ChangeRequestStore
 from phasesync.store.credentials import select_credentials, to_credential
 from phasesync.store.database import Database
 from phasesync.store.dynamic import open_config
 from phasesync.store.instance import REGISTERED, read_registry
 from phasesync.store.journal import to_entry
 from phasesync.store.key_ring import KeyRing
-from phasesync.store.lease_rows import check_live_leases_mac, load_live_leases, select_leases, to_lease
+from phasesync.store.lease_rows import (
+    check_live_leases_mac,
+    decrypt_outputs,
+    load_live_leases,
+    select_leases,
+    to_lease,
+    to_record,
+)
 from phasesync.store.projects import open_owned
 from phasesync.store.runs import select_runs, to_run
 from phasesync.store.secrets import select_versions, to_version
-from phasesync.store.sync_rows import check_sync_mac
-from phasesync.store.tables import apps, credentials, dynamic_secrets, journal, owned_objects, syncs
+from phasesync.store.sync_rows import check_sync_mac, reason_context
+from phasesync.store.tables import apps, credentials, dynamic_secrets, journal, lease_events, owned_objects, syncs
 
 _BATCH: Final = 500
 
@@ -42,7 +50,9 @@ class Authenticated:
     runs: int
     dynamic_secrets: int
     leases: int
+    lease_events: int
     owned_objects: int
+    change_requests: int
 
 
 def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
@@ -54,6 +64,10 @@ def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
         KeyUnavailableError: it is another root key.
     """
     keys.verify()
+    requests = ChangeRequestStore(database, keys).list_requests(closed=True)
+    for request in requests:
+        if request.error is not None:
+            raise CiphertextError(request.error)
     with database.read() as connection:
         registry = read_registry(connection, keys)
         registered = dict.fromkeys(REGISTERED, 0)
@@ -69,6 +83,16 @@ def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
             check_live_leases_mac(keys, row, load_live_leases(connection, [row.id])[row.id])
             registered[dynamic_secrets] += 1
 
+        def check_sync(row: sa.Row[Any]) -> None:
+            check_sync_mac(row, keys)
+            for column in ("paused_reason", "status_reason"):
+                keys.decrypt_text(reason_context(row.id, column), getattr(row, column))
+
+        def check_lease(row: sa.Row[Any]) -> None:
+            to_lease(row, keys)
+            if row.kept is not None:
+                decrypt_outputs(row.id, row.kept, keys)
+
         count = Authenticated(
             credentials=_each(connection, select_credentials(), check_credential),
             apps=_each(connection, sa.select(apps), lambda row: decrypt_windows(keys, row.id, row.windows)),
@@ -76,12 +100,14 @@ def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
                 connection, select_environments(), lambda row: authentic_pointers(connection, keys, row)
             ),
             secret_versions=_each(connection, select_versions(), lambda row: to_version(row, keys)),
-            syncs=_each(connection, sa.select(syncs), lambda row: check_sync_mac(row, keys)),
+            syncs=_each(connection, sa.select(syncs), check_sync),
             journal=_each(connection, sa.select(journal), lambda row: to_entry(row, keys)),
             runs=_each(connection, select_runs(), lambda row: to_run(row, keys)),
             dynamic_secrets=_each(connection, sa.select(dynamic_secrets), check_definition),
-            leases=_each(connection, select_leases(), lambda row: to_lease(row, keys)),
+            leases=_each(connection, select_leases(), check_lease),
+            lease_events=_each(connection, sa.select(lease_events), lambda row: to_record(row, keys)),
             owned_objects=_each(connection, sa.select(owned_objects), lambda row: open_owned(row, keys)),
+            change_requests=len(requests),
         )
         for table, found in registered.items():
             if (expected := registry.count(table)) != found:

@@ -15,7 +15,7 @@ Ciphertexts, ids and MACs are copied byte for byte; no key is needed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from phasesync.errors import (
     DatabaseCopyError,
     IllegalTransitionError,
     InvalidInputError,
+    PhasesyncError,
     RetiredDatabaseError,
     SchemaMismatchError,
     SettingsError,
@@ -92,6 +93,7 @@ def copy_database(
     target_url: str,
     *,
     report: Callable[[TableDigest], object] = lambda _table: None,
+    check: Callable[[Database], object] = lambda _source: None,
     verify: Callable[[Database], object] | None = None,
 ) -> CopiedDatabase:
     """
@@ -101,6 +103,7 @@ def copy_database(
         source_url: the original.
         target_url: an empty database, or a SQLite file that does not exist; or what an interrupted copy left there.
         report: is called with each table once it is copied and compared.
+        check: looks at the original before anything is made or retired; raises if `verify` could not succeed.
         verify: checks the copy before it can be used; raises if something is wrong with it.
 
     Raises:
@@ -114,20 +117,25 @@ def copy_database(
     _refuse_same_file(source_url, target_url)
     with closing(open_migrated(source_url)) as source:
         _check_source(source)
+        check(source)
         _prepare(target_url)
         with closing(open_database(target_url)) as target:
             copying = _begin(source, target)
-            for table in COPIED:
-                copying.copy(table)
-            copying.copy_instance()
-            copying.set_numbers()
-            compared = []
-            for table in (instance, *COPIED):
-                compared.append(copying.compare(table))
-                report(compared[-1])
-            if verify is not None:
-                verify(target)
-            return copying.finish(tuple(compared))
+            try:
+                for table in COPIED:
+                    copying.copy(table)
+                copying.copy_instance()
+                copying.set_numbers()
+                compared = []
+                for table in (instance, *COPIED):
+                    compared.append(copying.compare(table))
+                    report(compared[-1])
+                if verify is not None:
+                    verify(target)
+                return copying.finish(tuple(compared))
+            except PhasesyncError as error:
+                copying.explain(error)
+                raise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +158,9 @@ class CopyPreview:
     begun: bool
 
 
-def preview_copy(source_url: str, target_url: str) -> CopyPreview:
+def preview_copy(
+    source_url: str, target_url: str, *, check: Callable[[Database], object] = lambda _source: None
+) -> CopyPreview:
     """
     Return what `copy_database` would copy; makes and changes nothing.
 
@@ -159,6 +169,7 @@ def preview_copy(source_url: str, target_url: str) -> CopyPreview:
     _refuse_same_file(source_url, target_url)
     with closing(open_migrated(source_url)) as source:
         _check_source(source)
+        check(source)
         with source.read() as connection:
             row = connection.execute(sa.select(instance)).one()
             rows = {
@@ -388,8 +399,24 @@ class _Copying:
         return original
 
     def finish(self, tables: tuple[TableDigest, ...]) -> CopiedDatabase:
-        """Remove the mark of the target: from now on it is the database."""
-        with self.writing() as connection:
+        """
+        Remove the mark of the target: from now on it is the database.
+
+        The source is locked until that is committed, so that nobody takes it back in between: never are both usable.
+
+        Raises:
+            DatabaseCopyError: somebody took the source back while it was copied; the mark stays.
+        """
+        with ExitStack() as after_target, self.writing() as connection:
+            original = after_target.enter_context(self._source.write())
+            original.execute(row_lock(sa.select(instance.c.id))).all()
+            retirement = read_retirement(original)
+            if retirement is None or retirement.at != self.at:
+                raise DatabaseCopyError(
+                    f"{shown_url(self._source.url)} was taken back into use while it was copied; the copy cannot be "
+                    "used",
+                    hint="to copy it as it is now, repeat the command; otherwise remove the copy",
+                )
             connection.execute(instance.update().values(retired_at=None))
         return CopiedDatabase(
             source=shown_url(self._source.url),
@@ -398,6 +425,16 @@ class _Copying:
             tables=tables,
             clocks_apart=self._clocks_apart,
         )
+
+    def explain(self, error: PhasesyncError) -> None:
+        """Say in the hint of an error that the source is retired, if it is, and what helps."""
+        if isinstance(error, IllegalTransitionError) or "db unretire" in (error.hint or ""):
+            return  # Another process goes on with the copy; or the hint says it.
+        with suppress(PhasesyncError), self._source.read() as connection:
+            retirement = read_retirement(connection)
+            if retirement is not None and retirement.at == self.at:
+                goes_on = "the original is retired: repeat the command, or go on with it: phasesync db unretire"
+                error.hint = f"{error.hint}; {goes_on}" if error.hint else goes_on
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:

@@ -1,10 +1,12 @@
 """`phasesync db copy` and `db unretire`, with the documents and exit codes that they promise."""
 
+import base64
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import CommandLine
+from tests.support.stores import OTHER_ROOT_KEY
 
 PROJECT = """\
 apiVersion: phasesync/v1
@@ -38,6 +40,21 @@ def test_it_prints_what_was_copied(phasesync: CommandLine, target: str, tmp_path
     assert all(len(table["digest"]) == 64 for table in document["tables"])
 
 
+def test_without_the_right_root_key_it_ends_before_anything_is_retired(
+    phasesync: CommandLine, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.key"
+    other.write_bytes(base64.b64encode(OTHER_ROOT_KEY.material))
+    other.chmod(0o600)
+    for file in (other, tmp_path / "missing.key"):
+        with monkeypatch.context() as patch:
+            patch.setenv("PHASESYNC_ROOT_KEY_FILE", str(file))
+            for more in ([], ["--dry-run"]):
+                assert phasesync("db", "copy", "--to", target, "--verify", *more).exit_code == 6
+    assert not (tmp_path / "copy.db").exists()
+    phasesync.done("secrets", "list", "shop/production")
+
+
 def test_every_command_refuses_a_retired_database_and_says_where_the_copy_is(
     phasesync: CommandLine, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,10 +78,13 @@ def test_every_command_refuses_a_retired_database_and_says_where_the_copy_is(
 
 def test_it_is_taken_back_after_a_confirmation(phasesync: CommandLine, target: str) -> None:
     phasesync.done("db", "copy", "--to", target)
-    assert phasesync("db", "unretire").exit_code == 2
+    refused = phasesync("db", "unretire")
+    assert refused.exit_code == 2
+    assert f"that nobody has ever worked with its copy at {target}" in refused.stderr
     assert phasesync.json("db", "unretire", "--yes")["retired_to"] == target
     phasesync.done("secrets", "list", "shop/production")
-    assert phasesync("db", "unretire", "--yes").exit_code == 4
+    for answer in ([], ["--yes"]):  # What is refused is not asked first.
+        assert phasesync("db", "unretire", *answer).exit_code == 4
 
 
 def test_a_password_is_no_argument(phasesync: CommandLine, target: str) -> None:

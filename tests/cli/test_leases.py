@@ -52,7 +52,7 @@ def test_a_dynamic_secret_is_shown_with_everything_that_was_set(ci: CommandLine)
     shown = ci.json("dynamic", "show", "ci")
 
     (listed,) = ci.items("dynamic", "list")
-    assert shown == listed
+    assert shown == listed | {"owner": None}
     assert (shown["env"], shown["path"], shown["issuer"]) == ("shop/prod", "/", "aws-iam-user")
     assert (shown["default_ttl_s"], shown["max_ttl_s"], shown["max_leases"]) == (3600, 28800, 3)
     assert (shown["groups"], shown["tags"]) == (["deployers", "readers"], {"team": "shop"})

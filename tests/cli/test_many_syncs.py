@@ -114,14 +114,17 @@ def test_several_syncs_are_paused_and_resumed_with_a_line_each(many: CommandLine
 
 def test_the_document_of_one_sync_is_the_same_among_several(many: CommandLine) -> None:
     items = many.items("syncs", "pause", "api", "web")
-    assert items == [many.json("syncs", "show", name) for name in ("api", "web")]
+    shown = [many.json("syncs", "show", name) for name in ("api", "web")]
+    # Which document owns a sync is shown there only.
+    assert [document.pop("owner") for document in shown] == [None, None]
+    assert items == shown
 
 
 def test_a_paused_sync_keeps_no_other_from_being_triggered(many: CommandLine) -> None:
     many.done("syncs", "pause", "api")
     told = many("syncs", "trigger", "--all")
     assert told.exit_code == 4
-    assert told.stdout.splitlines() == ["SYNC  RESULT", "api   error", "docs  triggered", "web   triggered"]
+    assert told.stdout.splitlines() == ["SYNC  RESULT", "api   paused", "docs  triggered", "web   triggered"]
     assert "error: api: the sync api is paused by" in told.stderr
     assert "hint: phasesync syncs resume api" in told.stderr
     assert "run them here: phasesync syncs run --all" in told.stderr
@@ -146,10 +149,11 @@ def test_several_syncs_are_run_and_the_worst_exit_code_counts(many: CommandLine,
     told = many("syncs", "run", "--all")
     assert told.exit_code == 4
     assert [line.split()[:2] for line in told.stdout.splitlines()[1:]] == [
-        ["api", "error"],
+        ["api", "paused"],
         ["docs", "refused"],
         ["web", "applied"],
     ]
+    assert "the sync api is paused" in told.stdout
     assert "1 of 3: " in told.stderr and "3 of 3: " in told.stderr
     assert "hint: phasesync syncs adopt docs takes it over" in told.stderr
     assert json.loads(aws.secret_text("secret/web"))["KEY_1"] == "value-1"
@@ -201,6 +205,26 @@ def test_an_interruption_releases_the_claims(many: CommandLine, aws: Aws, monkey
     assert SyncStatus.RUNNING not in statuses(many).values()
     assert aws.boto("secretsmanager").list_secrets()["SecretList"] == []
     assert {item["outcome"] for item in many.items("runs", "list")} == {"interrupted"}
+
+
+def test_syncs_with_one_cause_get_one_hint(many: CommandLine) -> None:
+    drop_keys(many)
+    told = many("syncs", "run", "--all")
+    assert told.exit_code == 4
+    assert [line for line in told.stderr.splitlines() if line.startswith("hint")] == [
+        "hint: 2 syncs are held; to see why, and to approve it: phasesync syncs plan --all"
+    ]
+    told = many("syncs", "run", "--app", "shop", "--status", "held,failing")
+    assert told.stderr.strip().endswith("phasesync syncs plan --app shop --status held")
+    assert many("syncs", "run", "docs", "web").stderr.count("phasesync syncs approve web --plan") == 1
+
+    many.done("syncs", "pause", "--app", "shop")
+    for command in ("run", "trigger"):
+        told = many("syncs", command, "--all")
+        lines = [line for line in told.stderr.splitlines() if line.startswith(("error", "hint"))]
+        assert lines == ["error: 2 syncs are paused, and were left alone", "hint: phasesync syncs resume --all"]
+        assert told.stdout.count("paused") == (4 if command == "run" else 2)
+    assert many("syncs", "run", "--status", "paused").stderr.strip().endswith("syncs resume --status paused")
 
 
 # --- plan and approve

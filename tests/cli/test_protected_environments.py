@@ -210,7 +210,7 @@ def test_syncs_are_added_and_shown_and_approve_takes_the_digest_too(shop: Comman
 
     request = held(shop, "secrets", "set", "shop/prod", "URL", "-", stdin=SECRET)
     assert shop.json("syncs", "show", "web")["waiting_for_approval"][0]["digest"] == request["digest"]
-    assert "1: phasesync envs requests shop/prod\n" in shop.done("syncs", "show", "web").stdout
+    assert f"({request['digest']}, asked by " in shop.done("syncs", "show", "web").stdout
     assert request["command"] in shop.done("syncs", "why", "web").stdout
     assert shop.json("syncs", "run", "web")["outcome"] == "unchanged"
     shop.done("--actor", "grace", "syncs", "approve", "web", "--plan", request["digest"])

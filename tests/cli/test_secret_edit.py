@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,12 @@ def lines(**changes: str | None) -> Step:
         file.write_text("\n".join([*kept, *(f"{key}={text}" for key, text in changes.items() if text is not None), ""]))
 
     return edit
+
+
+def a_folder(file: Path) -> None:
+    """Leave a folder in the place of the file."""
+    file.unlink()
+    file.mkdir()
 
 
 def nothing(_file: Path) -> None:
@@ -161,6 +168,20 @@ def test_what_is_wiped_is_zeros_for_those_who_have_it_open(tmp_path: Path) -> No
     assert (tmp_path / "outside").read_text() == "kept"
 
 
+def test_every_signal_that_ends_a_process_wipes_the_file() -> None:
+    """But SIGKILL, and those of a fault."""
+    ending = "HUP INT QUIT USR1 USR2 ALRM TERM VTALRM PROF XCPU XFSZ IO RTMIN RTMAX"
+    for name in ending.split():
+        number = signal.Signals[f"SIG{name}"]
+        former = signal.getsignal(number)
+        if former is signal.SIG_IGN:
+            continue
+        with pytest.raises((SystemExit, KeyboardInterrupt)), private_file.private_file("x", b"x") as file:
+            signal.raise_signal(number)
+        assert not file.parent.exists()
+        assert signal.getsignal(number) is former
+
+
 def test_without_memory_backed_storage_nothing_is_written(
     filled: CommandLine, edits: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,12 +196,14 @@ def test_without_memory_backed_storage_nothing_is_written(
 
 def test_a_line_that_cannot_be_read_stores_nothing(filled: CommandLine, edits: Callable[..., list[str]]) -> None:
     before = values(filled)
-    for wrong in (lines(A=f"'{CANARY_VALUE}"), lambda file: file.write_bytes(b"A=1\nB=\xff\n"), Path.unlink):
+    for wrong in (lines(A=f"'{CANARY_VALUE}"), lambda file: file.write_bytes(b"A=1\nB=\xff\n"), Path.unlink, a_folder):
         edits(wrong)
         refused = filled(*EDIT, "-o", "json")
         assert refused.exit_code == 2
         assert json.loads(refused.stderr)["error"]["class"] == "InvalidInputError"
         assert_absent(refused.stderr, [CANARY_VALUE])
+    told = filled_error(filled, edits, lambda file: file.write_text("A=1\nno assignment\n"))
+    assert told.rstrip().endswith("hint: KEY=VALUE on each line")
     assert "line 2 is not UTF-8 text" in filled_error(filled, edits, lambda file: file.write_bytes(b"A=1\nB=\xff\n"))
     assert values(filled) == before
 

@@ -82,6 +82,19 @@ def test_a_listed_key_says_what_when_and_who(shop):
     assert {name: done[name] for name in item} == item
 
 
+def test_a_new_key_with_a_slash_is_warned_of_and_its_folder_named(shop):
+    """In the folder / no sync of /db reads it, and everything looks well."""
+    told = shop.done("secrets", "set", "shop/prod", "/db/MY KEY", "-", stdin="x").stderr
+    assert "/db/MY KEY is the name of a key in the folder /, with the slash in it" in told
+    assert "for the key MY KEY in the folder /db: secrets set shop/prod 'MY KEY' --path /db" in told
+    assert [each["path"] for each in shop.items("secrets", "list", "shop/prod")] == ["/"]
+    assert "warning" not in shop.done("secrets", "set", "shop/prod", "/db/MY KEY", "-", stdin="y").stderr
+    assert "--path /x/y" in shop.done("secrets", "generate", "shop/prod", "y/K", "--path", "/x").stderr
+    told = shop.done("secrets", "set", "shop/prod", "KEY", "-", "--path", "/db", stdin="x").stderr
+    assert (told.startswith("shop/prod /db: KEY set (version 1"), "warning" in told) == (True, False)
+    assert shop.done("secrets", "unset", "shop/prod", "KEY", "--path", "/db").stderr.startswith("shop/prod /db: unset")
+
+
 def test_folders_are_listed_all_or_one_exactly(shop):
     for path in ("/", "/db", "/db/replica"):
         shop.done("secrets", "generate", "shop/prod", "K", "--path", path)

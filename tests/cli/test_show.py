@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from phasesync.cli.documents import run_document
 from phasesync.cli.output import Output
 from phasesync.cli.runs import row_of
 from phasesync.cli.text import show_plan, show_run
-from phasesync.core.run import ChangeResult, Outcome, Run, RunError
+from phasesync.core.run import WAITS_FOR_WINDOW, ChangeResult, Outcome, Run, RunError
 from phasesync.core.sync import Trigger
 
 
@@ -25,6 +26,30 @@ def planned(*changes: dict[str, Any], digest: str | None = None) -> dict[str, An
     """A plan of them."""
     plan: dict[str, Any] = {"sync": "web", "changes": changes, "held": [], "problems": [], "digest": digest}
     return plan | {"estimate": {"writes": 1, "calls": 2}}
+
+
+def a_run(**members: Any) -> Run:
+    """A run of `web`."""
+    now = datetime.now(UTC)
+    run = Run(
+        id="1",
+        sync_id="1",
+        sync="web",
+        trigger=Trigger.CHANGE,
+        actor="me",
+        attempt=1,
+        outcome=Outcome.UNCHANGED,
+        started_at=now,
+        ended_at=now,
+        revisions={},
+        counts={},
+        aws_calls=1,
+        versions_written=0,
+        error=None,
+        next_attempt_at=None,
+        changes=(),
+    )
+    return replace(run, **members)
 
 
 def test_a_plan_for_many_objects_stays_readable(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,52 +86,36 @@ def test_key_names_cannot_turn_the_direction_of_a_terminal(capsys: pytest.Captur
     assert "+ a b = ***" in capsys.readouterr().out
 
 
-def run_of(**members: Any) -> Run:
-    """A run of the sync web."""
-    now = datetime.now(UTC)
-    run = Run(
-        id="1",
-        sync_id="1",
-        sync="web",
-        trigger=Trigger.MANUAL,
-        actor="me",
-        attempt=1,
-        outcome=Outcome.UNCHANGED,
-        started_at=now,
-        ended_at=now,
-        revisions={},
-        counts={},
-        aws_calls=1,
-        versions_written=0,
-        error=None,
-        next_attempt_at=None,
-        changes=(),
-    )
-    return replace(run, **members)
-
-
-def test_a_change_that_waits_for_its_window_is_not_an_unchanged_put(capsys: pytest.CaptureFixture[str]) -> None:
-    result = ChangeResult(
-        action="put", remote_name="shop/web", outcome=Outcome.UNCHANGED, reason="the window is closed"
-    )
-    noop = replace(result, action="noop")
-    run = run_of(changes=(result, noop), counts={"noop": 1, "put": 1})
-    show_run(Output(as_json=False), run)
-    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert printed[1] == ["put", "shop/web", "waits:", "the", "window", "is", "closed"]
-    assert printed[2][:3] == ["noop", "shop/web", "unchanged:"]
-    assert row_of(run)["changes"] == "noop:1 waits:1"
-
-
 @pytest.mark.parametrize(("message", "times"), [("AWS refuses (Throttled)", 1), ("AWS refuses", 1)])
 def test_the_code_of_an_error_is_shown_once(capsys: pytest.CaptureFixture[str], message: str, times: int) -> None:
     """Whether its message has it or not."""
-    error = RunError(cls="ThrottledError", code="Throttled", message=message, request_id=None, hint=None)
-    run = run_of(outcome=Outcome.FAILED, error=error)
+    failed = RunError(cls="ThrottledError", code="Throttled", message=message, request_id=None, hint=None)
+
+    show_run(Output(as_json=False), a_run(outcome=Outcome.FAILED, error=failed))
+
+    assert capsys.readouterr().err.count("Throttled") == times
+
+
+@pytest.mark.parametrize(
+    ("reason", "waits_for", "said"),
+    [
+        (f"edited; {WAITS_FOR_WINDOW}: opens Monday", "maintenance-window", "put:1 (waits for the maintenance window)"),
+        ("edited; version budget used up", "version-budget", "put:1 (waits for the version budget)"),
+    ],
+)
+def test_a_run_that_waits_says_for_what(
+    capsys: pytest.CaptureFixture[str], reason: str, waits_for: str, said: str
+) -> None:
+    """Its outcome is unchanged, which a put beside it would contradict."""
+    put = ChangeResult(action="put", remote_name="web", outcome=Outcome.UNCHANGED, reason=reason)
+    run = a_run(counts={"put": 1}, changes=(put,))
 
     show_run(Output(as_json=False), run)
 
-    assert capsys.readouterr().err.count("Throttled") == times
+    assert f"web  waits: {reason}" in capsys.readouterr().out
+    document = run_document(run)
+    assert (document["waits_for"], document["outcome"], row_of(run)["changes"]) == (waits_for, "unchanged", said)
+    assert run_document(a_run())["waits_for"] is None
 
 
 @pytest.mark.parametrize(

@@ -313,10 +313,41 @@ INPUTS = [
         hint="a time from now: --until 2h",
     ),
     Wrong(
-        line="syncs approve web --plan abc",
+        line="syncs approve web --plan 0123456789abcdef",
         code=4,
         message="nothing of the sync web is held",
         hint="phasesync syncs plan web shows what would change",
+    ),
+    *(
+        Wrong(
+            line=f"{line} --plan {shlex.quote(digest)}",
+            code=2,
+            message=f"--plan takes a digest of 16 hexadecimal digits, not '{digest}'" if digest else "--plan is empty",
+            hint="the digest is printed with what is to be approved, and looks like 0123456789abcdef",
+        )
+        for line in ("syncs approve web", "envs approve shop/prod", "envs reject shop/prod", "apply -f x.yaml")
+        for digest in ("", "--no-input", "0123456789ABCDEF")
+    ),
+    *(
+        Wrong(line=line, code=2, message=f"{said}, and takes one value", hint=hint)
+        for line, said, hint in (
+            (
+                "syncs pause --app shop --app other",
+                "--app is given twice",
+                "give it once: phasesync syncs pause --help",
+            ),
+            (
+                "syncs list --credential aws --credential other --credential aws",
+                "--credential is given 3 times",
+                "give it once: phasesync syncs list --help",
+            ),
+            (
+                "envs update shop/prod --protect --no-protect",
+                "--protect / --no-protect is given twice",
+                "give it once: phasesync envs update --help",
+            ),
+            ("--actor ada --actor bob apps list", "--actor is given twice", "give it once: phasesync --help"),
+        )
     ),
     Wrong(line="syncs approve web", code=2, message="missing option '--plan'", hint="phasesync syncs approve --help"),
     Wrong(

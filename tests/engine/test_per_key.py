@@ -509,9 +509,9 @@ def test_a_key_that_waits_for_its_budget_does_not_hold_up_the_others(keyed: Worl
     keyed.edit(USER="somebody")
 
     assert keyed.due()
-    keyed.run(Trigger.CHANGE)
+    run = keyed.run(Trigger.CHANGE)
     assert keyed.remote.object(USER).text() == "somebody"
-    assert keyed.sync.settled_status is SyncStatus.PENDING
+    assert (keyed.sync.settled_status, run.waits_for) == (SyncStatus.PENDING, "version-budget")
 
 
 def test_another_template_deletes_nothing(deleting: World) -> None:

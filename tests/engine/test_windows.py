@@ -128,6 +128,7 @@ def test_drift_is_seen_in_a_closed_window_and_repaired_afterwards(closed: World,
 
     assert (run.trigger, run.outcome, closed.writes()) == (Trigger.DRIFT, Outcome.UNCHANGED, [])
     assert "waits for the maintenance window" in run.changes[0].reason
+    assert run.waits_for == "maintenance-window"
     assert closed.sync.settled_status is SyncStatus.PENDING
     assert finished(closed).trigger is Trigger.DRIFT
     # It is checked again at its interval, before the window opens.

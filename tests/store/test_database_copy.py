@@ -6,6 +6,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,23 +14,29 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.credential import CredentialDraft, CredentialType
+from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.core.model import SecretValue
-from phasesync.core.sync import Paused, Trigger
+from phasesync.core.project.ownership import Manage, ObjectKind
+from phasesync.core.sync import Paused, SyncStatus, Trigger
 from phasesync.errors import (
     AlreadyExistsError,
+    ApprovalNeededError,
     CiphertextError,
     DatabaseCopyError,
     IllegalTransitionError,
     InvalidInputError,
+    KeyUnavailableError,
     PhasesyncError,
     RetiredDatabaseError,
     SchemaMismatchError,
+    StoreUnavailableError,
 )
-from phasesync.store import Database, database_copy, initialise, open_database
+from phasesync.store import Database, Store, database_copy, initialise, open_database
 from phasesync.store.authenticity import authenticate_all
 from phasesync.store.database_copy import COPIED, CopiedDatabase, copy_database, preview_copy
 from phasesync.store.migrate import status, upgrade
-from phasesync.store.raw_rows import columns_of, read_rows
+from phasesync.store.projects import Ownership
+from phasesync.store.raw_rows import TableDigest, columns_of, read_rows
 from phasesync.store.retire import retire, unretire
 from phasesync.store.tables import leases, metadata, runs, syncs
 from tests.support.databases import fresh_postgres_database
@@ -51,7 +58,14 @@ from tests.support.stores import (
     values_of,
     write,
 )
+from tests.support.values import new_entry
 
+ENCRYPTED = [
+    (table, column)
+    for table in metadata.sorted_tables
+    for column in table.columns
+    if isinstance(column.type, sa.LargeBinary)
+]
 SqliteOnly = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 TTL = timedelta(minutes=1)
 AT = datetime(2030, 1, 2, tzinfo=UTC)
@@ -87,6 +101,25 @@ def filled(migrated_database_url: str) -> str:
     end_lease(store, issue_lease(store, dynamic))
     store.close()
     return migrated_database_url
+
+
+def fill_the_rest(store: Store) -> None:
+    """Store what most databases do not have: something in every encrypted column."""
+    store.apps.add_app("owned", windows=["deny: 08:00-18:00"])
+    owned = {(str(ObjectKind.APP), "an-id"): ("owned", {"description": ""}, "shop.yaml")}
+    ownership = Ownership(name="shop", manage=Manage.TRACK, source="shop.yaml", objects=owned)
+    store.projects.save(ownership, actor="ada")
+    lease = issue_lease(store, store.dynamics.get("ci"))
+    entry = Entry(event=LeaseEvent.RENEWED, actor="ada", detail="why")
+    store.leases(ttl=TTL).change(lease.id, lambda lease, now: lease, entry=entry)
+    claim = claim_one(store)
+    store.journal.save_entry(claim, replace(new_entry(), sync_id=claim.sync_id))
+    settle(store, claim, status=SyncStatus.HALTED, reason="denied")
+    put(store, write("URL", "x"), environment="guarded")
+    store.apps.protect_environment("shop", "guarded", approvers=1)
+    with pytest.raises(ApprovalNeededError) as needed:
+        put(store, write("URL", "y"), environment="guarded")
+    store.change_requests.file(needed.value.proposal, list(needed.value.environments), actor="ada")
 
 
 def rows_of(database_url: str, table: sa.Table) -> list[tuple[object, ...]]:
@@ -159,6 +192,75 @@ def test_a_copy_under_another_root_key_cannot_be_used(filled: str, target_url: s
     assert caught.value.exit_code == 6
     with pytest.raises(RetiredDatabaseError, match="is not complete"):
         open_test_store(target_url)
+
+
+def test_without_its_root_key_nothing_is_made_or_retired(filled: str, target_url: str) -> None:
+    for copying in (copy_database, preview_copy):
+        with pytest.raises(KeyUnavailableError):
+            copying(filled, target_url, check=opens_with(OTHER_ROOT_KEY))
+
+    assert status(target_url).current is None
+    open_test_store(filled).close()
+
+
+def test_a_failure_after_the_retirement_says_how_to_go_on(filled: str, target_url: str) -> None:
+    def full(_target: Database) -> None:
+        raise StoreUnavailableError("the disk is full; nothing was stored", hint="make room")
+
+    with pytest.raises(StoreUnavailableError) as caught:
+        copy_database(filled, target_url, verify=full)
+
+    assert caught.value.hint == (
+        "make room; the original is retired: repeat the command, or go on with it: phasesync db unretire"
+    )
+    with closing(open_database(filled)) as source:
+        unretire(source)
+    open_test_store(filled).close()
+
+
+def test_a_database_that_was_taken_back_meanwhile_is_the_only_one(filled: str, target_url: str) -> None:
+    """The copy stood still, and somebody took the original back: as before, one of the two can be used."""
+
+    def take_back(table: TableDigest) -> None:
+        if table.table == COPIED[-1].name:
+            with closing(open_database(filled)) as source:
+                unretire(source)
+
+    with pytest.raises(DatabaseCopyError, match="was taken back into use while it was copied"):
+        copy_database(filled, target_url, report=take_back)
+
+    with pytest.raises(RetiredDatabaseError, match="is not complete"):
+        open_test_store(target_url)
+    with closing(open_test_store(filled)) as store:
+        put(store, write("URL", "c"))
+    copy_database(filled, target_url)
+    assert seen(target_url)[1]["URL"] == "c"  # type: ignore[index]
+
+
+@SqliteOnly
+def test_a_change_of_any_encrypted_column_is_found(filled: str) -> None:
+    """Also of ciphertexts that no run ever reads, such as the requests that wait for an approval."""
+    with closing(open_test_store(filled)) as store:
+        fill_the_rest(store)
+        authenticate_all(store.database, store.keys)
+        altered = set()
+        for table, column in ENCRYPTED:
+            name, where = f"{table.name}.{column.name}", column.is_not(None)
+            key = list(table.primary_key.columns)
+            with store.database.read() as connection:
+                row = connection.execute(sa.select(*key, column.label("ciphertext")).where(where).limit(1)).first()
+            assert row is not None, f"{name} is empty in the example"
+            here = sa.and_(*(each == value for each, value in zip(key, row, strict=False)))
+            flipped = row.ciphertext[:-1] + bytes([row.ciphertext[-1] ^ 1])
+            with store.database.write() as connection:
+                connection.execute(table.update().where(here).values({column.name: flipped}))
+            try:
+                authenticate_all(store.database, opens_with()(store.database))
+            except CiphertextError:
+                altered.add(name)
+            with store.database.write() as connection:
+                connection.execute(table.update().where(here).values({column.name: row.ciphertext}))
+        assert altered == {f"{table.name}.{column.name}" for table, column in ENCRYPTED}
 
 
 def test_numbers_grow_beyond_those_of_rows_that_are_gone(filled: str, target_url: str) -> None:

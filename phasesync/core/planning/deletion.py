@@ -49,7 +49,10 @@ def decide_unwanted(entry: JournalEntry, observed: Mapping[str, Observed | None]
         return _change(entry, None, Action.NOOP, reason)
 
     here = (entry.account, entry.region) == (context.account, context.region)
-    if context.on_remove is OnRemove.RETAIN or not here or entry.remote_name not in observed:
+    if not here:
+        # The sync may write to the same name elsewhere by now.
+        return nothing(f"left behind in account {entry.account}, {entry.region}: retained")
+    if context.on_remove is OnRemove.RETAIN or entry.remote_name not in observed:
         return nothing("no longer wanted: retained")
     remote = observed[entry.remote_name]
     if remote is None:

@@ -28,7 +28,14 @@ from phasesync.engine.project.objects import STORE_KINDS, Work, describe_all, pr
 from phasesync.engine.project.plan import ORDER, PROJECT_KIND, Documents, ProjectPlan, plan_projects, source_depths
 from phasesync.engine.project.values import environments_of, write_values
 from phasesync.engine.removal import delete_objects, remove_owner_tags
-from phasesync.errors import ClaimHeldError, DocumentError, IllegalTransitionError, PhasesyncError, PlanHeldError
+from phasesync.errors import (
+    AlreadyExistsError,
+    ClaimHeldError,
+    DocumentError,
+    IllegalTransitionError,
+    PhasesyncError,
+    PlanHeldError,
+)
 from phasesync.store.database import retry_on_conflict
 from phasesync.store.projects import Ownership, applying
 from phasesync.store.serialization import to_json
@@ -308,6 +315,8 @@ def _carry_out(work: Work, documents: Documents, change: ObjectChange, wanted: _
     except PhasesyncError as error:
         where = change.place or f"to remove the {change.kind} {change.name}"
         error.message = f"{where}: {error.message}; nothing was applied"
+        if isinstance(error, AlreadyExistsError) and change.kind == DesiredSync.kind:
+            error.hint = f"if a sync got a new name in the documents: phasesync syncs rename OLD {change.name}"
         raise
 
 

@@ -53,11 +53,17 @@ def unwanted(**changes: object) -> JournalEntry:
 
 
 NOT_ASKED = "not asked"
+THERE = f"left behind in account {ACCOUNT}, {REGION}: retained"
 ROWS = {
     "retain": (unwanted(), observed(), {"on_remove": OnRemove.RETAIN}, "retained"),
     "not asked for": (unwanted(), NOT_ASKED, {}, "retained"),
-    "in another account": (unwanted(), observed(), {"account": "999999999999"}, "retained"),
-    "in another Region": (unwanted(), observed(), {"region": "us-east-1"}, "retained"),
+    "in another account": (
+        unwanted(),
+        observed(),
+        {"account": "999999999999"},
+        THERE,
+    ),
+    "in another Region": (unwanted(), observed(), {"region": "us-east-1"}, THERE),
     "absent": (unwanted(), None, {}, "gone"),
     "foreign": (unwanted(arn=None, version_id=None), observed(tags={}), {}, "was not made by phasesync"),
     "our tags alone": (unwanted(arn=None, version_id=None), observed(), {}, "this database never wrote it"),
