@@ -85,9 +85,9 @@ def measure(*, runs: int = RUNS) -> list[Figure]:
 
 @contextmanager
 def _installation() -> Iterator[dict[str, str]]:
-    """Make an installation; yield the environment of its commands."""
+    """Make an installation; yield the environment of its commands, which is without PYTHONDONTWRITEBYTECODE."""
     with tempfile.TemporaryDirectory() as home:
-        environ = {"HOME": home, "PATH": os.environ["PATH"], "PYTHONPYCACHEPREFIX": str(Path(home, "bytecode"))}
+        environ = {"HOME": home, "PATH": os.environ["PATH"]}
         for command in _PREPARE:
             subprocess.run(_process(*command), env=environ, check=True, capture_output=True)
         Path(home, "value").write_bytes(_VALUE)
@@ -100,7 +100,7 @@ def _process(*command: str) -> list[str]:
 
 def _times(process: list[str], environ: dict[str, str], runs: int) -> Times:
     measured = [_measure(process, environ) for _ in range(runs + 1)]
-    # The first one writes the bytecode.
+    # The first one writes the bytecode that is missing.
     cpu, wall = zip(*measured[1:], strict=True)
     return Times(cpu_ms=statistics.median(cpu) * 1000, wall_ms=statistics.median(wall) * 1000)
 

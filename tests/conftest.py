@@ -15,7 +15,7 @@ from importlib.util import find_spec
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.sdk import keep_models
+from tests.support.sdk import keep_event_names, keep_models
 from tests.support.sql_cache import share_compiled_statements
 
 # A module that another change brings is loaded as soon as it is there.
@@ -35,6 +35,7 @@ for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 keep_models()
+keep_event_names()
 share_compiled_statements()
 
 # Databases of tests are small and short-lived: in memory, a commit waits for no disk. It is pytest's own variable for

@@ -98,7 +98,8 @@ def decide(application: "Application", environment: tuple[str, str], digest: str
         reason=reason,
     )
     if request.missing:
-        follows = f"{request.missing} more has to approve it: {request.approve_command}"
+        follows = f"{request.missing} more {'has' if request.missing == 1 else 'have'} to approve it: "
+        follows += request.approve_command
     elif request.waits:
         follows = f"next: {request.command}"
     else:

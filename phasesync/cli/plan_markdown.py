@@ -82,7 +82,7 @@ def _closed(plan: Plan) -> str | None:
 
 
 def _is_notable(plan: Plan) -> bool:
-    return "error" in plan or bool(plan["problems"]) or bool(_changes(plan))
+    return "error" in plan or bool(plan.get("problems")) or bool(_changes(plan))
 
 
 def _row(plan: Plan) -> str:
@@ -90,6 +90,8 @@ def _row(plan: Plan) -> str:
     state = "in step"
     if "error" in plan:
         state = "error"
+    elif "idle" in plan:
+        state = "would not run"
     elif plan["problems"]:
         state = "incomplete"
     elif changes:

@@ -283,17 +283,22 @@ def _documents(
 
     from phasesync.adapters.project_files.secret_access_keys import resolve_secret
     from phasesync.adapters.project_files.sops import decrypt
+    from phasesync.core.model import SecretValue
     from phasesync.engine.project.plan import Documents
 
     if remote == "delete" and not prune:
         raise InvalidInputError("--remote says what happens to removed syncs, so it needs --prune", hint="add --prune")
 
+    read: dict[str, SecretValue | None] = {}
+
     def resolve(origin: "SecretOrigin") -> "SecretValue | None":
         if origin.prompt:
             return prompt(origin)
-        # Who only looks at the changes need not have the secret.
-        there = os.environ.get(origin.env) if origin.env is not None else Path(origin.file or "").exists()
-        return resolve_secret(origin, prompt=str) if there else None
+        if str(origin.place) not in read:
+            # Who only looks at the changes need not have the secret. Read once: it may be a pipe.
+            there = os.environ.get(origin.env) if origin.env is not None else Path(origin.file or "").exists()
+            read[str(origin.place)] = resolve_secret(origin, prompt=str) if there else None
+        return read[str(origin.place)]
 
     return Documents.of(
         projects,

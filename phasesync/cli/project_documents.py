@@ -53,8 +53,14 @@ def plan_document(plan: "ProjectPlan", *, warnings: Sequence[str]) -> dict[str, 
         ],
         "missing_keys": {label: [key_text(*key) for key in keys] for label, keys in plan.missing_keys.items()},
         "warnings": list(warnings),
-        "command": f"phasesync apply {plan.options} --plan {plan.digest}" if plan.changes_anything else None,
+        "command": _command(plan) if plan.changes_anything else None,
     }
+
+
+def _command(plan: "ProjectPlan") -> str:
+    """Return the command that does exactly this. What it removes is shown, so that it does not ask again."""
+    asks = any(diff.removals for diff in plan.diffs)
+    return f"phasesync apply {plan.options} --plan {plan.digest}{' --yes' if asks else ''}"
 
 
 def show_plan(out: Output, document: Document) -> None:

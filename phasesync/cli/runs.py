@@ -77,7 +77,7 @@ def list_(
             lambda cursor, limit: application.store.runs.page_runs(
                 sync=sync, outcomes=wanted, since=after, after=cursor, limit=limit
             ),
-            lambda run: run_document(run) if out.as_json else row_of(run_document(run)),
+            lambda run: run_document(run) if out.as_json else row_of(run),
             COLUMNS,
             empty="there are no runs yet" if (sync, wanted, since) == (None, [], None) else "there are no such runs",
         )
@@ -135,11 +135,10 @@ def _follow(
 
     while True:
         for run in ended:
-            document = run_document(run)
             if out.as_json:
-                out.line(document)
+                out.line(run_document(run))
             else:
-                row = row_of(document)
+                row = row_of(run)
                 cells = "  ".join(one_line(str(row[column])) for column in COLUMNS[1:])
                 click.echo(f"{row['ended_at']:%Y-%m-%d %H:%M:%SZ}  {cells}")
         time.sleep(FOLLOW_PAUSE_S)
@@ -150,14 +149,16 @@ def _follow(
         ended = [run for run in later if not outcomes or run.outcome in outcomes]
 
 
-def row_of(document: dict[str, Any]) -> dict[str, Any]:
+def row_of(run: Run) -> dict[str, Any]:
     """Return a run for a table: its changes in one word each, under short titles."""
-    counts = Counter(document["counts"])
-    for change in document["changes"]:
-        if change["action"] == Action.NOOP and change["outcome"] != Outcome.UNCHANGED:
+    from phasesync.cli.documents import run_document
+
+    document, counts = run_document(run), Counter(run.counts)
+    for change in run.changes:
+        if change.action == Action.NOOP and change.outcome is not Outcome.UNCHANGED:
             # It could not be observed. "noop" would say that it is as it should be.
-            counts.subtract([change["action"]])
-            counts.update([change["outcome"]])
+            counts.subtract([change.action])
+            counts.update([str(change.outcome)])
     changes = " ".join(f"{action}:{count}" for action, count in counts.items() if count > 0)
     if document["waits_for"] is not None:
         changes += f" (waits for the {document['waits_for'].replace('-', ' ')})"

@@ -20,6 +20,9 @@ from typing import Final
 STOP_WITHIN_S: Final = 3.0
 """How long a process may take to stop before it is killed; an idle daemon takes a fraction of that."""
 
+_DAEMON: Final = b"daemon"
+"""An argument of each daemon that is started here."""
+
 
 class DaemonProcess:
     """`phasesync daemon`, with the environment of this process."""
@@ -49,7 +52,7 @@ class DaemonProcess:
         """Start it in a session of its own, so that Ctrl-C reaches only this process, which stops it in order."""
         with self._undisturbed(), self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "phasesync", "daemon"],
+                [sys.executable, "-m", "phasesync", _DAEMON.decode()],
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -194,9 +197,30 @@ def _keep_watch() -> None:
             pids.append(operand)
         elif action == "remove":
             folders.append(operand)
-    _end(pids)
+    # Whoever was killed may not have got round to telling the last one that it had started.
+    _end(list(dict.fromkeys([*pids, *_daemons_in(folders)])))
     for folder in folders:
+        _remove(folder)
+
+
+def _daemons_in(folders: list[str]) -> list[int]:
+    """Return the daemons that run in one of these folders; on Linux only."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if os.readlink(entry) in folders and _DAEMON in (entry.parent / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(entry.parent.name))
+    return found
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder, again and again while what was killed has not quite ended and writes into it."""
+    deadline = time.monotonic() + STOP_WITHIN_S
+    while os.path.lexists(folder):
         shutil.rmtree(folder, ignore_errors=True)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
 
 
 def _end(pids: list[int]) -> None:

@@ -130,7 +130,7 @@ def _refuse_same_person(request: ChangeRequest, actor: str, by: str) -> None:
     if any(is_same_person(actor, approval.by, by) for approval in request.approvals):
         raise IllegalTransitionError(
             f"{actor} has approved {request.digest} already",
-            hint=f"{request.missing} more has to approve it: {request.approve_command}",
+            hint=f"somebody else approves it: {request.approve_command}",
         )
 
 

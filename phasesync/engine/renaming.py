@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease_users import check_user_template, render_user_name
 from phasesync.core.remote_names import name_of_key
-from phasesync.core.sync import Layout, OnRemove, Sync, SyncDraft, SyncFilter
-from phasesync.core.times import duration_text
+from phasesync.core.sync import Layout, Sync, SyncDraft, SyncFilter
 from phasesync.engine.context import Context
 from phasesync.engine.sync_validation import SyncValidator
 from phasesync.errors import InvalidInputError
@@ -137,12 +136,8 @@ def _check(context: Context, sync: Sync, *, app: str, environment: str) -> None:
 
 def _notes_of(sync: Sync) -> Iterable[str]:
     """Say what becomes of the objects with the old names, and who has to be allowed to write the new ones."""
-    config = sync.config
-    if config.on_remove is OnRemove.DELETE:
-        yield (
-            f"{sync.name}: the old objects are deleted {duration_text(config.grace)} after the run that writes the new "
-            f"ones, as far as the guard allows; phasesync syncs update {sync.name} --on-remove retain keeps them"
-        )
-    else:
-        yield f"{sync.name}: the old objects stay at AWS as they are, and nothing updates them any more"
+    yield (
+        f"{sync.name}: the old objects stay at AWS as they are, and nothing updates them any more; the guard holds the "
+        f"new ones for an approval: phasesync syncs plan {sync.name}"
+    )
     yield f"{sync.name}: its policy has to allow the new names: phasesync aws policy {sync.name} prints it afterwards"

@@ -25,6 +25,7 @@ from phasesync.core.change_request import (
     Proposal,
     RequestStatus,
     Seen,
+    moved,
 )
 from phasesync.errors import CiphertextError, IllegalTransitionError, NotFoundError
 from phasesync.store.apps import authentic_environments
@@ -91,13 +92,16 @@ class ChangeRequestStore(BaseStore):
             NotFoundError: one of the environments was removed.
         """
         digest = digest_of(self._keys, proposal)
-        with self._database.write() as connection:
+        with self._database.transaction() as connection:
             rows = authentic_environments(connection, self._keys, environments.c.id.in_(environment_ids))
             if len(rows) != len(set(environment_ids)):
                 raise NotFoundError("a protected environment that the change concerns was removed")
             same = self._waiting(connection, change_requests.c.digest == digest)
             for known in same:
-                if set(environment_ids) == known.request.environments.keys():
+                if known.seen != proposal.seen:  # A plan: its digest does not cover which objects its names mean.
+                    note = f"asked for again, since it changed: {moved(known.seen, proposal.seen)}"
+                    self.close(known.request.id, RequestStatus.LAPSED, actor=None, note=note)
+                elif set(environment_ids) == known.request.environments.keys():
                     return known.request
             details = _Details(
                 action=proposal.action,
@@ -160,7 +164,8 @@ class ChangeRequestStore(BaseStore):
         """Return the approved request for a plan; None if there is none. CiphertextError."""
         with self._database.read() as connection:
             for found in self._waiting(connection, change_requests.c.digest == digest_of(self._keys, plan)):
-                if found.request.status is RequestStatus.APPROVED and found.arguments == plan.arguments:
+                same = found.arguments == plan.arguments and found.seen == plan.seen
+                if found.request.status is RequestStatus.APPROVED and same:
                     return found.request
         return None
 

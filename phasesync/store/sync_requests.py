@@ -219,9 +219,9 @@ class SyncRequestStore(BaseStore):
         ).where(syncs.c.error_class == WAITS_FOR_WINDOW)
         with self._database.read() as connection:
             row = connection.execute(statement).one()
-        return WaitingForWindow(
-            count=row[0], next_opens_at=from_microseconds(row.first) if isinstance(row.first, int) else None
-        )
+        first = from_microseconds(row.first) if isinstance(row.first, int) else None
+        # Its run is due a moment later than the window opens, since clocks differ.
+        return WaitingForWindow(count=row[0], next_opens_at=None if first is None else first.replace(microsecond=0))
 
     def wake_where_behind(self) -> None:
         """

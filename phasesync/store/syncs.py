@@ -363,7 +363,7 @@ class SyncStore(BaseStore):
             arguments=AddSync(draft=draft),
             changes=(
                 f"add the sync {draft.name} of {label} {draft.path} with the credential {draft.credential} in "
-                f"{draft.region}, account {draft.account or 'not known yet'}",
+                f"{draft.region}" + (f", account {draft.account}" if draft.account else ""),
                 *reach_of(reach),
                 *adopt,
                 *settings_of(draft.config),

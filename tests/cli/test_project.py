@@ -610,3 +610,18 @@ def test_a_dump_names_the_file_of_values_from_where_it_was_applied(
     dumped = documents.shell.done("dump").stdout
     assert "sops: documents/secrets/production.enc.json" in dumped
     assert documents.shell("diff", "-f", "-", "--exit-code", stdin=dumped).exit_code == 0
+
+
+def test_a_paused_sync_is_shown_in_markdown_too(documents: Documents, aws: Aws) -> None:
+    filled(documents, aws)
+    documents.shell.done("syncs", "pause", "gone")
+    documents.write(AMBIENT.replace("secret_name: gone", "secret_name: gone, description: new"))
+    text = documents.shell.done("diff", "-f", str(documents.folder), "--plan-aws", "-o", "markdown").stdout
+    assert "would not run" in text
+
+
+def test_a_new_name_of_a_sync_is_hinted_at(documents: Documents) -> None:
+    documents.write(BASE)
+    documents.apply()
+    documents.write(BASE.replace('"web-{env}"', '"site-{env}"'))
+    assert "phasesync syncs rename OLD site-production" in documents.refused(4, "apply")

@@ -240,3 +240,39 @@ def test_no_lease_is_revoked_for_a_removal_that_waits(ci: CommandLine, aws: Aws)
     assert users(aws) == set()
     with pytest.raises(AssertionError, match="is protected"):
         add_dynamic(ci, "cd")
+
+
+REFERRING = """apiVersion: phasesync/v1
+kind: Project
+name: shop
+apps: [shop]
+environments: [shop/prod, shop/dev]
+syncs:
+  - {name: "web-{env}", for: [prod], credential: good, secret_name: "shop/{env}"}
+"""
+
+
+def test_an_approved_plan_is_for_the_objects_that_its_names_meant(protected: CommandLine) -> None:
+    def add_good(account: str) -> str:
+        role = f"arn:aws:iam::{account}:role/x"
+        kind = ("--type", "assume-role", "--region", "eu-west-1", "--external-id", "phasesync-1234")
+        protected.done("credentials", "add", "good", *kind, "--role-arn", role)
+        return f"assume-role, role {role}, with an External ID"
+
+    file = protected.directory / "project.yaml"
+    file.write_text(REFERRING)
+    ours = add_good("111111111111")
+    request = held(protected, "apply", "-f", str(file))
+    assert ours in "\n".join(request["changes"])
+    command = approve(protected, request)["command"].split()[1:]
+    protected.done("credentials", "remove", "good", "--yes")
+    theirs = add_good("666666666666")
+    again = held(protected, *command)
+    assert again["digest"] == request["digest"], "a digest of a plan covers names"
+    assert (theirs in "\n".join(again["changes"]), again["approvals"]) == (True, [])
+    assert protected.items("syncs", "list") == []
+    lapsed = next(one for one in protected.items("envs", "requests", "--all") if one["status"] == "lapsed")
+    assert "the credential good (it is another one now)" in lapsed["note"]
+    approve(protected, again)
+    protected.done(*command)
+    assert [sync["name"] for sync in protected.items("syncs", "list")] == ["web-prod"]

@@ -61,7 +61,7 @@ def test_what_becomes_of_the_old_objects_is_said(filled: CommandLine) -> None:
 
     refused = filled("envs", "update", "shop/production", "--name", "live")
 
-    assert (refused.exit_code, "the old objects are deleted 2h after the run" in refused.stderr) == (2, True)
+    assert (refused.exit_code, "the old objects stay at AWS as they are" in refused.stderr) == (2, True)
 
 
 def test_a_name_that_another_sync_has_is_refused_before_anything_is_changed(filled: CommandLine) -> None:

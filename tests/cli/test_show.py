@@ -114,7 +114,7 @@ def test_a_run_that_waits_says_for_what(
 
     assert f"web  waits: {reason}" in capsys.readouterr().out
     document = run_document(run)
-    assert (document["waits_for"], document["outcome"], row_of(document)["changes"]) == (waits_for, "unchanged", said)
+    assert (document["waits_for"], document["outcome"], row_of(run)["changes"]) == (waits_for, "unchanged", said)
     assert run_document(a_run())["waits_for"] is None
 
 

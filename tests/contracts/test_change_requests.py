@@ -12,6 +12,7 @@ import pytest
 
 from phasesync.core.actors import BY_ACTOR, BY_OS_USER
 from phasesync.core.change_request import ApplyProject, ChangeRequest, Proposal, RequestStatus
+from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.sync import Adopt, SyncConfig
 from phasesync.engine import approvals
 from phasesync.engine.retention import end_requests
@@ -325,6 +326,215 @@ def test_a_credential_that_changed_since_voids_the_request_for_a_sync(store: Sto
     with pytest.raises(IllegalTransitionError, match="the credential aws"):
         approve(store, request)
     assert store.syncs.list_syncs() == []
+
+
+ROLE = CredentialDraft(
+    type=CredentialType.ASSUME_ROLE,
+    region="eu-central-1",
+    role_arn="arn:aws:iam::111111111111:role/x",
+    external_id="phasesync-1234",
+    source_name="base",
+)
+EVIL = replace(ROLE, role_arn="arn:aws:iam::666666666666:role/x")
+
+
+def use(store: Store, name: str, **changes: Any) -> object:
+    """Change the sync web or the dynamic secret ci."""
+    if name == "web":
+        sync = store.syncs.get_sync(name)
+        given: dict[str, Any] = {"config": sync.config, "path": "/", "region": sync.region, "adopt": None}
+        return store.syncs.update_sync(name, **given | changes)
+    return store.dynamics.update(name, **{"config": store.dynamics.get(name).config} | changes)
+
+
+REFERRING: dict[str, Callable[[Store], object]] = {
+    "add a sync": lambda store: store.syncs.add_sync(
+        sync_draft("second", credential="good", config=SyncConfig(remote_name="shop/second"))
+    ),
+    "update a sync": lambda store: use(store, "web", credential="good"),
+    "add a dynamic secret": lambda store: store.dynamics.add(replace(dynamic_draft("cd"), credential="good")),
+    "update a dynamic secret": lambda store: use(store, "ci", credential="good"),
+    "update a credential": lambda store: store.credentials.update(
+        "aws", replace(ROLE, source_name="good"), account=None
+    ),
+}
+"""Changes that name the credential good."""
+
+
+def add_again(store: Store) -> None:
+    store.credentials.remove("good")
+    store.credentials.add("good", EVIL)
+
+
+def exchange_names(store: Store) -> None:
+    """Afterwards both credentials of that name have had version 2."""
+    store.credentials.add("evil", EVIL)
+    store.credentials.rename("good", "former")
+    store.credentials.rename("evil", "good")
+
+
+EXCHANGES: dict[str, Callable[[Store], object]] = {
+    "removed and added again": add_again,
+    "names exchanged": exchange_names,
+    "renamed": lambda store: store.credentials.rename("good", "better"),
+    "removed": lambda store: store.credentials.remove("good"),
+    "led elsewhere": lambda store: store.credentials.update("good", EVIL, account=None),
+    "assumed by another": lambda store: store.credentials.update("base", access_key(region="eu-west-1"), account=None),
+}
+
+
+@pytest.fixture
+def referring(store: Store) -> Store:
+    """shop/production is protected, and has a sync and a dynamic secret; the credential good is used by nothing."""
+    put(store, write())
+    add_sync(store)
+    add_dynamic(store)
+    store.credentials.add("base", access_key())
+    store.credentials.add("first", ROLE)
+    store.credentials.rename("first", "good")
+    store.apps.protect_environment(*SHOP, approvers=1)
+    return store
+
+
+def world_of(store: Store) -> list[object]:
+    """What requests could have changed."""
+    return [store.syncs.list_syncs(), store.dynamics.list_all(), store.credentials.get("aws")]
+
+
+@pytest.mark.parametrize("database_backend", ["sqlite"])
+@pytest.mark.parametrize(
+    ("change", "exchange"),
+    [(each, "names exchanged") for each in REFERRING] + [("update a sync", each) for each in EXCHANGES],
+)
+def test_a_name_that_leads_elsewhere_by_now_voids_the_request(referring: Store, change: str, exchange: str) -> None:
+    request = ask(referring, lambda: REFERRING[change](referring))
+    EXCHANGES[exchange](referring)
+    before = world_of(referring)
+    with pytest.raises(IllegalTransitionError, match=r"credential (good|base)\b"):
+        approve(referring, request)
+    assert world_of(referring) == before
+    (ended,) = referring.change_requests.list_requests(closed=True)
+    assert (ended.status, ended.approvals) == (RequestStatus.LAPSED, ())
+
+
+@pytest.mark.parametrize("database_backend", ["sqlite"])
+@pytest.mark.parametrize("change", REFERRING.values(), ids=REFERRING)
+def test_whoever_approves_reads_where_a_credential_leads(referring: Store, change: Callable[[Store], object]) -> None:
+    request = ask(referring, lambda: change(referring))
+    ours = (
+        "the credential good: assume-role, role arn:aws:iam::111111111111:role/x, with an External ID, assumed by "
+        "base, account 111111111111"
+    )
+    base = referring.credentials.get("base")
+    ending = str(base.access_key_id)[-4:]
+    theirs = f"the credential base: access-key, the key that ends in {ending}, account not known yet"
+    assert set(request.changes) >= {ours, theirs}
+    secret = access_key().secret_access_key
+    assert secret is not None
+    for hidden in (secret.reveal_text(), "phasesync-1234", str(base.access_key_id)):
+        assert hidden not in repr(request)
+    assert approve(referring, request).status is RequestStatus.APPLIED
+
+
+def test_the_lines_say_whether_there_is_an_external_id(referring: Store) -> None:
+    sync = referring.syncs.get_sync("web")
+    role = replace(ROLE, external_id=None)
+    removed = ask(referring, lambda: referring.credentials.update("aws", role, account=None))
+    assert "External ID" not in repr(removed.changes), "it had none"
+    referring.credentials.update("good", replace(role, source_name=None), account=None)
+    request = ask(referring, lambda: use(referring, "web", credential="good", adopt=Adopt.OVERWRITE))
+    assert request.changes == (
+        "update the sync web",
+        f"credential: {sync.credential} -> good",
+        "adopt: - -> overwrite",
+        "the credential good: assume-role, role arn:aws:iam::111111111111:role/x, no External ID, assumed by the "
+        "identity of the host, account 111111111111",
+    )
+
+
+@pytest.mark.parametrize("database_backend", ["sqlite"])
+@pytest.mark.parametrize("change", [REFERRING["add a sync"], REFERRING["add a dynamic secret"]])
+def test_an_environment_that_took_the_name_is_not_the_one_that_was_meant(
+    referring: Store, change: Callable[[Store], object]
+) -> None:
+    request = ask(referring, lambda: change(referring))
+    rename = ask(referring, lambda: referring.apps.update_environment(*SHOP, new_name="former"))
+    approve(referring, rename)
+    referring.apps.add_environment(*SHOP)
+    before = world_of(referring)
+    with pytest.raises(IllegalTransitionError, match="the environment shop/production"):
+        approvals.approve(context_of(referring), ("shop", "former"), request.digest, actor=OTHER, by=BY_ACTOR)
+    assert world_of(referring) == before
+
+
+def test_what_ends_with_the_protection_is_still_what_was_asked_for(protected: Store) -> None:
+    request = ask_for(protected)
+    approve(protected, ask(protected, lambda: protected.apps.protect_environment(*SHOP, approvers=None)))
+    put(protected, write("URL", "by hand"))
+    with pytest.raises(IllegalTransitionError, match=r"URL in / \(version 1 then, 2 now\)"):
+        approve(protected, request)
+    assert values_of(protected) == {"URL": "by hand"}
+
+
+def test_a_key_that_is_gone_ends_the_request(protected: Store) -> None:
+    def unset() -> object:
+        return protected.secrets.edit(*SHOP, actor=ACTOR, origin="unset", unsets=[("/", "URL")])
+
+    def unset_with_a_write() -> object:
+        return protected.secrets.edit(*SHOP, actor=ACTOR, origin="edit", writes=[write("A")], unsets=[("/", "URL")])
+
+    first, second = ask(protected, unset), ask(protected, unset_with_a_write)
+    approve(protected, first)
+    with pytest.raises(IllegalTransitionError, match="removed or renamed"):
+        approve(protected, second)
+    assert protected.change_requests.list_requests() == []
+
+
+def test_a_request_needs_as_many_as_are_asked_for_when_it_is_approved(protected: Store) -> None:
+    request, removal = ask_for(protected), ask(protected, lambda: protected.apps.remove_environment(*SHOP))
+    assert approve(protected, removal).status is RequestStatus.APPROVED
+    approve(protected, ask(protected, lambda: protected.apps.protect_environment(*SHOP, approvers=3)))
+    waiting = {one.digest: one for one in protected.change_requests.list_requests()}
+    assert {(one.needed, one.status) for one in waiting.values()} == {(3, RequestStatus.OPEN)}
+    assert (waiting[request.digest].missing, waiting[removal.digest].missing) == (3, 2)
+    assert waiting[removal.digest].next_command == removal.approve_command
+
+    context = context_of(protected)
+    with (
+        pytest.raises(ApprovalNeededError),
+        approvals.allowed(context, lambda: protected.apps.check_removal(*SHOP), actor=ACTOR),
+    ):
+        raise AssertionError("one of three has approved it")
+    for person in (OTHER, "linus"):
+        assert approve(protected, request, person).status is RequestStatus.OPEN
+    assert values_of(protected) == {"URL": "postgres://db"}
+    done = approve(protected, request, "barbara")
+    assert (done.status, done.needed, len(done.approvals)) == (RequestStatus.APPLIED, 3, 3)
+    assert values_of(protected) == {"URL": "new"}
+
+
+def test_fewer_approvers_by_now_do_not_make_a_request_cheaper(store: Store) -> None:
+    put(store, write())
+    store.apps.protect_environment(*SHOP, approvers=2)
+    request, fewer = ask_for(store), ask(store, lambda: store.apps.protect_environment(*SHOP, approvers=1))
+    approve(store, fewer)
+    approve(store, fewer, "linus")
+    assert store.apps.get_environment(*SHOP).approvers == 1
+    assert approve(store, request).status is RequestStatus.OPEN
+    assert approve(store, request, "linus").status is RequestStatus.APPLIED
+
+
+def test_another_spelling_is_no_other_person(store: Store) -> None:
+    put(store, write())
+    store.apps.protect_environment(*SHOP, approvers=2)
+    request = ask_for(store, actor="deploy as ada")
+    approve(store, request, "deploy as Grace")
+    for actor in ("deploy as Ada ", "deploy as a\u200bda", "deploy as \uff47race", "Deploy  as grace"):
+        with pytest.raises(IllegalTransitionError, match=r"same person|approved [0-9a-f]+ already"):
+            approve(store, request, actor)
+    assert len(store.change_requests.list_requests()[0].approvals) == 1
+    ended = approvals.reject(context_of(store), SHOP, request.digest, actor="deploy as ADA")
+    assert ended.status is RequestStatus.WITHDRAWN
 
 
 def test_an_error_of_the_change_stores_no_approval(protected: Store) -> None:

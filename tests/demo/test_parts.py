@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -114,6 +115,29 @@ def test_the_watchdog_removes_the_very_folder_it_was_told(tmp_path: Path) -> Non
 
     assert not folder.exists()
     assert other.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
+def test_the_watchdog_ends_a_daemon_that_it_was_not_told_of(tmp_path: Path) -> None:
+    """The process that started it may be killed in between."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    waits = ["sh", "-c", "read line"]
+    with (
+        subprocess.Popen([*waits, "daemon"], cwd=folder, stdin=subprocess.PIPE, start_new_session=True) as daemon,
+        subprocess.Popen([*waits, "other"], cwd=folder, stdin=subprocess.PIPE) as other,
+    ):
+        watchdog = Watchdog()
+        watchdog.remove(folder)
+
+        assert watchdog._process.stdin is not None
+        watchdog._process.stdin.close()  # What the end of this process would do.
+
+        assert daemon.wait(HANG_GUARD_S) == -signal.SIGTERM
+        watchdog._process.wait(HANG_GUARD_S)
+        assert other.poll() is None, "it is no daemon"
+        other.kill()
+    assert not folder.exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children are looked for in /proc")

@@ -19,6 +19,7 @@ from typing import Any
 import boto3
 import pytest
 
+from bench import table
 from bench.endpoint import Endpoint
 from bench.fast_aws import FastAws
 from bench.fast_secrets import REGION
@@ -140,7 +141,11 @@ def test_small_syncs_are_done_long_before_large_ones(bench: Bench) -> None:
     assert int(meanwhile) < 80
 
 
-def test_the_table_writes_what_it_printed_and_its_exit_code_follows_the_goals(bench: Bench, tmp_path: Path) -> None:
+def test_the_table_writes_what_it_printed_and_its_exit_code_follows_the_goals(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(table._QUICK, "startup", {"runs": 1})
+
     code, printed = bench("table", "--quick", "--only", "startup", "--into", str(tmp_path))
 
     written = json.loads((tmp_path / "performance.json").read_text())

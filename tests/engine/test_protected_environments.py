@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from phasesync.core.actors import BY_ACTOR
+from phasesync.core.actors import BY_ACTOR, BY_OS_USER
 from phasesync.core.change_request import ChangeRequest, RequestStatus
 from phasesync.core.run import Outcome
 from phasesync.engine import approvals
@@ -15,7 +15,7 @@ from phasesync.engine.removal import force_delete, release_sync, remove_sync, re
 from phasesync.errors import ApprovalNeededError, IllegalTransitionError, PermissionDeniedError
 from tests.fakes.remote import REGION
 from tests.support.operator import operations
-from tests.support.stores import ACTOR
+from tests.support.stores import ACTOR, access_key
 from tests.support.world import NAME, World
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"])
@@ -146,6 +146,32 @@ def test_what_the_guard_holds_is_approved_by_another_person_than_the_author(prot
         protected.store.sync_requests.approve_all({"web": digest}, actor=ACTOR)
     operations(protected).approve("web", digest, actor=OTHER)
     assert protected.run().outcome is Outcome.APPLIED
+
+
+def test_who_may_approve_what_the_guard_holds_is_told_apart_as_for_requests(protected: World) -> None:
+    approve(protected, ask(protected, lambda: protected.edit(URL=None, USER=None)))
+    protected.run()
+    digest = operations(protected).plan("web").guarded.digest
+    assert digest is not None
+    # A revision without an author: the newest edit is the one before.
+    approve(protected, ask(protected, lambda: protected.store.apps.protect_environment(*SHOP, approvers=2)))
+    own = [(f" {ACTOR.upper()}", BY_ACTOR), (f"{ACTOR} as grace", BY_OS_USER)]
+    for actor, by in own:
+        with pytest.raises(IllegalTransitionError, match="made its newest edit"):
+            operations(protected).approve("web", digest, actor=actor, by=by)
+        with pytest.raises(IllegalTransitionError, match="made its newest edit"):
+            protected.store.sync_requests.approve_all({"web": digest}, actor=actor, by=by)
+    operations(protected).approve("web", digest, actor=f"{ACTOR} as grace", by=BY_ACTOR)
+
+
+def test_an_approved_deletion_is_for_the_credential_that_was_named(protected: World) -> None:
+    request = ask(protected, lambda: REMOVALS["force-delete"](protected))
+    approve(protected, request)
+    protected.store.credentials.rename("aws", "former")
+    protected.store.credentials.add("aws", access_key())
+    again = ask(protected, lambda: REMOVALS["force-delete"](protected))
+    assert again.digest != request.digest
+    assert protected.object.deleted_at is None
 
 
 def test_an_explanation_names_what_waits(protected: World) -> None:

@@ -147,8 +147,14 @@ class Walk:
         }
 
 
+def on_each(sqlite: int, postgresql: int) -> pytest.MarkDecorator:
+    """So many walks on each database: PostgreSQL has its own locks and statements, and walks as SQLite does."""
+    walks = [("sqlite", seed) for seed in range(sqlite)] + [("postgresql", seed) for seed in range(postgresql)]
+    return pytest.mark.parametrize(("database_backend", "seed"), walks, indirect=["database_backend"])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6))
+@on_each(sqlite=6, postgresql=2)
 def test_every_dated_change_is_found_by_lists_of_changes(world: World, seed: int) -> None:
     walk = Walk(world, Random(seed))
     steps = walk.steps()
@@ -163,7 +169,7 @@ def test_every_dated_change_is_found_by_lists_of_changes(world: World, seed: int
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@on_each(sqlite=2, postgresql=1)
 def test_every_other_change_is_found_by_the_next_list_of_everything(world: World, seed: int) -> None:
     walk = Walk(world, Random(seed))
     steps = walk.steps()

@@ -151,6 +151,10 @@ def test_a_change_without_an_approval_is_refused_and_writes_nothing(
     assert content(protected) == before
     assert refused.value.environments
     assert refused.value.proposal.changes
+    stored = repr(before)
+    seen = refused.value.proposal.seen
+    assert seen, "a request starts from something, or another could be carried out in its place"
+    assert [name for name, one in seen.items() if not one.id or one.id not in stored] == []
 
 
 def test_every_method_of_the_store_is_held_or_free_on_purpose(store: Store) -> None:
@@ -195,6 +199,29 @@ def test_a_permit_is_for_one_change_that_starts_from_one_state(protected: Store)
     assert values_of(protected) == {"URL": "approved"}
     (newest, _) = protected.secrets.history(*SHOP, "/", "URL")
     assert (newest.changed_by, newest.approved_by) == (ACTOR, "grace")
+
+
+def test_a_permit_of_fewer_people_than_are_asked_for_by_now_lets_nothing_through(store: Store) -> None:
+    put(store, write())
+    store.apps.protect_environment(*SHOP, approvers=2)
+    environment = store.apps.get_environment(*SHOP)
+    with pytest.raises(ApprovalNeededError) as refused:
+        put(store, write("URL", "approved"))
+    permit = Permit(
+        environments=frozenset({environment.id}),
+        digest=digest_of(store.keys, refused.value.proposal),
+        seen=refused.value.proposal.seen,
+        approvals=1,
+    )
+    met: dict[str, str] = {}
+    for one in (permit, replace(permit, digest=None)):
+        with permitted(one), pytest.raises(ApprovalNeededError):
+            put(store, write("URL", "approved"))
+    with store.database.rehearsal(), permitted(replace(permit, digest=None, met=met)):
+        put(store, write("URL", "approved"))
+    assert met == {environment.id: "shop/production"}
+    with permitted(replace(permit, approvals=2)):
+        assert put(store, write("URL", "approved")) == 3
 
 
 def test_a_digest_differs_with_the_value_and_is_keyed(protected: Store, migrated_database_url: str) -> None:

@@ -104,7 +104,7 @@ def _collect(members: dict[str, Json], folder: str, values: dict[tuple[str, str]
 
 
 def _run(command: list[str], path: str, timeout_s: float) -> bytes:
-    """Run sops; return what it printed. No shell; the environment as it is, since keys are found by it."""
+    """Run sops; return what it printed. No shell; the environment but ours, since its keys are found by it."""
     try:
         # In a group of its own, so that the processes that it starts can be killed with it.
         process = subprocess.Popen(
@@ -112,6 +112,8 @@ def _run(command: list[str], path: str, timeout_s: float) -> bytes:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # Our root key is none of its business.
+            env={name: value for name, value in os.environ.items() if not name.startswith("PHASESYNC_")},
             start_new_session=True,
         )
     except FileNotFoundError:

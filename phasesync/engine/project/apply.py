@@ -7,12 +7,13 @@ What only AWS can do stands outside it: objects of removed syncs are deleted bef
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from phasesync.core.change_request import ApplyProject, Proposal
+from phasesync.core.change_request import ApplyProject, Proposal, Seen, reach_of, seen_credentials
 from phasesync.core.credential import Credential
 from phasesync.core.project.compare import ChangeAction, ObjectChange, ProjectDiff, Spec, digest_of
 from phasesync.core.project.desired import Desired, DesiredCredential, DesiredEnvironment, DesiredSync
@@ -27,7 +28,14 @@ from phasesync.engine.project.objects import STORE_KINDS, Work, describe_all, pr
 from phasesync.engine.project.plan import ORDER, PROJECT_KIND, Documents, ProjectPlan, plan_projects, source_depths
 from phasesync.engine.project.values import environments_of, write_values
 from phasesync.engine.removal import delete_objects, remove_owner_tags
-from phasesync.errors import ClaimHeldError, DocumentError, IllegalTransitionError, PhasesyncError, PlanHeldError
+from phasesync.errors import (
+    AlreadyExistsError,
+    ClaimHeldError,
+    DocumentError,
+    IllegalTransitionError,
+    PhasesyncError,
+    PlanHeldError,
+)
 from phasesync.store.database import retry_on_conflict
 from phasesync.store.projects import Ownership, applying
 from phasesync.store.serialization import to_json
@@ -105,7 +113,7 @@ def apply_projects(context: Context, documents: Documents, plan: ProjectPlan, *,
     scheduled: list[str] = []
     warnings: list[str] = []
     removed = _Removed()
-    proposal = proposal_of(plan, delete=documents.delete)
+    proposal = proposal_of(context, plan, delete=documents.delete)
     apply = partial(retry_on_conflict(_apply_once), context, documents, plan, actor, removed)
     if documents.delete and _removed_syncs(plan):
         # Nothing at AWS is touched for a plan that cannot be applied, or that somebody else has to approve first.
@@ -158,15 +166,45 @@ def rehearse_projects(context: Context, documents: Documents, plan: ProjectPlan,
     return _apply_once(context, documents, plan, actor, _Removed())
 
 
-def proposal_of(plan: ProjectPlan, *, delete: bool) -> Proposal:
-    """Return a plan as a change that waits for an approval, where it concerns a protected environment."""
+def _allowed(context: Context, documents: Documents, plan: ProjectPlan, actor: str) -> AbstractContextManager[None]:
+    """Let the changes of a plan through if it is approved; called in their transaction, before the first of them."""
+    return approvals.applying(context, proposal_of(context, plan, delete=documents.delete), actor=actor)
+
+
+def proposal_of(context: Context, plan: ProjectPlan, *, delete: bool) -> Proposal:
+    """
+    Return a plan as a change that waits for an approval, where it concerns a protected environment.
+
+    The digest of a plan covers names. What they lead to now is noted beside it.
+    """
     changes = [change for diff in plan.diffs for change in diff.changes]
+    reach = _credentials_of(context, changes)
     return Proposal(
         arguments=ApplyProject(plan=plan.digest, remote="delete" if delete else "keep"),
-        changes=tuple(map(_described, changes)),
+        changes=(*map(_described, changes), *reach_of(reach)),
+        seen={
+            **seen_credentials(reach),
+            **{f"the {change.kind} {change.name}": Seen(id=change.id) for change in changes if change.id is not None},
+        },
         command=f"phasesync apply {plan.options} --plan {plan.digest}",
         digest=plan.digest,
     )
+
+
+def _credentials_of(context: Context, changes: Sequence[ObjectChange]) -> list[Credential]:
+    """Return the credentials in the store that changes newly refer to, with their sources."""
+    names = {(change.after or {}).get(member) for change in changes for member in ("credential", "source")}
+    wanted = {name.lower() for name in names if isinstance(name, str)}
+    if not wanted:
+        return []
+    stored = {each.id: each for each in context.store.credentials.list_all()}
+    found: dict[str, Credential] = {}
+    for each in stored.values():
+        following: Credential | None = each if each.name.lower() in wanted else None
+        while following is not None and following.id not in found:
+            found[following.id] = following
+            following = stored.get(following.source_id or "")
+    return list(found.values())
 
 
 def _described(change: ObjectChange) -> str:
@@ -217,8 +255,7 @@ def _rehearsed(context: Context, apply: Callable[[], Work]) -> Work:
 
 def _apply_once(context: Context, documents: Documents, shown: ProjectPlan, actor: str, removed: _Removed) -> Work:
     removed.syncs.clear()
-    proposal = proposal_of(shown, delete=documents.delete)
-    with context.store.database.transaction(), applying(), approvals.applying(context, proposal, actor=actor):
+    with context.store.database.transaction(), applying(), _allowed(context, documents, shown, actor):
         plan, work = plan_projects(context, documents, actor=actor)
         # What was to be deleted at AWS is deleted by now.
         if (digest := digest_of(plan.diffs, shown.deletions)) != shown.digest:
@@ -278,6 +315,8 @@ def _carry_out(work: Work, documents: Documents, change: ObjectChange, wanted: _
     except PhasesyncError as error:
         where = change.place or f"to remove the {change.kind} {change.name}"
         error.message = f"{where}: {error.message}; nothing was applied"
+        if isinstance(error, AlreadyExistsError) and change.kind == DesiredSync.kind:
+            error.hint = f"if a sync got a new name in the documents: phasesync syncs rename OLD {change.name}"
         raise
 
 
