@@ -15,7 +15,6 @@ from phasesync.cli.sync_operations import approve, pause, resume, sync_document_
 from phasesync.cli.sync_options import CREDENTIAL, SyncOptions, name_argument, sync_options
 from phasesync.cli.sync_ownership import adopt, import_line, release, remove
 from phasesync.cli.sync_selection import Selection, read_statuses, selection_options, status_option
-from phasesync.core.project.ownership import ObjectKind
 from phasesync.core.sync import ALL_SYNCS, Adopt, SyncConfig, SyncFilter
 from phasesync.core.times import instant_text
 from phasesync.errors import InvalidInputError
@@ -103,10 +102,7 @@ def show(application: "Application", name: str, out: Output) -> None:
     Example:
       phasesync syncs show shop-production
     """
-    from phasesync.cli.documents import owner_document
-
-    owner = application.store.projects.owner_of(ObjectKind.SYNC, application.store.syncs.get_sync(name).id)
-    document = sync_document_of(application, name) | owner_document(owner)
+    document = sync_document_of(application, name)
     if not out.as_json:
         document["waiting_for_approval"] = [
             f"{'; '.join(change['changes'])} ({change['digest']}, asked by {change['asked_by']})"
