@@ -26,7 +26,7 @@ from tests.support.world import World
 URL, USER = "shop/production/URL", "shop/production/USER"
 
 
-def per_key(store: Store, **config: object) -> World:
+def per_key(store: Store, **config: Any) -> World:
     """A world with a sync that writes one object a key."""
     template = {"layout": Layout.PER_KEY, "remote_name": None, "name_template": "{app}/{env}/{key}"}
     return World(store, **{**template, **config})

@@ -1,6 +1,7 @@
 """What the tests of incidents start with. The engine decides all of it, so one database is enough: the fast one."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def store(migrated_database_url: str) -> Iterator[Store]:
 def per_key(store: Store) -> Callable[..., World]:
     """Makes a world with a sync that writes one object a key: shop/production/KEY."""
 
-    def make(**config: object) -> World:
+    def make(**config: Any) -> World:
         layout = {"layout": Layout.PER_KEY, "remote_name": None, "name_template": "{app}/{env}/{key}"}
         return World(store, **{**layout, **config})
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -32,8 +31,8 @@ for step in range(25):
 """
 
 CLAIM = """
-while time.time() < float(sys.argv[3]):
-    pass  # all begin at once
+print("ready", flush=True)
+sys.stdin.readline()  # all begin at once
 while claims := store.claims.claim_due(name, limit=3, ttl=TTL):
     for claim in claims:
         print(claim.sync_id, claim.fence, flush=True)
@@ -49,7 +48,11 @@ time.sleep(600)
 
 def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PREAMBLE + code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", PREAMBLE + code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -77,8 +80,14 @@ def test_edits_of_several_processes_lose_nothing(store, url):
 def test_two_claimers_never_get_one_sync(store, url):
     for number in range(60):
         add_sync(store, f"s{number}")
-    begin = str(time.time() + 2)
-    outputs = finish(*(start(CLAIM, url, f"claimer-{number}", begin) for number in range(3)))
+    claimers = [start(CLAIM, url, f"claimer-{number}") for number in range(3)]
+    for claimer in claimers:
+        assert claimer.stdout is not None and claimer.stdout.readline() == "ready\n"
+    for claimer in claimers:
+        assert claimer.stdin is not None
+        claimer.stdin.write("now\n")
+        claimer.stdin.flush()
+    outputs = finish(*claimers)
     claimed = Counter(line.split()[0] for output in outputs for line in output.splitlines())
     assert len(claimed) == 60
     assert set(claimed.values()) == {1}

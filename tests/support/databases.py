@@ -11,10 +11,11 @@ is; without xdist it starts when the first test asks for it.
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,7 @@ def database_url(database_backend: str, tmp_path: Path, request: pytest.FixtureR
 def migrated_database_url(database_backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a database of its own, at the newest migration, with keys."""
     if database_backend == "sqlite":
-        shutil.copyfile(request.getfixturevalue("migrated_sqlite_template"), tmp_path / "phasesync.db")
-        (tmp_path / "phasesync.db").chmod(0o600)
-        yield _sqlite_url(tmp_path / "phasesync.db")
+        yield from _copy_of_file(request.getfixturevalue("migrated_sqlite_template"), tmp_path / "phasesync.db")
     else:
         template = request.getfixturevalue("migrated_postgres_template")
         yield from fresh_postgres_database(request, template=template)
@@ -116,8 +115,7 @@ def migrated_sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated SQLite file, to copy; each xdist worker makes its own."""
     template = tmp_path_factory.mktemp("template") / "template.db"
     migrate_template(_sqlite_url(template))
-    with closing(sqlite3.connect(template)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the file alone is the database
+    _make_whole(template)
     return template
 
 
@@ -133,6 +131,60 @@ def migrated_postgres_template(postgres_server: PostgresServer) -> str:
             migrate_template(postgres_server.url(unfinished))
             connection.execute(f"ALTER DATABASE {unfinished} RENAME TO {TEMPLATE}")
     return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def filled_templates() -> dict[tuple[str, str], str]:
+    """Backend and name -> what `copy_of_filled` copies: a file, or a database on PostgreSQL."""
+    return {}
+
+
+def copy_of_filled(
+    request: pytest.FixtureRequest, backend: str, folder: Path, name: str, fill: Callable[[str], None]
+) -> Iterator[str]:
+    """
+    Yield the URL of a database of its own, migrated, with keys and with what `fill` brings.
+
+    Args:
+        request: of the fixture.
+        backend: one of `BACKENDS`.
+        folder: for a file.
+        name: of the content; it is made once in a process.
+        fill: makes the content at a URL, and leaves no connection.
+    """
+    templates: dict[tuple[str, str], str] = request.getfixturevalue("filled_templates")
+    if (backend, name) not in templates:
+        templates[backend, name] = _fill_template(request, backend, name, fill)
+    if backend == "sqlite":
+        yield from _copy_of_file(Path(templates[backend, name]), folder / "phasesync.db")
+    else:
+        yield from fresh_postgres_database(request, template=templates[backend, name])
+
+
+def _fill_template(request: pytest.FixtureRequest, backend: str, name: str, fill: Callable[[str], None]) -> str:
+    if backend == "sqlite":
+        file = request.getfixturevalue("tmp_path_factory").mktemp("template") / "template.db"
+        for url in _copy_of_file(request.getfixturevalue("migrated_sqlite_template"), file):
+            fill(url)
+        _make_whole(file)
+        return str(file)
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    made = f"{TEMPLATE}_{name}_{os.getpid()}"
+    server.create_database(made, request.getfixturevalue("migrated_postgres_template"))
+    fill(server.url(made))
+    return made
+
+
+def _copy_of_file(template: Path, file: Path) -> Iterator[str]:
+    shutil.copyfile(template, file)
+    file.chmod(0o600)
+    yield _sqlite_url(file)
+
+
+def _make_whole(file: Path) -> None:
+    """Have the file alone be the database."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _sqlite_url(path: Path) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from phasesync.store import Store
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import REGION, FakeObject, FakeRemote
 from tests.support.context import context_of, watched
+from tests.support.databases import copy_of_filled
 from tests.support.stores import ACTOR, EXPIRED, access_key, open_test_store, sync_draft
 
 NAME = "shop/web"
@@ -55,9 +57,13 @@ class Killed(BaseException):
 
 
 class World:
-    """One sync of shop/production to `NAME`, pending; its environment has two keys."""
+    """
+    One sync of shop/production to `NAME`, pending; its environment has two keys.
 
-    def __init__(self, store: Store, **config: Any) -> None:
+    `begun`: these are in the store already, from another world, without `config`.
+    """
+
+    def __init__(self, store: Store, *, begun: bool = False, **config: Any) -> None:
         self.store = store
         self.clock = MovableClock()
         self.remote = FakeRemote(now=self.clock.now)
@@ -67,16 +73,20 @@ class World:
         self.destinations.on_call = self._reach
         self._owners = (f"daemon-{number}" for number in itertools.count(1))
         self.name = NAME
-        store.apps.add_app("shop")
-        store.apps.add_environment("shop", "production")
-        self.edit(URL="postgres://db", USER="shop")
-        store.credentials.add("aws", access_key(region=REGION))
-        draft = sync_draft("web", region=REGION, config=replace(SyncConfig(remote_name=NAME), **config))
-        self.sync_id = store.syncs.add_sync(draft).id
+        if not begun:
+            self._begin(replace(SyncConfig(remote_name=NAME), **config))
+        self.sync_id = self.sync.id
         self.context = context_of(
             watched(store, self._reach), destinations=self.destinations, clock=self.clock, events=self
         )
         self.reconciler = self.another_reconciler()
+
+    def _begin(self, config: SyncConfig) -> None:
+        self.store.apps.add_app("shop")
+        self.store.apps.add_environment("shop", "production")
+        self.edit(URL="postgres://db", USER="shop")
+        self.store.credentials.add("aws", access_key(region=REGION))
+        self.store.syncs.add_sync(sync_draft("web", region=REGION, config=config))
 
     def another_reconciler(self) -> Reconciler:
         """Another process's engine on the same store and the same AWS."""
@@ -180,8 +190,19 @@ class World:
 
 
 @pytest.fixture
-def world(migrated_database_url: str) -> Iterator[World]:
-    """A world of its own, on each database."""
-    store = open_test_store(migrated_database_url)
-    yield World(store)
+def world(request: pytest.FixtureRequest, database_backend: str, tmp_path: Path) -> Iterator[World]:
+    """A world of its own, on each database: a copy of one that is made once, unless the test wants the database too."""
+    if begun := "migrated_database_url" not in request.fixturenames:
+        urls = copy_of_filled(request, database_backend, tmp_path, "world", _begin_world)
+    else:
+        urls = iter([request.getfixturevalue("migrated_database_url")])
+    for url in urls:
+        store = open_test_store(url)
+        yield World(store, begun=begun)
+        store.close()
+
+
+def _begin_world(url: str) -> None:
+    store = open_test_store(url)
+    World(store)
     store.close()
