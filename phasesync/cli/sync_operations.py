@@ -1,6 +1,5 @@
 """Commands of `phasesync syncs` on syncs as they are: wait, trigger, pause, resume, approve, why, verify."""
 
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,8 @@ from phasesync.cli.several_syncs import approve_several, approved_line
 from phasesync.cli.sync_options import name_argument
 from phasesync.cli.sync_results import last_synced_at, show_changed
 from phasesync.cli.sync_selection import Selection, selection_options
-from phasesync.core.project.ownership import ObjectKind
 from phasesync.core.sync import SyncStatus
 from phasesync.core.times import instant_text
-from phasesync.errors import CiphertextError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -30,14 +27,11 @@ timeout_option = click.option(
 
 def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
     """Return a sync as `syncs show` prints it."""
-    from phasesync.cli.documents import owner_document, sync_details, waiting_document
+    from phasesync.cli.documents import sync_details, waiting_document
 
     sync = application.store.syncs.get_sync(name)
     last = last_synced_at(application, sync.name)
     waiting = application.store.change_requests.list_requests(sync.environment_id)
-    owner = None
-    with suppress(CiphertextError):  # An altered row counts as no owner, and must not fail a command that is done.
-        owner = application.store.projects.owner_of(ObjectKind.SYNC, sync.id)
     details = sync_details(
         sync,
         application.store.credentials.get_by_id(sync.credential_id).status,
@@ -45,9 +39,7 @@ def sync_document_of(application: "Application", name: str) -> dict[str, Any]:
         now=application.context.clock.now(),
         window=application.window_state(sync),
     )
-    return (
-        details | {"waiting_for_approval": [waiting_document(request) for request in waiting]} | owner_document(owner)
-    )
+    return details | {"waiting_for_approval": [waiting_document(request) for request in waiting]}
 
 
 @click.command("wait")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from phasesync.cli.output import Item, Output
 from phasesync.core.pages import PAGE_SIZE, Page
-from phasesync.core.project.ownership import ObjectKind
 from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus
 from phasesync.errors import IllegalTransitionError, PhasesyncError
@@ -198,9 +197,8 @@ def last_synced_at(application: "Application", name: str) -> datetime | None:
 
 def sync_documents(application: "Application", names: Sequence[str]) -> dict[str, Item]:
     """Return name -> sync as `syncs show` prints it, of those that exist."""
-    from phasesync.cli.documents import owner_document, sync_details, waiting_document
+    from phasesync.cli.documents import sync_details, waiting_document
 
-    owners = application.store.projects.applied()
     statuses, now = application.store.credentials.statuses(), application.context.clock.now()
     requests = application.store.change_requests.list_requests()
     documents: dict[str, Item] = {}
@@ -213,8 +211,7 @@ def sync_documents(application: "Application", names: Sequence[str]) -> dict[str
             now=now,
         )
         waiting = [waiting_document(request) for request in requests if sync.environment_id in request.environments]
-        owner = owners.get((ObjectKind.SYNC, sync.id))
-        documents[sync.name] = details | {"waiting_for_approval": waiting} | owner_document(owner)
+        documents[sync.name] = details | {"waiting_for_approval": waiting}
     return documents
 
 

@@ -174,6 +174,7 @@ class DynamicStore(BaseStore):
             row = find_dynamic(connection, name, lock=True)
             config = self._to_dynamic(row, registry).config
             refuse_taken_name(connection, dynamic_secrets, "dynamic secret", new_name, but=row.id)
+            note_edit(connection, self._keys, ObjectKind.DYNAMIC, row.id)
             owner = authentic_environments(connection, self._keys, environments.c.id == row.environment_id)
             require_approval(self._keys, owner, partial(_renamed, row, new_name))
             # The ciphertext is bound to the name and the version.
@@ -184,7 +185,6 @@ class DynamicStore(BaseStore):
             )
             registry.note(dynamic_secrets, row.id, values["version"])
             registry.store()
-            note_edit(connection, self._keys, ObjectKind.DYNAMIC, row.id)
             return self._to_dynamic(find_dynamic(connection, new_name))
 
     def remove(self, name: str) -> None:

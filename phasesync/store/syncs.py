@@ -299,12 +299,12 @@ class SyncStore(BaseStore):
         with self._database.write() as connection:
             row = locked_sync(connection, self._keys, name)
             refuse_taken_name(connection, syncs, "sync", new_name, but=row.id)
+            note_edit(connection, self._keys, ObjectKind.SYNC, row.id)
             require_approval(
                 self._keys, self._environments(connection, row.environment_id), partial(_renamed, row, new_name)
             )
             changes = {"name": new_name, "name_key": new_name.lower()}
             update_row(connection, row, **with_mac(connection, self._keys, row, changes))
-            note_edit(connection, self._keys, ObjectKind.SYNC, row.id)
             return self._get(connection, syncs.c.id == row.id, new_name)
 
     def remove_sync(self, name: str) -> tuple[JournalEntry, ...]:

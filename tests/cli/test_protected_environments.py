@@ -276,3 +276,15 @@ def test_an_approved_plan_is_for_the_objects_that_its_names_meant(protected: Com
     approve(protected, again)
     protected.done(*command)
     assert [sync["name"] for sync in protected.items("syncs", "list")] == ["web-prod"]
+
+
+def test_what_a_strict_document_refuses_is_not_asked_for(shop: CommandLine) -> None:
+    file = shop.directory / "project.yaml"
+    file.write_text(DOCUMENT.replace("apps:", "manage: strict\napps:", 1))
+    shop.done("secrets", "set", "shop/prod", "URL", "-", stdin="postgres://db")
+    shop.done("apply", "-f", str(file))
+    for command in (("syncs", "rename", "web-prod", "site"), ("envs", "update", "shop/prod", "--no-protect")):
+        refused = shop(*command)
+        assert refused.exit_code == 4
+        assert "strictly" in refused.stderr
+    assert shop.items("envs", "requests", "--all") == []
