@@ -17,8 +17,8 @@ PIP_INSTALL = install --quiet --disable-pip-version-check --no-compile
 BIN = $(VENV)/bin
 # What tests run beside phasesync, each in an environment of its own: an AWS, and AWS's command line.
 BESIDE = $(VENV)/.ministack $(VENV)/.awscli
-# Two more than there are processors: real processes are waited for, a sixth of the time.
-WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
+# One more than there are processors: real processes are waited for, a sixth of the time.
+WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 LOCK = $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --only-binary :all: \
        --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
