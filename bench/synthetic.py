@@ -30,7 +30,7 @@ from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.remote import JournalEntry
 from phasesync.core.sync import Layout, Sync
 from phasesync.engine.desired import desired_object
-from phasesync.store.apps import MAC_COLUMNS, Pointer, environment_mac
+from phasesync.store.environment_mac import MAC_COLUMNS, Pointer, environment_mac
 from phasesync.store.journal import to_row
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.secrets import lookup_of, name_context, plain_value, version_context

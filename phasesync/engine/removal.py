@@ -363,7 +363,7 @@ def deletion_of(context: Context, entry: JournalEntry, observed: Observed | None
 
 
 def why_blocked(error: PhasesyncError, sync: Sync) -> str:
-    """Return why an object of a sync could not be deleted, and what mends that."""
+    """Return why an object of a sync could not be deleted, and what fixes that."""
     hint = hint_of(error, sync)
     if isinstance(error, PermissionDeniedError) and sync.config.on_remove is OnRemove.RETAIN:
         hint = (

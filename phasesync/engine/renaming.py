@@ -135,7 +135,7 @@ def _check(context: Context, sync: Sync, *, app: str, environment: str) -> None:
 
 
 def _notes_of(sync: Sync) -> Iterable[str]:
-    """Say what becomes of the objects with the old names, and who has to be allowed to write the new ones."""
+    """Yield notes: what happens to the objects with the old names, and which policy has to allow the new ones."""
     yield (
         f"{sync.name}: the old objects stay at AWS as they are, and nothing updates them any more; the guard holds the "
         f"new ones for an approval: phasesync syncs plan {sync.name}"

@@ -12,11 +12,12 @@ import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError
 from phasesync.store.app_windows import decrypt_windows
-from phasesync.store.apps import authentic_pointers, select_environments
+from phasesync.store.apps import select_environments
 from phasesync.store.change_requests import ChangeRequestStore
 from phasesync.store.credentials import select_credentials, to_credential
 from phasesync.store.database import Database
 from phasesync.store.dynamic import open_config
+from phasesync.store.environment_mac import authentic_pointers
 from phasesync.store.instance import REGISTERED, read_registry
 from phasesync.store.journal import to_entry
 from phasesync.store.key_ring import KeyRing

@@ -28,10 +28,10 @@ from phasesync.core.change_request import (
     moved,
 )
 from phasesync.errors import CiphertextError, IllegalTransitionError, NotFoundError
-from phasesync.store.apps import authentic_environments
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.database import not_locked, row_lock
 from phasesync.store.db_time import before, from_microseconds, now, to_microseconds
+from phasesync.store.environment_mac import authentic_environments
 from phasesync.store.protection import digest_of
 from phasesync.store.serialization import from_json, to_json, to_member
 from phasesync.store.tables import change_requests, environments

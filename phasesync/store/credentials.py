@@ -24,7 +24,6 @@ from phasesync.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from phasesync.store.apps import authentic_environments
 from phasesync.store.base import (
     NO_NAMES,
     BaseStore,
@@ -38,6 +37,7 @@ from phasesync.store.base import (
 )
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
+from phasesync.store.environment_mac import authentic_environments
 from phasesync.store.instance import lock_registry, read_registry
 from phasesync.store.key_ring import CREDENTIALS_KEY, KeyRing
 from phasesync.store.projects import note_edit

@@ -413,8 +413,7 @@ class _Copying:
             retirement = read_retirement(original)
             if retirement is None or retirement.at != self.at:
                 raise DatabaseCopyError(
-                    f"{shown_url(self._source.url)} was taken back into use while it was copied; the copy cannot be "
-                    "used",
+                    f"{shown_url(self._source.url)} was unretired while it was copied; the copy cannot be used",
                     hint="to copy it as it is now, repeat the command; otherwise remove the copy",
                 )
             connection.execute(instance.update().values(retired_at=None))

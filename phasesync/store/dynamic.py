@@ -17,7 +17,7 @@ from phasesync.core.names import check_name
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import AlreadyExistsError, CiphertextError
-from phasesync.store.apps import authentic_environments, authentic_pointers, find_environment, find_environments
+from phasesync.store.apps import find_environment
 from phasesync.store.base import (
     BaseStore,
     Names,
@@ -31,6 +31,7 @@ from phasesync.store.base import (
 from phasesync.store.credentials import credential_chain, find_credential
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
+from phasesync.store.environment_mac import authentic_environments, authentic_pointers, find_environments
 from phasesync.store.instance import Registry, lock_registry, read_registry
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.lease_rows import check_live_leases_mac, live_leases_mac, load_live_leases

@@ -13,9 +13,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError, IllegalTransitionError
-from phasesync.store.apps import environment_mac, load_pointers, select_environments
+from phasesync.store.apps import select_environments
 from phasesync.store.daemons import is_alive
 from phasesync.store.db_time import LONGEST_WAIT, after, now
+from phasesync.store.environment_mac import environment_mac, load_pointers
 from phasesync.store.instance import REGISTERED, encrypt_registry
 from phasesync.store.journal import to_entry
 from phasesync.store.key_ring import CREDENTIALS_KEY, KeyRing

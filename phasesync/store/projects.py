@@ -225,7 +225,6 @@ def _to_applied(row: sa.Row[Any], keys: KeyRing) -> Applied:
         file=file,
         name=name,
         spec=spec,
-        edited=row.edited_at is not None,
         removed=row.removed_at is not None,
     )
 

@@ -23,19 +23,10 @@ from phasesync.core.model import Environment, EnvironmentSnapshot, SecretValue, 
 from phasesync.core.names import check_key, check_stored_key, normalise_path, without_value
 from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, page_of
 from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError, NotFoundError, StalePlanError
-from phasesync.store.apps import (
-    Pointer,
-    authentic_pointers,
-    check_environment_mac,
-    find_app,
-    find_environment,
-    insert_environment,
-    select_environments,
-    to_environment,
-    update_environment_row,
-)
+from phasesync.store.apps import find_app, find_environment, insert_environment, select_environments, to_environment
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import from_microseconds
+from phasesync.store.environment_mac import Pointer, authentic_pointers, check_environment_mac, update_environment_row
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.projects import refuse_values_of_file
 from phasesync.store.protection import require_approval

@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from phasesync.core.actors import BY_ACTOR, is_same_person
 from phasesync.core.sync import Adopt, Paused, Trigger
 from phasesync.errors import IllegalTransitionError, PhasesyncError
-from phasesync.store.apps import authentic_environments
 from phasesync.store.base import BaseStore
 from phasesync.store.database import in_id_order, lock_rows
 from phasesync.store.db_time import from_microseconds, now
+from phasesync.store.environment_mac import authentic_environments
 from phasesync.store.protection import require_approval
 from phasesync.store.run_requests import (
     WAITS_FOR_WINDOW,

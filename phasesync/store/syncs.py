@@ -30,10 +30,11 @@ from phasesync.errors import (
     CiphertextError,
     ClaimHeldError,
 )
-from phasesync.store.apps import authentic_environments, find_app, find_environment, find_environments
+from phasesync.store.apps import find_app, find_environment
 from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such, refuse_taken_name
 from phasesync.store.credentials import credential_chain, find_credential
 from phasesync.store.db_time import now
+from phasesync.store.environment_mac import authentic_environments, find_environments
 from phasesync.store.journal import load_journal
 from phasesync.store.projects import note_edit
 from phasesync.store.protection import require_approval

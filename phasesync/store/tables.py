@@ -100,7 +100,7 @@ environments = sa.Table(
     sa.Column("data_key_id", sa.ForeignKey("data_keys.id"), nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("approvers", sa.Integer),  # how many others have to approve a change; NULL = it is not protected
-    # covers this row, the names of its app, and which secrets it has in which version; see `apps.py`
+    # covers this row, the names of its app, and which secrets it has in which version; see `environment_mac.py`
     sa.Column("mac", sa.LargeBinary),
     sa.UniqueConstraint("app_id", "name_key"),
 )

@@ -226,7 +226,7 @@ def test_a_database_that_was_taken_back_meanwhile_is_the_only_one(filled: str, t
             with closing(open_database(filled)) as source:
                 unretire(source)
 
-    with pytest.raises(DatabaseCopyError, match="was taken back into use while it was copied"):
+    with pytest.raises(DatabaseCopyError, match="was unretired while it was copied"):
         copy_database(filled, target_url, report=take_back)
 
     with pytest.raises(RetiredDatabaseError, match="is not complete"):

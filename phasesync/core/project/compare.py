@@ -70,7 +70,6 @@ class Applied:
         file: the file that has the object.
         name: the object's name, as it was applied.
         spec: as it was applied.
-        edited: somebody changed it by hand since.
         removed: somebody removed it by hand since.
     """
 
@@ -79,7 +78,6 @@ class Applied:
     file: str
     name: str
     spec: Spec
-    edited: bool = False
     removed: bool = False
 
 
@@ -138,11 +136,6 @@ class ObjectChange:
     place: str | None
     hidden: Mapping[str, str] = field(default_factory=dict)
     drift: tuple[str, ...] = ()
-
-    @property
-    def changes_object(self) -> bool:
-        """Whether more than the ownership changes."""
-        return self.action is not ChangeAction.ADOPT_OWNERSHIP or bool(self.after)
 
 
 @dataclass(frozen=True, kw_only=True)

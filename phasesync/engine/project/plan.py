@@ -44,12 +44,17 @@ from phasesync.engine.project.values import (
 )
 from phasesync.engine.removal import deletable_objects
 from phasesync.errors import DocumentError
+from phasesync.store.projects import AppliedProject
 
 _AFTER: Mapping[str, str] = {DesiredEnvironment.kind: ObjectKind.VALUES}
 """Kind of `KINDS` -> kind that is added right after it."""
 
 ORDER = tuple(str(each) for kind in KINDS for each in (kind.kind, _AFTER.get(kind.kind)) if each is not None)
 """Every kind, in the order in which objects are added; in the opposite one they are removed."""
+
+
+StoredProjects = Mapping[str, AppliedProject]
+"""Name in lower case -> the document as it was applied last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +146,8 @@ def plan_projects(context: Context, documents: Documents, *, actor: str) -> tupl
     work = Work(context=context, resolve_secret=documents.resolve_secret, actor=actor)
     applied = context.store.projects.applied()
     present = describe_all(work, applied)
-    _check(context, documents, present)
+    stored = {each.name.lower(): each for each in context.store.projects.list_projects()}
+    _check(documents, present, stored)
     work.regions.update({each.name.lower(): each.spec["region"] for each in present if each.kind == _CREDENTIAL})
     for project in documents.projects:
         work.regions.update({each.key: each.region for each in project if isinstance(each, DesiredCredential)})
@@ -167,7 +173,7 @@ def plan_projects(context: Context, documents: Documents, *, actor: str) -> tupl
         prune=documents.prune,
         removed={(kind, each.name.lower()): each.project for (kind, _), each in applied.items() if each.removed},
     )
-    diffs = tuple(map(partial(_with_manage, context, documents), diffs))
+    diffs = tuple(map(partial(_with_manage, documents, stored), diffs))
     deletions = _deletions(context, diffs) if documents.delete else {}
     plan = ProjectPlan(
         diffs=diffs,
@@ -193,19 +199,18 @@ def _environment_names(
     }
 
 
-def _with_manage(context: Context, documents: Documents, diff: ProjectDiff) -> ProjectDiff:
+def _with_manage(documents: Documents, stored: StoredProjects, diff: ProjectDiff) -> ProjectDiff:
     """Return a comparison with the change of how a document is managed, if it is managed in another way."""
-    known = {each.name.lower(): each.manage for each in context.store.projects.list_projects()}
     project = next(each for each in documents.projects if each.name == diff.project)
-    former = known.get(project.name.lower())
-    if former is None or former is project.manage:
+    former = stored.get(project.name.lower())
+    if former is None or former.manage is project.manage:
         return diff
     change = ObjectChange(
         kind=PROJECT_KIND,
         name=project.name,
         action=ChangeAction.UPDATE,
         id=None,
-        before={"manage": str(former)},
+        before={"manage": str(former.manage)},
         after={"manage": str(project.manage)},
         place=str(project.place),
     )
@@ -225,17 +230,20 @@ PROJECT_KIND: Final = "project"
 """Kind of a change of the document itself."""
 _ENVIRONMENT: Final = DesiredEnvironment.kind
 _CREDENTIAL: Final = DesiredCredential.kind
+
+
 _REFERENCES = {"env": DesiredEnvironment.kind, "credential": _CREDENTIAL, "source": _CREDENTIAL}
 """Member of a spec -> kind of what it names."""
 
 
-def _check(context: Context, documents: Documents, present: Sequence[Present]) -> None:
+def _check(documents: Documents, present: Sequence[Present], stored: StoredProjects) -> None:
     """Refuse documents that refer to what does not exist, or that would remove everything for lack of content."""
-    known = {each.name.lower(): each.name for each in context.store.projects.list_projects()}
     for project in documents.projects:
-        if known.get(project.name.lower(), project.name) != project.name:
-            name = known[project.name.lower()]
-            raise DocumentError([f"{project.place}: the project is {name} in the store; write name: {name}"])
+        known = stored.get(project.name.lower())
+        if known is not None and known.name != project.name:
+            raise DocumentError(
+                [f"{project.place}: the project is {known.name} in the store; write name: {known.name}"]
+            )
     if documents.prune:
         for project in documents.projects:
             if project.empty:

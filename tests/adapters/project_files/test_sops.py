@@ -1,4 +1,4 @@
-"""Values come from the user's own sops: its exact arguments, and what becomes of what it prints. A script plays it."""
+"""Values come from the user's own sops: its exact arguments, and how its output is read. A script stands in for it."""
 
 from __future__ import annotations
 
