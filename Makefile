@@ -15,8 +15,8 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL = install --quiet --disable-pip-version-check --no-compile
 
 BIN = $(VENV)/bin
-# What tests run beside phasesync, each in an environment of its own: an AWS, and AWS's command line.
-BESIDE = $(VENV)/.ministack $(VENV)/.awscli
+# What tests run beside phasesync, each in an environment of its own: an AWS, AWS's command line, and Helm.
+BESIDE = $(VENV)/.ministack $(VENV)/.awscli $(VENV)/.helm
 # One more than there are processors: real processes are waited for, a sixth of the time.
 WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
@@ -98,11 +98,12 @@ lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml (ARGS=--
 	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt $(ARGS)
 	$(LOCK) pyproject.toml --extra demo --group build --constraint requirements/dev.txt \
 	    --output-file requirements/demo.txt $(ARGS)
-	$(LOCK) pyproject.toml --extra postgres --extra distributed --constraint requirements/dev.txt \
+	$(LOCK) pyproject.toml --extra otel --extra postgres --extra distributed --constraint requirements/dev.txt \
 	    --output-file requirements/runtime.txt $(ARGS)
 	$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt $(ARGS)
 	$(LOCK) --group ministack --output-file requirements/ministack.txt $(ARGS)
 	$(LOCK) --group awscli --output-file requirements/awscli.txt $(ARGS)
+	$(LOCK) --group helm --output-file requirements/helm.txt $(ARGS)
 
 .PHONY: picture
 picture: $(VENV)/.demo ## Draw docs/picture.svg anew, from what the demo prints

@@ -25,8 +25,9 @@ ASKED = {
         *(line for extra in EXTRAS.values() for line in extra),
         *(line for name in ("build", "dev") for line in GROUPS[name] if isinstance(line, str)),
     ],
+    "helm.txt": GROUPS["helm"],
     "ministack.txt": GROUPS["ministack"],
-    "runtime.txt": [*PROJECT["dependencies"], *EXTRAS["postgres"], *EXTRAS["distributed"]],
+    "runtime.txt": [*PROJECT["dependencies"], *EXTRAS["otel"], *EXTRAS["postgres"], *EXTRAS["distributed"]],
 }
 
 

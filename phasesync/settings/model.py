@@ -90,7 +90,7 @@ class _Group(BaseModel):
 
 
 class HttpSettings(_Group):
-    """Health and readiness of the daemon."""
+    """Health, readiness and metrics of the daemon."""
 
     listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8787"
     """HOST:PORT. Loopback by default: who may ask is for you to decide. Port 0 takes a free one."""
@@ -104,6 +104,13 @@ class HttpSettings(_Group):
     def port(self) -> int:
         """Port, 0 = any free one."""
         return int(self.listen.rpartition(":")[2])
+
+
+class MetricsSettings(_Group):
+    """What /metrics and `phasesync metrics` show."""
+
+    per_sync: bool = False
+    """Whether each sync has series of its own: a name of a sync is a label then. Off, since syncs may be many."""
 
 
 class LogSettings(_Group):
@@ -193,6 +200,7 @@ class Settings(BaseSettings):
     root_key: SecretStr | None = None
     """The root key itself, for places that have no files. Environment only: never in the settings file."""
     http: HttpSettings = HttpSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     daemon: DaemonSettings = DaemonSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -30,7 +30,7 @@ from phasesync.store.queue_schema import HIGHEST_PRIORITY, LARGE, SMALL, entries
 from phasesync.store.restore_mark import is_restored, select_mark
 from phasesync.store.run_requests import REQUESTER
 from phasesync.store.runs import insert_runs
-from phasesync.store.sync_rows import IS_CLAIMED, claimed_by
+from phasesync.store.sync_rows import IS_CLAIMED, claimed_by, settled
 from phasesync.store.tables import credentials, environments, syncs
 from phasesync.store.wake_ups import notify_daemons
 
@@ -107,7 +107,7 @@ def log_interrupted_runs(connection: sa.Connection, keys: KeyRing, former: Seque
         .where(syncs.c.id == sa.bindparam("sync"))
         .values(
             last_run_id=sa.bindparam("run"),
-            settled_status=SyncStatus.PENDING,
+            **settled(SyncStatus.PENDING.value),
             interrupted_at=None,
             status_reason=None,
         ),

@@ -32,7 +32,14 @@ from phasesync.store.key_ring import KeyRing
 from phasesync.store.restore_mark import set_mark
 from phasesync.store.run_requests import WAITS_FOR_WINDOW
 from phasesync.store.serialization import members, to_member, to_plain
-from phasesync.store.sync_rows import check_sync_mac, has_newer_revision, lock_claimed, reason_context, with_mac
+from phasesync.store.sync_rows import (
+    check_sync_mac,
+    has_newer_revision,
+    lock_claimed,
+    reason_context,
+    settled,
+    with_mac,
+)
 from phasesync.store.tables import environments, runs, sync_reads, syncs
 from phasesync.store.wake_ups import notify_daemons
 
@@ -120,7 +127,7 @@ class RunStore(BaseStore):
                 syncs.update()
                 .where(syncs.c.id == row.id)
                 .values(
-                    settled_status=SyncStatus.HALTED,
+                    **settled(SyncStatus.HALTED.value),
                     status_reason=self._keys.encrypt_text(row.data_key_id, context, reason),
                     error_class=run.error.cls if run.error else None,
                     last_run_id=run.id,
@@ -319,7 +326,7 @@ def _finished() -> sa.Update:
         syncs.update()
         .where(syncs.c.id == sa.bindparam("sync"))
         .values(
-            settled_status=sa.bindparam("new_status"),
+            **settled(sa.bindparam("new_status")),
             status_reason=sa.bindparam("new_reason"),
             error_class=sa.bindparam("new_error_class"),
             failures=sa.bindparam("new_failures"),

@@ -57,6 +57,17 @@ MAC_COLUMNS: Final = (
 _read_environments = environments.alias("read_environments")
 
 
+def settled(status: Any) -> dict[str, Any]:
+    """Return the columns of a sync whose run left a status: the status, and since when it has it."""
+    return {
+        "settled_status": status,
+        "status_since": sa.case(
+            ((syncs.c.settled_status == status) & syncs.c.status_since.is_not(None), syncs.c.status_since),
+            else_=now(),
+        ),
+    }
+
+
 def sync_mac(keys: KeyRing, values: Mapping[str, Any]) -> bytes:
     """Return the MAC of a sync's configuration columns."""
     covered = {name: values[name] for name in MAC_COLUMNS}

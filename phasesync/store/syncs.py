@@ -129,6 +129,7 @@ class SyncStore(BaseStore):
                 syncs.insert().values(
                     **values,
                     settled_status=SyncStatus.PENDING,
+                    status_since=now(),
                     failures=0,
                     objects=_expected_objects(draft.config, environment.id),
                     next_due_at=now(),

@@ -180,6 +180,7 @@ syncs = sa.Table(
     # state after the newest run
     sa.Column("applied_revision", sa.BigInteger),
     sa.Column("settled_status", _Word, nullable=False),
+    sa.Column("status_since", Instant),  # since when; NULL = since before it was kept
     sa.Column("status_reason", sa.LargeBinary),
     sa.Column("error_class", sa.String(64)),
     sa.Column("failures", sa.Integer, nullable=False),

@@ -65,6 +65,7 @@ DECIDED: dict[str, dict[str, Worth]] = {
         **dict.fromkeys(
             ("destination_key", "applied_revision", "settled_status", "error_class", "failures"), EXCEPTION
         ),
+        "status_since": EXCEPTION,
         **dict.fromkeys(("objects", "retry_at", "next_due_at", "requested", "request_number", "woken_at"), EXCEPTION),
         **dict.fromkeys(("fence", "claim_owner", "claim_until", "claim_trigger", "claim_request"), EXCEPTION),
         **dict.fromkeys(("claimed_at", "interrupted_at"), EXCEPTION),
