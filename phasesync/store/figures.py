@@ -5,8 +5,9 @@ Their cost does not depend on the number of syncs, except for the count by statu
 Rows are not authenticated here: an altered row counts as it is.
 """
 
+import time
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
@@ -44,14 +45,17 @@ class FigureStore(BaseStore):
             each: also of the syncs one by one.
         """
         with self._database.read() as connection:
+            before = time.time()
+            at = from_microseconds(connection.scalar(_CLOCK) or 0)
+            host_at = (before + time.time()) / 2
             overall = connection.execute(_OVERALL).one()
             restored = is_restored(connection.execute(select_mark()).one(), self._keys)
             overdue = connection.execute(_overdue(restored), {"revocable": list(revocable)}).one()
             rows = connection.execute(select_each(MOST_SYNCS)).all() if each else []
             counts = count_by_status(connection)
-            at = from_microseconds(overall.clock)
             return Figures(
                 at=at,
+                host_ahead=timedelta(seconds=host_at - at.timestamp()),
                 syncs={status: counts.get(status, 0) for status in SyncStatus},
                 longest=longest_by_status(connection),
                 behind=overall.behind,
@@ -106,8 +110,8 @@ def _one(value: sa.ColumnElement[Any], *which: sa.ColumnElement[bool]) -> sa.Sca
     return sa.select(value).where(*which).scalar_subquery()
 
 
+_CLOCK: Final = sa.select(now())
 _OVERALL: Final = sa.select(
-    now().label("clock"),
     _one(sa.func.count(), syncs.c.behind_since.is_not(None)).label("behind"),
     _one(sa.func.min(_number(syncs.c.behind_since)), syncs.c.behind_since.is_not(None)).label("behind_since"),
     _one(sa.func.max(_number(syncs.c.budget_full_at)), syncs.c.budget_full_at.is_not(None)).label("budget_full_at"),

@@ -45,6 +45,7 @@ def a_figure() -> Figures:
     """Figures of an empty installation."""
     return Figures(
         at=datetime.now(UTC),
+        host_ahead=timedelta(0),
         syncs=dict.fromkeys(SyncStatus, 0),
         longest={},
         behind=0,
