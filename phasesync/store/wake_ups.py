@@ -10,6 +10,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from phasesync.core.sync import SyncStatus
 from phasesync.store.database import in_id_order
 from phasesync.store.db_time import now
 from phasesync.store.tables import sync_reads, syncs
@@ -24,6 +25,15 @@ WOKEN: Final = {"woken_at": sa.func.coalesce(syncs.c.woken_at, now())}
 """Values of an update that marks syncs: a mark stays until a run has a result, and says since when it waits."""
 
 
+_WAS_IN_STEP: Final = syncs.c.woken_at.is_(None) & (syncs.c.settled_status == SyncStatus.IN_SYNC.value)
+_EDITED: Final = {
+    **WOKEN,
+    # What stands there for a sync in step was left by a run of a former release, which knows no such column.
+    "behind_since": sa.case((_WAS_IN_STEP, now()), else_=sa.func.coalesce(syncs.c.behind_since, now())),
+}
+"""As `WOKEN`, for an edit: the oldest edit that no run has applied counts."""
+
+
 def wake_readers(connection: sa.Connection, environment_id: str) -> None:
     """Mark the syncs that read an environment; called in the transaction that gives it a new revision."""
     if connection.execute(_wake_readers(), {"environment": environment_id}).rowcount:
@@ -34,7 +44,7 @@ def wake_readers(connection: sa.Connection, environment_id: str) -> None:
 def _wake_readers() -> sa.Update:
     # Syncs that are marked already are locked too: the end of a run may be clearing the mark at this moment.
     readers = sa.select(sync_reads.c.sync_id).where(sync_reads.c.environment_id == sa.bindparam("environment"))
-    return syncs.update().where(in_id_order(syncs, syncs.c.id.in_(readers))).values(**WOKEN)
+    return syncs.update().where(in_id_order(syncs, syncs.c.id.in_(readers))).values(**_EDITED)
 
 
 def notify_daemons(connection: sa.Connection) -> None:
