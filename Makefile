@@ -22,6 +22,8 @@ PROMTOOL = $(VENV)/.promtool
 # One more than there are processors: real processes are waited for, a sixth of the time.
 WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+# The time of every file in a package: of the last commit, or of the source archive.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date -r pyproject.toml +%s)
 LOCK = $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --only-binary :all: \
        --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
@@ -112,8 +114,17 @@ picture: $(VENV)/.demo ## Draw docs/picture.svg anew, from what the demo prints
 	@$(BIN)/python docs/make_picture.py
 
 .PHONY: dist
-dist: $(VENV)/.dev ## Build the source archive, and the wheel from it, into dist/
-	$(BIN)/python -m build --no-isolation
+dist: $(VENV)/.build ## Build the source archive, and the wheel from it, into dist/
+	@rm -rf dist/phasesync-*.tar.gz dist/phasesync-*.whl
+	@$(VENV)/.build/bin/python -m hatchling build --target sdist --directory dist
+	@$(VENV)/.build/bin/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --no-index \
+	    --wheel-dir dist dist/phasesync-*.tar.gz
+	@ls dist/phasesync-*.whl
+
+.PHONY: deb
+deb: dist ## Build the Debian package for the distribution of this machine, into dist/ (needs dpkg-dev)
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(VENV)/.build/bin/python deploy/debian/build.py \
+	    --wheel dist/phasesync-*.whl --output dist $(ARGS)
 
 .PHONY: clean
 clean: ## Remove the environments, caches and builds
@@ -130,6 +141,12 @@ $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 	    "$$python" -m venv --clear "$(VENV)"; }
 	@"$(BIN)/python" -m pip $(PIP_INSTALL) --require-hashes --no-deps --only-binary :all: --requirement "$<"
 	@"$(BIN)/python" -m pip $(PIP_INSTALL) --no-build-isolation --no-deps --editable .
+	@touch "$@"
+
+# What builds the packages, and nothing else.
+$(VENV)/.build: requirements/build.txt
+	@python='$(PYTHON)'; test -n "$$python" || exit 1; "$$python" -m venv --clear "$@"
+	@"$@/bin/python" -m pip $(PIP_INSTALL) --require-hashes --no-deps --only-binary :all: --requirement "$<"
 	@touch "$@"
 
 # Inside the environment that the tests run in, which look for them there.
