@@ -33,7 +33,9 @@ def _table(model: dict[str, Any], groups: dict[str, Any], prefix: str) -> dict[s
             if inner["properties"]:
                 fields[name] = inner
         else:
-            fields[name] = {key: value for key, value in field.items() if key not in ("title", "description", "default")}
+            fields[name] = {
+                key: value for key, value in field.items() if key not in ("title", "description", "default")
+            }
     return {"type": "object", "additionalProperties": False, "properties": fields}
 
 

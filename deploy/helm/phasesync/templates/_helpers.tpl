@@ -82,7 +82,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- include "phasesync.settings" (dict "prefix" (printf "%s__" $variable) "table" $value) }}
 {{- else if not (kindIs "invalid" $value) }}
 - name: {{ $variable }}
-  value: {{ ternary (join "; " (ternary $value list (kindIs "slice" $value))) (ternary (int64 (ternary $value 0 (kindIs "float64" $value)) | toString) (toString $value) (kindIs "float64" $value)) (kindIs "slice" $value) | quote }}
+  {{- if kindIs "slice" $value }}
+  value: {{ join "; " $value | quote }}
+  {{- else if kindIs "float64" $value }}
+  value: {{ int64 $value | quote }}
+  {{- else }}
+  value: {{ $value | quote }}
+  {{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}
