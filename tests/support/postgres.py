@@ -115,7 +115,7 @@ def start_server() -> PostgresServer:
         PostgresUnavailable: The wheel is not installed, or the server did not start.
     """
     guard = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(GUARD), str(_site_packages() / WHEEL / INSTALLATION)],
+        [sys.executable, "-I", "-S", str(GUARD), str(program_folder().parent)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -129,6 +129,11 @@ def start_server() -> PostgresServer:
         server.stop()
         raise PostgresUnavailable(f"PostgreSQL for tests did not start: {answer['error']}")
     return server
+
+
+def program_folder() -> Path:
+    """Return where PostgreSQL's programs are: `pg_dump`, `pg_restore`, `psql`."""
+    return _site_packages() / WHEEL / INSTALLATION / "bin"
 
 
 def _site_packages() -> Path:
