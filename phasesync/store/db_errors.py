@@ -334,6 +334,14 @@ def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
     )
 
 
+def unknown_host(url: sa.URL, reason: str) -> StoreUnavailableError:
+    """Return the error for hosts of which none could be looked up."""
+    return StoreUnavailableError(
+        f"the database at {_place(url)} cannot be reached: {reason}",
+        hint="check the host in PHASESYNC_DATABASE_URL, and the name servers in /etc/resolv.conf",
+    )
+
+
 def no_schema(url: sa.URL) -> SettingsError:
     """Return the error for a PostgreSQL database with a search_path that leads to no schema."""
     return SettingsError(

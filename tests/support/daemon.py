@@ -42,7 +42,7 @@ class Daemon:
             environ: its whole environment.
             log: a file that its stderr goes to.
             installed: start the command as an installation has it; otherwise begin after its imports.
-            first: Python that the process runs before it becomes phasesync, such as to limit itself. Not if `installed`.
+            first: Python that the process runs before it becomes phasesync. Not if `installed`.
         """
         self.log = log
         self.process: subprocess.Popen[bytes] | PreloadedProcess

@@ -27,7 +27,7 @@ def needs(condition: bool, what: str) -> None:
 
 @contextmanager
 def mounted(*arguments: str, at: Path) -> Iterator[None]:
-    """Mount something at a folder for the duration of the block: `arguments` are those of mount(8) before the folder."""
+    """Mount something at a folder during the block: `arguments` are those of mount(8) before the folder."""
     done = subprocess.run(["mount", *arguments, str(at)], capture_output=True, check=False)
     needs(done.returncode == 0, "right to mount a file system (root has it)")
     try:

@@ -137,9 +137,7 @@ class Installation:
 
     # --- daemons
 
-    def start_daemon(
-        self, *, ready: bool = True, installed: bool = False, first: str = "", **environ: str
-    ) -> Daemon:
+    def start_daemon(self, *, ready: bool = True, installed: bool = False, first: str = "", **environ: str) -> Daemon:
         """Start a daemon; with `ready` it works or stands by when this returns. `installed`, `first`: see `Daemon`."""
         log = self.folder / f"daemon-{len(self.daemons) + 1}.log"
         daemon = Daemon(self.environ | environ, log, installed=installed, first=first)
