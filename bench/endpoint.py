@@ -11,15 +11,16 @@ takes it about 2 ms, which is in the figures; AWS takes longer.
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 if TYPE_CHECKING:
     from phasesync.emulator import AwsEmulator
@@ -42,18 +43,29 @@ class Seen:
     """Requests that failed on purpose."""
 
 
+class Written(NamedTuple):
+    """One version of a secret: its id, its text, when it was written (seconds since 1970), and by another than us."""
+
+    version: str
+    text: str
+    at: float
+    by_others: bool
+
+
 class Endpoint:
     """The process, seen from outside."""
 
-    def __init__(self, *, rate_limiter: bool = False) -> None:
+    def __init__(self, *, rate_limiter: bool = False, seed: int | None = None) -> None:
         """
         Start it.
 
         Args:
             rate_limiter: whether AWS's request rates and its 100 versions a secret hold; without, what is measured is
                 who calls and not where AWS stops it.
+            seed: of the faults' dice; None = another one each time.
         """
         arguments = [sys.executable, "-m", "bench.endpoint", *([_QUOTAS] if rate_limiter else [])]
+        arguments += [] if seed is None else [f"seed={seed}"]
         self._process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self._process.stdout is None:
             raise AssertionError
@@ -96,42 +108,94 @@ class Endpoint:
             arns: dict[str, str] = json.load(answer)
         return arns
 
+    # --- what happens to AWS, and what others do there
+
+    def outside(self, operation: str, **arguments: object) -> str | None:
+        """Carry out an operation of Secrets Manager as somebody else; return AWS's error code, None if it went well."""
+        code: str | None = self._do("outside", operation=operation, arguments=arguments)
+        return code
+
+    def throttle(self, share: float) -> None:
+        """Have AWS throttle this share of all requests from now on."""
+        self._do("throttle", share=share)
+
+    def refuse(self, access_key_id: str | None) -> None:
+        """Have AWS know an access key no longer, from now on; None = it knows every key again."""
+        self._do("refuse", access_key_id=access_key_id)
+
+    def hang_up(self, on: bool) -> None:
+        """Have every connection end before its request is carried out, from now on."""
+        self._do("hang_up", on=on)
+
+    def deny(self, action: str | None) -> None:
+        """Deny an IAM action to everybody from now on; None = nothing is denied."""
+        self._do("deny", action=action)
+
+    def written(self) -> dict[str, list["Written"]]:
+        """Return secret name -> every version that it ever had, in the order in which they came."""
+        found: dict[str, list[list[Any]]] = self._do("written")
+        return {name: [Written(*version) for version in versions] for name, versions in found.items()}
+
+    def freeze(self) -> None:
+        """Stop the process: connections are accepted, and nothing answers. `thaw` ends it."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let the process go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def _do(self, command: str, **arguments: object) -> Any:
+        request = Request(self._control, data=json.dumps([command, arguments]).encode(), method="POST")
+        with _open(request, timeout=120) as answer:
+            return json.load(answer)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.thaw()
         self._process.communicate()  # ends with its stdin
 
 
 # --- the process itself
 
 
-def _main(rate_limiter: bool) -> None:
+def _main(rate_limiter: bool, seed: str | None) -> None:
     # Here, so that a benchmark itself does not pay for moto.
     from phasesync.emulator import AwsEmulator, Operation
+    from phasesync.emulator.access import Denial
+    from phasesync.emulator.errors import AwsError
     from phasesync.emulator.faults import DROP, Answer, When, garbled
     from phasesync.emulator.http import LoopbackServer, Reply
     from phasesync.emulator.outsider import ACCOUNT, REGION
 
     aws = AwsEmulator(throttling=rate_limiter)
     guard = threading.Lock()
+    dice = random.Random(seed)
     arrivals: list[tuple[float, str, str]] = []
-    faults = {"share": 0.0, "failed": 0}
+    faults: dict[str, Any] = {}
+    denials: list[Denial] = []
+    foreign: set[str] = set()
     broken = Answer("InternalServiceError", status=500)
-    wrong: dict[When, tuple[Answer, ...]] = {
-        "before": (DROP, broken, Answer("ThrottlingException")),
-        "after": (DROP, broken, garbled()),
-    }
+    throttled = Answer("ThrottlingException", "Rate exceeded")
+    unknown_key = Answer("UnrecognizedClientException", "The security token included in the request is invalid.")
+    wrong: dict[When, tuple[Answer, ...]] = {"before": (DROP, broken, throttled), "after": (DROP, broken, garbled())}
 
     def note(when: When, operation: Operation) -> Answer | None:
         with guard:
             if when == "before":
                 arrivals.append((time.monotonic(), operation.name, operation.secret_id or ""))
+                if faults["hang_up"]:
+                    return DROP
+                if operation.access_key_id == faults["refused"]:
+                    return unknown_key
+                if dice.random() < faults["throttled"]:
+                    return throttled
             # Each request comes by twice, before it is carried out and after it.
-            if random.random() >= faults["share"] / 2:
+            if dice.random() >= faults["share"] / 2:
                 return None
             faults["failed"] += 1
-        return random.choice(wrong[when])
+            return dice.choice(wrong[when])
 
     def empty() -> None:
         aws.reset()
@@ -140,7 +204,9 @@ def _main(rate_limiter: bool) -> None:
         aws.on_request = note
         with guard:
             arrivals.clear()
-            faults.update(share=0.0, failed=0)
+            denials.clear()
+            foreign.clear()
+            faults.update(share=0.0, failed=0, throttled=0.0, refused=None, hang_up=False)
 
     def seen() -> Seen:
         with aws.state.lock:
@@ -149,11 +215,46 @@ def _main(rate_limiter: bool) -> None:
             counts = Counter(name for _, name, _ in arrivals)
             return Seen(counts, versions, list(arrivals), int(faults["failed"]))
 
+    def outside(operation: str, arguments: dict[str, Any]) -> str | None:
+        try:
+            answer = aws.outside.call(operation, **arguments)
+        except AwsError as error:
+            return error.code
+        foreign.add(str(answer.get("VersionId")))
+        return None
+
+    def deny(action: str | None) -> None:
+        for denial in denials:
+            aws.access.allow(denial)
+        denials[:] = [] if action is None else [aws.deny(action)]
+
+    def written() -> dict[str, list[tuple[str, str, float, bool]]]:
+        with aws.state.lock:
+            return {
+                str(listed.name): [
+                    (id_, str(version.get("secret_string")), float(version["createdate"]), id_ in foreign)
+                    for id_, version in listed.versions.items()
+                ]
+                for listed in aws.state.secrets(ACCOUNT, REGION)
+            }
+
+    commands: dict[str, Callable[..., object]] = {
+        "outside": outside,
+        "throttle": lambda share: faults.update(throttled=share),
+        "refuse": lambda access_key_id: faults.update(refused=access_key_id),
+        "hang_up": lambda on: faults.update(hang_up=on),
+        "deny": deny,
+        "written": written,
+    }
+
     def control(method: str, _path: str, _headers: Mapping[str, str], body: bytes) -> Reply:
         answer: object = None
         match method:
             case "GET":
                 answer = vars(seen())
+            case "POST":
+                command, arguments = json.loads(body)
+                answer = commands[command](**arguments)
             case "PUT":
                 answer = _plant(aws, json.loads(body))
             case "PATCH":
@@ -183,4 +284,4 @@ def _plant(aws: "AwsEmulator", secrets: Mapping[str, tuple[str, dict[str, str]] 
 
 
 if __name__ == "__main__":
-    _main(_QUOTAS in sys.argv[1:])
+    _main(_QUOTAS in sys.argv[1:], next((text for text in sys.argv[1:] if text.startswith("seed=")), None))

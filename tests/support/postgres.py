@@ -69,12 +69,23 @@ class PostgresServer:
 
     def restart(self) -> None:
         """Restart the server, which ends every connection; return when it accepts connections. Needs the guard."""
+        self._command("restart")
+
+    def halt(self) -> None:
+        """Stop the server, and keep its files for `resume`. Needs the guard."""
+        self._command("stop")
+
+    def resume(self) -> None:
+        """Start the server after `halt`; return when it accepts connections. Needs the guard."""
+        self._command("start")
+
+    def _command(self, command: str) -> None:
         assert self.guard is not None and self.guard.stdin and self.guard.stdout
-        self.guard.stdin.write("restart\n")
+        self.guard.stdin.write(f"{command}\n")
         self.guard.stdin.flush()
         answer = json.loads(self.guard.stdout.readline() or '{"error": "its guard process died"}')
         if "error" in answer:
-            raise PostgresUnavailable(f"PostgreSQL for tests did not start again: {answer['error']}")
+            raise PostgresUnavailable(f"PostgreSQL for tests did not {command}: {answer['error']}")
 
     def stop(self) -> None:
         """Stop the server and remove its files. Safe to repeat; does nothing without the guard."""
