@@ -74,12 +74,16 @@ class PostgresServer:
         """Restart the server, which ends every connection; return when it accepts connections. Needs the guard."""
         self._command("restart")
 
+    def halt(self) -> None:
+        """Shut the server down, and keep its files for `resume`. Needs the guard."""
+        self._command("stop")
+
     def crash(self) -> None:
-        """Have the server die without a shutdown; `start_again` recovers it. Needs the guard."""
+        """Have the server die without a shutdown; `resume` recovers it. Needs the guard."""
         self._command("crash")
 
-    def start_again(self) -> None:
-        """Start the server after a crash; return when it accepts connections. Needs the guard."""
+    def resume(self) -> None:
+        """Start the server after `halt` or `crash`; return when it accepts connections. Needs the guard."""
         self._command("start")
 
     def _command(self, command: str) -> None:

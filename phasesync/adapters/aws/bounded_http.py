@@ -167,19 +167,12 @@ def _pool_classes() -> dict[str, type]:
         raise failure or NewConnectionError(self, f"{name} has no address")
 
     class HttpConnection(AWSHTTPConnection):
-<<<<<<< HEAD
         response_class = BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
-
-    class HttpsConnection(AWSHTTPSConnection):
-        response_class = BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
-=======
-        response_class = _BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
         _new_conn = connect
 
     class HttpsConnection(AWSHTTPSConnection):
-        response_class = _BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
+        response_class = BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
         _new_conn = connect
->>>>>>> hostile
 
     class HttpPool(AWSHTTPConnectionPool):
         ConnectionCls = HttpConnection
