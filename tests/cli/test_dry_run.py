@@ -46,7 +46,7 @@ READING = {
     *("secrets list", "secrets get", "secrets history", "secrets export"),
     *("credentials list", "credentials show", "dynamic list", "dynamic show", "leases list", "leases show"),
     *("syncs list", "syncs show", "syncs plan", "syncs wait", "syncs why", "syncs verify"),
-    *("aws policy", "aws trust-policy", "aws list-secrets", "db status"),
+    *("aws policy", "aws trust-policy", "aws list-secrets", "db status", "completion"),
 }
 """They change nothing, in the store or at AWS."""
 

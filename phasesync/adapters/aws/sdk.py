@@ -181,7 +181,7 @@ def invoke(call: Callable[[], T], *, action: str, write: bool, throttled: Callab
 
 # --- clients
 
-Service = Literal["secretsmanager", "sts", "kms", "iam"]
+Service = Literal["secretsmanager", "sts", "kms", "iam", "sns"]
 
 _SERVICES_OF_A_RUN: Final[tuple[Service, ...]] = ("secretsmanager", "sts")
 _ALL_SERVICES: Final[tuple[Service, ...]] = ("secretsmanager", "sts", "kms", "iam")
