@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.adapters.channels.mail import MailSettings
     from phasesync.core.events import Event
+    from phasesync.core.figures import Figures
     from phasesync.core.sync import Sync
     from phasesync.core.sync_windows import WindowState
     from phasesync.engine.context import Context
@@ -121,6 +122,19 @@ class Application:
         if schema.retirement is not None:
             refuse_retired(schema.retirement.at, schema.retirement.to)
         return schema
+
+    def read_figures(self, each: bool) -> "Figures":
+        """
+        Return what the database says for metrics; `each`: also of the syncs one by one.
+
+        Raises:
+            StoreUnavailableError: the database cannot be read now.
+        """
+        from phasesync.adapters.issuers import REGISTRY, spec_of
+
+        return self.store.figures.read(
+            revocable=[kind for kind in REGISTRY if spec_of(kind).traits.revocable], each=each
+        )
 
     def window_state(self, sync: "Sync") -> "WindowState | None":
         """Return how the maintenance windows of a sync stand; None if it has none."""

@@ -1,6 +1,6 @@
 """
-Limits for one call of AWS that the SDK does not have: a deadline for the whole call, a size limit for a response, and
-no proxy in front of an address on this machine.
+Limits for one call of AWS that the SDK does not have: a deadline for the whole call, the lookup of a name included, a
+size limit for a response, and no proxy in front of an address on this machine.
 
 The read time-out of the SDK starts again with every byte, so a server that sends one byte every few seconds holds a
 thread for as long as it likes. The SDK also reads a response of any size into memory. Both limits are checked here as
@@ -18,6 +18,8 @@ from functools import cache
 from typing import Any, Final
 
 from phasesync.adapters.aws.endpoint import is_loopback
+from phasesync.host_files import out_of_descriptors
+from phasesync.name_lookup import LOOKUP_WITHIN_S, look_up
 
 
 class _Deadline(threading.local):
@@ -60,6 +62,14 @@ takes three bytes. A value has 64 KiB, a page of 1,000 IAM users less than 1 MB.
 
 class ResponseTooLargeError(Exception):
     """The response is larger than any that AWS sends."""
+
+
+class LookupTimeoutError(Exception):
+    """The name servers did not answer in time."""
+
+
+class OutOfDescriptorsError(Exception):
+    """This process, or its host, can open no further socket."""
 
 
 class BoundedReader(io.RawIOBase):
@@ -113,6 +123,12 @@ class BoundedResponse(http.client.HTTPResponse):
         super().__init__(_Source(sock, self.most_bytes), *args, **kwargs)  # type: ignore[arg-type]
 
 
+def _lookup_within_s() -> float:
+    """Return how long a lookup may take now."""
+    at = deadline()
+    return LOOKUP_WITHIN_S if at is None else min(LOOKUP_WITHIN_S, at - time.monotonic())
+
+
 @cache
 def _pool_classes() -> dict[str, type]:
     """Return the connection pools of botocore, by scheme, with responses that are bounded."""
@@ -122,12 +138,41 @@ def _pool_classes() -> dict[str, type]:
         AWSHTTPSConnection,
         AWSHTTPSConnectionPool,
     )
+    from urllib3.connection import HTTPConnection
+    from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+    def connect(self: Any) -> socket.socket:
+        """Connect to one address of the host after the other, as urllib3 does, after a lookup that has a limit."""
+        name: str = self._dns_host
+        try:
+            addresses = look_up(name.strip("[]"), self.port, within_s=_lookup_within_s())
+        except socket.gaierror as error:
+            raise NameResolutionError(name, self, error) from None
+        except TimeoutError:
+            raise LookupTimeoutError from None
+        except OSError:
+            raise NewConnectionError(self, f"{name} cannot be looked up now") from None
+        failure: Exception | None = None
+        try:
+            for address in addresses:
+                self._dns_host = address[4][0]
+                try:
+                    return HTTPConnection._new_conn(self)
+                except (ConnectTimeoutError, NewConnectionError) as error:
+                    failure = error
+        finally:
+            self._dns_host = name  # TLS and the header Host have the name.
+        if isinstance(failure, NewConnectionError) and out_of_descriptors():
+            raise OutOfDescriptorsError
+        raise failure or NewConnectionError(self, f"{name} has no address")
 
     class HttpConnection(AWSHTTPConnection):
         response_class = BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
+        _new_conn = connect
 
     class HttpsConnection(AWSHTTPSConnection):
         response_class = BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
+        _new_conn = connect
 
     class HttpPool(AWSHTTPConnectionPool):
         ConnectionCls = HttpConnection

@@ -79,6 +79,7 @@ CODES: Final[Mapping[str, type[PhasesyncError]]] = {
 status codes if a response has no code. A code that is not listed is a DestinationRejectedError."""
 
 TLS_FAILED: Final = "TLS failed"
+OUT_OF_DESCRIPTORS: Final = "this process, or its host, has too many open files"
 
 _UNSENT: Final = False
 _MAYBE_SENT: Final = True
@@ -87,6 +88,10 @@ EXCEPTIONS: Final[Mapping[str, tuple[type[PhasesyncError], bool, str]]] = {
     # class of botocore -> our class, whether it may have reached AWS, what happened
     "EndpointConnectionError": (DestinationUnavailableError, _UNSENT, "no connection"),
     "ConnectTimeoutError": (DestinationUnavailableError, _UNSENT, "no connection within the time limit"),
+    # Ours and urllib3's, which botocore wraps.
+    "NameResolutionError": (DestinationUnavailableError, _UNSENT, "the DNS does not know the name of the host"),
+    "LookupTimeoutError": (DestinationUnavailableError, _UNSENT, "the DNS does not answer"),
+    "OutOfDescriptorsError": (DestinationUnavailableError, _UNSENT, OUT_OF_DESCRIPTORS),
     "ProxyConnectionError": (DestinationUnavailableError, _UNSENT, "no connection to the proxy"),
     # Most often the handshake; a broken stream looks the same.
     "SSLError": (DestinationUnavailableError, _MAYBE_SENT, TLS_FAILED),
