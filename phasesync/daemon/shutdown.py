@@ -73,6 +73,8 @@ def shut_down(
     _run_within(_MARGIN_S, stop_chores)
     latest = began + drain_s + STOP_BEYOND_DRAIN.total_seconds() - _MARGIN_S
     signed_off = _run_within(max(_MARGIN_S, latest - time.monotonic()), lambda: sign_off(unfinished))
+    if components.tracer is not None:
+        components.tracer.close(latest - time.monotonic())
     result = ShutdownResult(unfinished=len(unfinished) + others_drained.count(False), signed_off=signed_off)
     if result.clean:
         _run_within(_MARGIN_S, components.application.close)
