@@ -48,7 +48,7 @@ def test_a_fresh_clone_makes_both_archives_with_what_builds_and_no_more(tmp_path
         inside = {member.name.partition("/")[2] for member in file if member.isfile()}
     with zipfile.ZipFile(wheel) as unpacked:
         modules = set(unpacked.namelist())
-    wanted = {name for name in tracked() if not name.startswith((".dockerignore", ".git"))}
+    wanted = set(tracked())
     assert wanted <= inside
     # What git ignores is missing in a clone: none of it may be needed.
     deployed = {str(path.relative_to(ROOT)) for path in (ROOT / "deploy").rglob("*") if path.is_file()}
