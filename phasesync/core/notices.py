@@ -17,9 +17,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
+from phasesync.core.alert import Alert, Ended
 from phasesync.core.notification import LONGEST_REMINDER, Rules
 from phasesync.core.notification_message import Condition, Step
 from phasesync.core.sync import SyncStatus
@@ -32,45 +32,6 @@ _MANY: Final = 3
 """How many reported subjects of one cause make an outage of which the rest is gathered for longer."""
 LOOK_AGAIN: Final = timedelta(minutes=1)
 """When a condition is looked at again that does not hold at this moment, and has not ended."""
-
-
-class SubjectKind(StrEnum):
-    """What an alert is about."""
-
-    SYNC = "sync"
-    LEASE = "lease"
-
-
-class Ended(StrEnum):
-    """Why an alert ended."""
-
-    IN_STEP = "in-step"
-    REPAIRED = "repaired"
-    """It was over when it was found: drift that the same run repaired."""
-    PAUSED = "paused"
-    REMOVED = "removed"
-    OVER = "over"
-    """A lease ended."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alert:
-    """
-    What is wrong with a sync or a lease, or was.
-
-    Attributes:
-        subject: its name when the alert opened.
-        ended_at: None while it is open.
-    """
-
-    id: str
-    condition: Condition
-    subject_kind: SubjectKind
-    subject_id: str
-    subject: str
-    since: datetime
-    ended_at: datetime | None = None
-    ended_by: Ended | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

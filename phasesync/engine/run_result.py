@@ -247,6 +247,8 @@ class RunBuilder:
             approval_used=self.approval_over and sync.approved_digest is not None,
             objects=len({result.remote_name for result in self.results}) + self.unobserved,
             waits_for_window=bool(self.windowed) and complete,
+            drifted=self.drifted,
+            contested=any(held.rule is GuardRule.CONTESTED for held in self.held),
         )
 
     def _following(

@@ -405,7 +405,7 @@ alerts = sa.Table(
     sa.Column("subject", sa.Text, nullable=False),  # its name when the alert opened
     sa.Column("since", Instant, nullable=False),
     sa.Column("ended_at", Instant),
-    sa.Column("ended_by", _Word),  # why it ended: in-step, repaired, paused, removed, over
+    sa.Column("ended_by", _Word),  # why it ended: in-sync, repaired, paused, removed, over
     sa.Column("news_at", Instant),  # when it opened or ended, until the daemon has looked at that
     _partial_index("ix_alerts_open", "subject_id", "condition", where=OPEN_ALERT, unique=True),
     _partial_index("ix_alerts_news_at", "news_at", where="news_at IS NOT NULL"),
