@@ -72,7 +72,7 @@ def open_alert(
     subject_id: str,
     subject: str,
     *,
-    since: Any = None,
+    since: datetime | None = None,
 ) -> None:
     """Open an alert, since now unless `since` says otherwise; one that is open stays as it is."""
     _insert(connection, condition, kind, subject_id, subject, since=since)
