@@ -16,12 +16,17 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-COLUMNS = (("syncs", "status_since", sa.BigInteger()), ("syncs", "alerted_status", sa.String(32)))
+_MOSTLY_NULL = ("behind_since", "budget_full_at")
+_INSTANTS = ("status_since", *_MOSTLY_NULL)
 
 
 def upgrade() -> None:
-    for table, name, type_ in COLUMNS:
-        op.add_column(table, sa.Column(name, type_))
+    for column in _INSTANTS:
+        op.add_column("syncs", sa.Column(column, sa.BigInteger()))
+    op.add_column("syncs", sa.Column("alerted_status", sa.String(32)))
+    op.create_index("ix_syncs_settled_status_status_since", "syncs", ["settled_status", "status_since"])
+    for column in _MOSTLY_NULL:
+        _partial_index(f"ix_syncs_{column}", "syncs", [column], f"{column} IS NOT NULL")
     op.create_table(
         "notifications",
         sa.Column("id", sa.String(40), nullable=False),
@@ -93,8 +98,11 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("messages", "notices", "alerts", "notifications"):
         op.drop_table(table)
-    for table, name, _ in reversed(COLUMNS):
-        op.drop_column(table, name)
+    op.drop_index("ix_syncs_settled_status_status_since", "syncs")
+    for column in _MOSTLY_NULL:
+        op.drop_index(f"ix_syncs_{column}", "syncs")
+    for column in ("alerted_status", *_INSTANTS):
+        op.drop_column("syncs", column)
 
 
 def _owned_by(table: str, column: str, owner: str) -> sa.ForeignKeyConstraint:

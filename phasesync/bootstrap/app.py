@@ -23,7 +23,9 @@ from phasesync.store.retirement import refuse_retired
 if TYPE_CHECKING:
     from phasesync.adapters.aws.sdk import CallLimits
     from phasesync.adapters.aws.session import AwsClients
+    from phasesync.adapters.channels.mail import MailSettings
     from phasesync.core.events import Event
+    from phasesync.core.figures import Figures
     from phasesync.core.sync import Sync
     from phasesync.core.sync_windows import WindowState
     from phasesync.engine.context import Context
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from phasesync.engine.leases.operations import LeaseOperations
     from phasesync.engine.sync_admin import SyncAdmin
     from phasesync.engine.sync_operations import SyncOperations
+    from phasesync.ports.channels import ChannelSender
     from phasesync.ports.destination import Destinations
     from phasesync.ports.issuer import LeaseIssuers
     from phasesync.ports.runtime import CredentialTester, EventSink
@@ -120,6 +123,19 @@ class Application:
             refuse_retired(schema.retirement.at, schema.retirement.to)
         return schema
 
+    def read_figures(self, each: bool) -> "Figures":
+        """
+        Return what the database says for metrics; `each`: also of the syncs one by one.
+
+        Raises:
+            StoreUnavailableError: the database cannot be read now.
+        """
+        from phasesync.adapters.issuers import REGISTRY, spec_of
+
+        return self.store.figures.read(
+            revocable=[kind for kind in REGISTRY if spec_of(kind).traits.revocable], each=each
+        )
+
     def window_state(self, sync: "Sync") -> "WindowState | None":
         """Return how the maintenance windows of a sync stand; None if it has none."""
         from phasesync.core.sync_windows import window_state
@@ -199,6 +215,18 @@ class Application:
             random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),
         )
 
+    @cached_property
+    def channels(self) -> "ChannelSender":
+        """Sends notifications."""
+        from phasesync.adapters.channels import ChannelSenders
+
+        return ChannelSenders(
+            clock=self._clock,
+            clients=lambda: self.clients,
+            credential_of=self.store.credentials.get,
+            mail=lambda: mail_settings(self.current()),
+        )
+
     def _make_destinations(self) -> "Destinations":
         from phasesync.adapters.destinations import RegisteredDestinations
 
@@ -233,4 +261,19 @@ def call_limits(settings: Settings) -> "CallLimits":
         attempts=settings.aws.max_attempts,
         # Beside the workers: the sweep, and a test of the credential. Lease threads use clients of their own.
         connections=max(10, settings.daemon.workers + 2),
+    )
+
+
+def mail_settings(settings: Settings) -> "MailSettings":
+    """Return how mail is sent by the settings."""
+    from phasesync.adapters.channels.mail import MailSettings
+    from phasesync.core.channels import parse_mail_server
+    from phasesync.core.model import SecretValue
+
+    mail = settings.notifications
+    return MailSettings(
+        server=None if mail.smtp_url is None else parse_mail_server(mail.smtp_url),
+        password=None if mail.smtp_password is None else SecretValue(mail.smtp_password.get_secret_value()),
+        password_file=mail.smtp_password_file,
+        sender=mail.mail_from,
     )

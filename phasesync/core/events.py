@@ -25,6 +25,9 @@ class RunFinished:
         error: class name of the error, None if there was none.
         code: the destination's error code, None if there is none.
         window: that changes wait for a maintenance window, or that a manual run crossed a closed one; None otherwise.
+        found_drift: the run found that others changed an object, and no sweep had found it before.
+        lag_ms: time from the commit of the oldest edit that this run applied until AWS reported it as current; None if
+            it applied no edit.
     """
 
     sync: str
@@ -41,6 +44,8 @@ class RunFinished:
     code: str | None
     next_attempt_at: datetime | None
     window: str | None = None
+    found_drift: bool = False
+    lag_ms: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +68,7 @@ class SyncUnreadable:
 
     sync_id: str
     run_id: str
+    trigger: Trigger
     error: str
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from phasesync.core.credential import Credential
 from phasesync.core.remote import JournalEntry
@@ -114,6 +114,8 @@ class AfterRun:
         waits_for_window: nothing is wrong, and changes wait until a maintenance window opens.
         drifted: somebody else had changed a remote object.
         contested: a change is held because somebody keeps changing the object back.
+        waits_for_budget: nothing is wrong, and changes wait for the version budget of their object.
+        budget_full_at: when the budget of the most written object of this run is full again; None = it is full.
     """
 
     status: SyncStatus
@@ -131,3 +133,5 @@ class AfterRun:
     waits_for_window: bool = False
     drifted: bool = False
     contested: bool = False
+    waits_for_budget: bool = False
+    budget_full_at: datetime | None = None

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -10,8 +10,10 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from phasesync.adapters.dispatch import SyncThreadDispatcher, ThreadDispatcher
+from phasesync.adapters.telemetry.metrics import Metrics
 from phasesync.bootstrap import Application, open_application
 from phasesync.core.chores import Chore
+from phasesync.core.figures import Figures
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import ClaimKeeper, release_claim
@@ -42,6 +44,8 @@ class Components:
         dispatcher: threads that reconcile claimed syncs.
         lease_dispatcher: threads that revoke claimed leases.
         watch: notices that something may be due.
+        read_figures: reads what the database says for metrics; also of the syncs one by one, if True.
+        key_ids: purpose -> id of the keys in use.
         queue: `dispatcher` if it takes its syncs out of a queue: then it has to be started. Otherwise None.
     """
 
@@ -51,6 +55,8 @@ class Components:
     dispatcher: SyncThreadDispatcher
     lease_dispatcher: ThreadDispatcher[ClaimedLease]
     watch: ChangeWatch
+    read_figures: Callable[[bool], Figures]
+    key_ids: Mapping[str, str]
     queue: "ProcrastinateDispatcher | None" = None
 
     @property
@@ -59,13 +65,14 @@ class Components:
         return self.dispatcher, self.lease_dispatcher
 
 
-def build_components(current: Callable[[], Settings], events: EventSink) -> Components:
+def build_components(current: Callable[[], Settings], events: EventSink, metrics: Metrics) -> Components:
     """
     Open the installation and wire what a daemon works with.
 
     Args:
         current: returns the settings that are in effect now.
         events: takes what happens.
+        metrics: measures calls of AWS and transactions.
 
     Raises:
         PhasesyncError: as `open_application` does.
@@ -87,6 +94,7 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         lease_dispatcher.progressed()
 
     clients.rate_limiter.progress = progressed
+    _measure(application, metrics)
     scheduler = Scheduler(
         context,
         host=socket.gethostname(),
@@ -114,8 +122,17 @@ def build_components(current: Callable[[], Settings], events: EventSink) -> Comp
         dispatcher=dispatcher,
         lease_dispatcher=lease_dispatcher,
         watch=watch,
+        read_figures=application.read_figures,
+        key_ids=application.store.keys.ids(),
         queue=queue,
     )
+
+
+def _measure(application: Application, metrics: Metrics) -> None:
+    application.store.database.observe = metrics.transaction
+    application.clients.reports.request = metrics.aws_request
+    application.clients.reports.clock = metrics.aws_clock
+    application.clients.rate_limiter.waited = metrics.rate_limiter_waited
 
 
 def _queue_dispatcher(

@@ -14,6 +14,7 @@ LIVE_SETTINGS: Final = frozenset(
         "daemon.drain_s",
         "daemon.coalesce_ms",
         "daemon.windows",
+        "metrics.per_sync",
         "retention.runs_days",
     }
 )

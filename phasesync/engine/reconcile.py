@@ -267,7 +267,9 @@ class Reconciler:
             # The sync's own row or journal cannot be trusted: nothing of it is read or written.
             run = unreadable(claim, error, started_at=started_at, now=self._context.clock.now())
             self._context.store.runs.halt(claim, run, retry_in=SLOW_PAUSE)
-            self._context.events.emit(SyncUnreadable(sync_id=claim.sync_id, run_id=run.id, error=type(error).__name__))
+            self._context.events.emit(
+                SyncUnreadable(sync_id=claim.sync_id, run_id=run.id, trigger=claim.trigger, error=type(error).__name__)
+            )
             return None
 
     def _scope(self, desired: DesiredState, claim: Claim) -> _Scope:
@@ -332,10 +334,11 @@ class Reconciler:
             coalesce=self._context.coalesce(),
             spread=self._context.random(),
         )
-        self._context.store.runs.finish(
+        lag = self._context.store.runs.finish(
             claim, result.run, result.after, () if run.journal is None else run.journal.noted()
         )
-        self._context.events.emit(result.event)
+        lag_ms = None if lag is None else round(lag.total_seconds() * 1000)
+        self._context.events.emit(replace(result.event, lag_ms=lag_ms))
         return result.run
 
 

@@ -145,7 +145,8 @@ _OUT_OF_STEP: Final = [
 def _select_stale(stale_after: timedelta) -> sa.Select[Any]:
     """Return the select of syncs that are stale and have no alert for it yet, with `since`."""
     in_step = syncs.c.settled_status == SyncStatus.IN_SYNC.value
-    since = sa.case((in_step, sa.type_coerce(syncs.c.woken_at, _number)), else_=_earlier)
+    behind_since = sa.type_coerce(syncs.c.behind_since, _number)
+    since = sa.case((in_step | (behind_since < _earlier), behind_since), else_=_earlier)
     alerted = sa.exists().where(
         _opened.c.subject_id == syncs.c.id, _opened.c.condition == Condition.STALE.value, _opened.c.ended_at.is_(None)
     )
@@ -153,8 +154,8 @@ def _select_stale(stale_after: timedelta) -> sa.Select[Any]:
     return (
         sa.select(syncs.c.id, syncs.c.name, since.label("since"))
         .where(
-            # Each is a range of an index: few syncs are out of step, or wait for a run that somebody caused.
-            syncs.c.settled_status.in_(_OUT_OF_STEP) | syncs.c.urgency.in_((0, 1)),
+            # Each is a range of an index: few syncs are out of step.
+            syncs.c.settled_status.in_(_OUT_OF_STEP) | syncs.c.behind_since.is_not(None),
             since < before(stale_after),
             ~_is_paused,
             ~_waits_for_window,
@@ -184,8 +185,8 @@ _SELECT_OVERDUE: Final = (
 @cache
 def _select_over(stale_after: timedelta) -> sa.Select[Any]:
     """Return the select of the open alerts of these conditions whose subject is in step, has ended, or is gone."""
-    waits = syncs.c.woken_at.is_not(None) & (syncs.c.woken_at < before(stale_after))
-    stale = sa.exists().where(syncs.c.id == alerts.c.subject_id, (syncs.c.settled_status.in_(_OUT_OF_STEP)) | waits)
+    behind = syncs.c.behind_since.is_not(None) & (syncs.c.behind_since < before(stale_after))
+    stale = sa.exists().where(syncs.c.id == alerts.c.subject_id, syncs.c.settled_status.in_(_OUT_OF_STEP) | behind)
     is_live = leases.c.status.not_in([status.value for status in ENDED])
     failed = leases.c.status == LeaseStatus.REVOKE_FAILED.value
     revoking = leases.c.status == LeaseStatus.REVOKING.value

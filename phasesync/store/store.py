@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from phasesync.store.credentials import CredentialStore
     from phasesync.store.daemons import DaemonRegistry
     from phasesync.store.dynamic import DynamicStore
+    from phasesync.store.figures import FigureStore
     from phasesync.store.journal import JournalStore
     from phasesync.store.leases import LeaseStore
     from phasesync.store.notifications import NotificationStore
@@ -162,6 +163,13 @@ class Store:
         from phasesync.store.outbox import OutboxStore
 
         return OutboxStore(self.database, self.keys)
+
+    @cached_property
+    def figures(self) -> "FigureStore":
+        """The figures of metrics."""
+        from phasesync.store.figures import FigureStore
+
+        return FigureStore(self.database, self.keys)
 
     def leases(self, *, ttl: timedelta) -> "LeaseStore":
         """Return the leases. `ttl`: how long a claim lasts unless it is extended; longer than any call to AWS."""

@@ -137,6 +137,7 @@ class SyncStore(BaseStore):
                     objects=_expected_objects(draft.config, environment.id),
                     next_due_at=now(),
                     woken_at=now(),
+                    behind_since=now(),
                     request_number=0,
                     fence=0,
                     created_at=now(),

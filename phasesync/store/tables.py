@@ -188,6 +188,8 @@ syncs = sa.Table(
     sa.Column("settled_status", _Word, nullable=False),
     sa.Column("status_since", Instant),  # since when; NULL = since before it was kept
     sa.Column("alerted_status", _Word),  # the status that its alerts are for; NULL = they have to be brought in line
+    sa.Column("behind_since", Instant),  # when the oldest edit was committed that no run has applied; NULL = none
+    sa.Column("budget_full_at", Instant),  # when the version budget of its most written object is full again
     sa.Column("status_reason", sa.LargeBinary),
     sa.Column("error_class", sa.String(64)),
     sa.Column("failures", sa.Integer, nullable=False),
@@ -220,6 +222,10 @@ syncs = sa.Table(
     sa.Index("ix_syncs_credential_id_name_key", "credential_id", "name_key"),
     sa.Index("ix_syncs_settled_status_name_key", "settled_status", "name_key"),
     _partial_index("ix_syncs_paused_at", "paused_at", where="paused_at IS NOT NULL"),
+    # for metrics: see `figures.py`
+    sa.Index("ix_syncs_settled_status_status_since", "settled_status", "status_since"),
+    _partial_index("ix_syncs_behind_since", "behind_since", where="behind_since IS NOT NULL"),
+    _partial_index("ix_syncs_budget_full_at", "budget_full_at", where="budget_full_at IS NOT NULL"),
     sa.Index(
         "ix_syncs_destination_kind_account_region_credential_id_id",
         *("destination_kind", "account", "region", "credential_id", "id"),

@@ -71,6 +71,7 @@ DECIDED: dict[str, dict[str, Worth]] = {
         **dict.fromkeys(("fence", "claim_owner", "claim_until", "claim_trigger", "claim_request"), EXCEPTION),
         **dict.fromkeys(("claimed_at", "interrupted_at"), EXCEPTION),
         **dict.fromkeys(("paused_reason", "status_reason", "last_run_id", "requested_by", "claim_actor"), NOTHING),
+        **dict.fromkeys(("behind_since", "budget_full_at"), NOTHING),
         "created_at": NOTHING,
     },
     "sync_reads": dict.fromkeys(("sync_id", "environment_id", "revision"), EXCEPTION),
