@@ -290,8 +290,8 @@ def test_two_that_make_messages_at_once_make_each_once(store: Store, migrated_da
     time_passes(store, timedelta(seconds=4))
     other = open_test_store(migrated_database_url)
     at_once(*[store.outbox.make, other.outbox.make] * 4)
-    claimed = [one for found in at_once(*[lambda: claim(store), lambda: claim(other, "two")] * 2) for one in found]
-    assert len(claimed) == 1
+    found = at_once(*[lambda: claim(store), lambda: claim(other, "two")] * 2)
+    assert sorted(len(claimed) for claimed in found if isinstance(claimed, list)) == [0, 0, 0, 1]
     other.close()
 
 
