@@ -97,7 +97,8 @@ def _rules_options(*, new: bool) -> Callable[[F], F]:
             "--on",
             multiple=True,
             metavar="CONDITION,...",
-            help=f"What it reports: {_WORDS}." + otherwise("all of them but drift"),
+            help=f"What it reports: {_WORDS}. Repeat it, or separate several with commas."
+            + otherwise("all of them but drift"),
         ),
         click.option(
             "--app",
@@ -114,7 +115,8 @@ def _rules_options(*, new: bool) -> Callable[[F], F]:
             multiple=True,
             metavar="TEXT",
             help="When nothing is sent, such as '22:00-07:00 Mon-Fri Europe/Berlin'; what is still wrong at its end "
-            "goes out then. Repeat it for several; '' drops them." + otherwise("none"),
+            "goes out then. Repeat it, or separate several with semicolons (commas belong to the days); '' drops them."
+            + otherwise("none"),
         ),
         click.option(
             "--remind-after",
@@ -170,7 +172,11 @@ def add(
     changes = _changes(to, on, app, after, quiet, remind_after, signing_secret)
     changed = application.notification_operations.add(name, changes)
     _show_changed(
-        application, out, changed, f"added the notification {name}; next: phasesync notifications test {name}"
+        application,
+        out,
+        changed,
+        f"added the notification {name}; next: phasesync notifications test {name}",
+        typed=to != "-",
     )
 
 
@@ -230,7 +236,7 @@ def test(application: "Application", name: str, out: Output) -> None:
     if is_dry_run():
         out.done(f"one message would be sent to {document['to']}", document | {"delivered": None, "remark": None})
         return
-    remark = application.notification_operations.test(name)
+    remark = application.notification_operations.test(name, application.channels)
     if remark is not None:
         out.warn(remark)
     out.done(f"sent a test to {document['to']}", document | {"delivered": True, "remark": remark})
@@ -286,7 +292,7 @@ def _changes(
         on=tuple(word for text in on for word in text.split(",")) if on else None,
         app=app,
         after=after,
-        quiet=None if not quiet else () if quiet == ("",) else quiet,
+        quiet=None if not quiet else () if quiet == ("",) else tuple(part for text in quiet for part in text.split(";")),
         remind_after=remind_after,
     )
 
