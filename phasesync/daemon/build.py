@@ -29,6 +29,7 @@ from phasesync.store.outbox import ClaimedMessage
 
 if TYPE_CHECKING:
     from phasesync.adapters.dispatch.procrastinate import ProcrastinateDispatcher
+    from phasesync.adapters.telemetry.tracing import OpenTelemetryTracer
 
 LEASE_THREADS = 8
 """More than IAM's request rates keep busy: revoking a lease takes about five calls."""
@@ -52,6 +53,7 @@ class Components:
         read_figures: reads what the database says for metrics; also of the syncs one by one, if True.
         key_ids: purpose -> id of the keys in use.
         queue: `dispatcher` if it takes its syncs out of a queue: then it has to be started. Otherwise None.
+        tracer: takes traces of runs; None: nobody asks. The daemon closes it at its end.
     """
 
     application: Application
@@ -64,6 +66,7 @@ class Components:
     read_figures: Callable[[bool], Figures]
     key_ids: Mapping[str, str]
     queue: "ProcrastinateDispatcher | None" = None
+    tracer: "OpenTelemetryTracer | None" = None
 
     @property
     def dispatchers(self) -> tuple[ThreadDispatcher[Any], ...]:
@@ -71,7 +74,13 @@ class Components:
         return self.dispatcher, self.lease_dispatcher
 
 
-def build_components(current: Callable[[], Settings], events: EventSink, metrics: Metrics) -> Components:
+def build_components(
+    current: Callable[[], Settings],
+    events: EventSink,
+    metrics: Metrics,
+    *,
+    tracer: "OpenTelemetryTracer | None" = None,
+) -> Components:
     """
     Open the installation and wire what a daemon works with.
 
@@ -79,11 +88,12 @@ def build_components(current: Callable[[], Settings], events: EventSink, metrics
         current: returns the settings that are in effect now.
         events: takes what happens.
         metrics: measures calls of AWS and transactions.
+        tracer: takes traces of runs; None: nobody asks. The daemon closes it at its end.
 
     Raises:
         PhasesyncError: as `open_application` does.
     """
-    application = open_application(current(), events=events, current=current)
+    application = open_application(current(), events=events, current=current, tracer=tracer)
     context, clients = application.context, application.clients
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
     watch = ChangeWatch(application.store.database)
@@ -102,7 +112,7 @@ def build_components(current: Callable[[], Settings], events: EventSink, metrics
         lease_dispatcher.progressed()
 
     clients.rate_limiter.progress = progressed
-    _measure(application, metrics)
+    _measure(application, metrics, tracer)
     scheduler = Scheduler(
         context,
         host=socket.gethostname(),
@@ -135,12 +145,18 @@ def build_components(current: Callable[[], Settings], events: EventSink, metrics
         read_figures=application.read_figures,
         key_ids=application.store.keys.ids(),
         queue=queue,
+        tracer=tracer,
     )
 
 
-def _measure(application: Application, metrics: Metrics) -> None:
+def _measure(application: Application, metrics: Metrics, tracer: "OpenTelemetryTracer | None") -> None:
+    def request(service: str, operation: str, result: str, took_s: float) -> None:
+        metrics.aws_request(service, operation, result, took_s)
+        if tracer is not None:
+            tracer.aws_request(service, operation, result, took_s)
+
     application.store.database.observe = metrics.transaction
-    application.clients.reports.request = metrics.aws_request
+    application.clients.reports.request = request
     application.clients.reports.clock = metrics.aws_clock
     application.clients.rate_limiter.waited = metrics.rate_limiter_waited
 

@@ -97,7 +97,11 @@ def test_a_server_elsewhere_without_encryption_is_told_nothing(
     server: SmtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only on this machine mail goes unencrypted."""
-    monkeypatch.setattr(connection, "_resolve", lambda *_: [(socket.AF_INET, ("127.0.0.1", server.port))])
+    monkeypatch.setattr(
+        connection,
+        "look_up",
+        lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))],
+    )
     with pytest.raises(ChannelRejectedError, match="offers no encryption") as caught:
         send(at(server, f"me:{CANARY}@", host="mail.example.com"))
 

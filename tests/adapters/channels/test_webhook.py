@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -295,7 +296,10 @@ def test_no_proxy_stands_before_this_machine_or_what_no_proxy_names(
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{receiver.port}")
     monkeypatch.setenv("NO_PROXY", "example.com")
 
-    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [])
+    def unknown(*_: object, **__: object) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(ChannelUnavailableError, match="not known to the DNS server"):
         send("https://hooks.example.com/x")
     assert len(receiver.requests) == 1
