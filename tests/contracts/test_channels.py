@@ -342,6 +342,27 @@ def test_no_redirect_is_followed(sending: Sending, kind: str, status: int) -> No
     assert not elsewhere.requests
 
 
+@pytest.mark.parametrize("kind", ["webhook", "slack"])
+@pytest.mark.parametrize(
+    ("status", "error"), [(403, ChannelRejectedError), (503, ChannelUnavailableError), (200, None)]
+)
+def test_a_status_counts_however_long_the_body_is(
+    sending: Sending, kind: str, status: int, error: type[ChannelError] | None
+) -> None:
+    """A body that never ends takes nothing back of what was said."""
+
+    def endless(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        connection.sendall(f"HTTP/1.1 {status} X\r\nconnection: close\r\n\r\n".encode())
+        drip(connection)
+
+    with TcpServer(endless) as server:
+        if error is None:
+            sending.hasty.send(sending.channel(kind, server.port), MESSAGE)
+        else:
+            assert type(sending.refusal(kind, server.port, hasty=True)) is error
+
+
 # --- secrets
 
 
