@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from phasesync.engine.credential_admin import CredentialAdmin
     from phasesync.engine.dynamic_admin import DynamicAdmin
     from phasesync.engine.leases.operations import LeaseOperations
+    from phasesync.engine.notification_admin import NotificationAdmin
     from phasesync.engine.sync_admin import SyncAdmin
     from phasesync.engine.sync_operations import SyncOperations
     from phasesync.ports.channels import ChannelSender
@@ -220,6 +221,13 @@ class Application:
             self.context,
             random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),
         )
+
+    @cached_property
+    def notification_operations(self) -> "NotificationAdmin":
+        """What an operator does with a notification."""
+        from phasesync.engine.notification_admin import NotificationAdmin
+
+        return NotificationAdmin(self.context, self.channels, random_bytes=os.urandom)
 
     @cached_property
     def channels(self) -> "ChannelSender":

@@ -15,7 +15,6 @@ from phasesync.settings import load_settings
 from phasesync.settings.model import setting_names
 from tests.deploy.renderings import EVERYTHING, PAIRS, POSTGRESQL
 from tests.deploy.settings_schema import FILE, FIXED, settings_schema
-from tests.support.commands import commands_in, wrong_with
 from tests.support.kubernetes import (
     CHART,
     DEPLOY,
@@ -298,13 +297,6 @@ class TestTheChart:
 
         assert done.returncode == 0, done.stderr
         assert "alert: PhasesyncDaemonAbsent" in done.stdout
-
-    def test_commands_in_its_notes_exist(self) -> None:
-        text = (CHART / "templates" / "NOTES.txt").read_text()
-        named = commands_in(text.replace("{{ $exec }}", "phasesync"))
-
-        assert len(named) >= 3
-        assert [why for line in named if (why := wrong_with(line)) is not None] == []
 
 
 def _copy(folder: Path, target: Path) -> Path:
