@@ -30,9 +30,10 @@ from bench.figures import Figure, Section, document
 from bench.ground import DATABASES, installed, print_figures
 from bench.machine import Load, machine, watched
 from bench.replicas import Replicas
-from bench.samples import Growth, Sampler, growths
+from bench.samples import EVERY_S, Growth, Sampler, growths
 from bench.webhook import Receiver
 from bench.workload import Workload, in_threads
+from phasesync.bootstrap import Application
 from phasesync.core.sync import Sync, SyncFilter, SyncStatus
 from tests.support.installation import Installation
 from tests.support.postgres import start_server
@@ -58,13 +59,17 @@ def main(args: list[str]) -> int:
     parser.add_argument("--database", choices=DATABASES, default="sqlite")
     parser.add_argument("--syncs", type=int, default=240)
     parser.add_argument("--edits", type=float, default=1.2, help="edits a second, on average")
+    parser.add_argument(
+        "--leases", action=argparse.BooleanOptionalAction, default=True, help="whether leases are issued"
+    )
+    parser.add_argument("--preloaded", action="store_true", help="daemons that begin after their imports: for tests")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--output", type=Path, help="file for what was found, as JSON")
     options = parser.parse_args(args)
     print(f"seed {options.seed}: --minutes {options.minutes:g} --database {options.database}", flush=True)
     about, began = machine(), time.monotonic()
     with watched() as load:
-        soaked = Soak(options.database, options.seed, minutes=options.minutes, syncs=options.syncs).run(options.edits)
+        soaked = Soak(options).run()
     section = _section(soaked, options, load, time.monotonic() - began)
     if options.output is not None:
         options.output.write_text(json.dumps(_document(soaked, options, about, section), ensure_ascii=False) + "\n")
@@ -87,28 +92,28 @@ class Soaked:
 class Soak:
     """One soak on one database."""
 
-    def __init__(self, database: str, seed: int, *, minutes: float, syncs: int) -> None:
-        self._database = database
-        self._seed = seed
-        self._seconds = minutes * 60
-        self._syncs = syncs
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._database: str = options.database
+        self._seconds: float = options.minutes * 60
         self._began = time.monotonic()
 
-    def run(self, edits: float) -> Soaked:
+    def run(self) -> Soaked:
         """Carry it out."""
+        seed = self._options.seed
         names = REPLICAS[self._database]
-        plan = make_plan(self._seed, seconds=self._seconds * CHAOS, replicas=names)
+        plan = make_plan(seed, seconds=self._seconds * CHAOS, replicas=names)
         server = start_server() if self._database == "postgresql" else None
         try:
             with (
-                Endpoint(seed=self._seed) as endpoint,
+                Endpoint(seed=seed) as endpoint,
                 Receiver() as receiver,
                 installed(self._database, endpoint.url, server=server) as installation,
             ):
                 installation.configure(daemon__sweep_interval_s=10, daemon__full_sweep_interval_s=300)
-                workload = Workload(installation, endpoint, self._seed)
-                workload.furnish(self._syncs)
-                replicas = Replicas(installation, names, {})
+                workload = Workload(installation, endpoint, seed)
+                workload.furnish(self._options.syncs, leases=self._options.leases)
+                replicas = Replicas(installation, names, preloaded=self._options.preloaded)
                 for name in names:
                     replicas.start(name, ready=True)
                 with installation.application() as application:
@@ -120,24 +125,27 @@ class Soak:
                         application=application,
                         server=server,
                     )
-                    return self._soak(installation, scene, plan, edits)
+                    return self._soak(installation, scene, plan)
         finally:
             if server is not None:
                 server.stop()
 
-    def _soak(self, installation: Installation, scene: Scene, plan: Sequence[Fault], edits: float) -> Soaked:
+    def _soak(self, installation: Installation, scene: Scene, plan: Sequence[Fault]) -> Soaked:
         workload = scene.workload
         self._wait_for_first_runs(scene)
         self._began = time.monotonic()
-        with Sampler(scene.replicas, installation.database_url, self._began) as sampler:
+        every_s = min(EVERY_S, self._seconds / 10)
+        with Sampler(scene.replicas, installation.database_url, self._began, every_s=every_s) as sampler:
             operator = Operator(scene, every_s=min(45.0, self._seconds / 10))
             seconds = self._seconds * CHAOS
-            with in_threads(
-                lambda ended: workload.edit_steadily(ended, edits),
-                lambda ended: workload.change_outside(ended, every_s=8.0),
-                lambda ended: workload.issue_leases(ended, every_s=10.0),
+            works = [
+                lambda ended: workload.edit_steadily(ended, self._options.edits),
+                lambda ended: workload.change_outside(ended, every_s=min(8.0, self._seconds / 10)),
                 operator.work,
-            ) as work:
+            ]
+            if self._options.leases:
+                works.append(lambda ended: workload.issue_leases(ended, every_s=10.0))
+            with in_threads(*works) as work:
                 faults = Faults(plan, scene, self._tell)
                 while not work.failed and (passed := time.monotonic() - self._began) < seconds:
                     due = faults.carry_out(passed)
@@ -152,7 +160,7 @@ class Soak:
 
     def _wait_for_first_runs(self, scene: Scene) -> None:
         deadline = time.monotonic() + 120
-        while _in_sync(scene) < len(scene.workload.syncs):
+        while in_sync(scene.application) < len(scene.workload.syncs):
             if time.monotonic() > deadline:
                 raise AssertionError(f"the first runs did not end: {scene.application.store.syncs.count_by_status()}")
             time.sleep(0.5)
@@ -168,9 +176,13 @@ class Soak:
         while time.monotonic() < deadline:
             scene.replicas.look()
             approve_held(scene)
-            if _in_sync(scene) == len(scene.workload.syncs) and not differing(scene.workload) and not leaked_users():
+            if (
+                in_sync(scene.application) == len(scene.workload.syncs)
+                and not differing(scene.workload)
+                and not leaked_users()
+            ):
                 return time.monotonic() - began
-            time.sleep(2)
+            time.sleep(0.5)
         return None
 
     def _tell(self, line: str) -> None:
@@ -259,8 +271,9 @@ class Soak:
         return Figure(key=key, what=what, database=self._database, value=value, unit=unit, goal=goal)
 
 
-def _in_sync(scene: Scene) -> int:
-    return scene.application.store.syncs.count_by_status().get(SyncStatus.IN_SYNC, 0)
+def in_sync(application: Application) -> int:
+    """Return how many syncs are in step."""
+    return application.store.syncs.count_by_status().get(SyncStatus.IN_SYNC, 0)
 
 
 def _unsettled(scene: Scene) -> list[Sync]:

@@ -209,7 +209,7 @@ def add_system_files(root: Path, minor: tuple[int, int]) -> None:
         "usr/lib/systemd/system/phasesync.service": unit.replace(PROGRAM_OF_THE_UNIT, "/usr/bin/phasesync"),
         "usr/lib/sysusers.d/phasesync.conf": (systemd / "phasesync.sysusers.conf").read_text(),
         "usr/lib/tmpfiles.d/phasesync.conf": (HERE / "phasesync.tmpfiles.conf").read_text(),
-        "etc/phasesync/config.toml": (HERE / "config.toml").read_text(),
+        "etc/phasesync/config.toml": (HERE / "phasesync.toml").read_text(),
     }
     for name in ("encrypted-key.conf", "notify-reload.conf"):
         files[f"usr/share/doc/phasesync/examples/{name}"] = (systemd / name).read_text()

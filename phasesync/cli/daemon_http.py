@@ -4,6 +4,8 @@ Asks the daemon of these settings over its own HTTP address: for health checks a
 Connects directly: no proxy stands between a program and its own host, whatever HTTP_PROXY says. Has few imports.
 """
 
+import math
+import re
 import socket
 import time
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from phasesync.errors import SettingsError, UnhealthyError
 
 _EVERY_ADDRESS: Final = {"": ("127.0.0.1", "::1"), "0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}  # noqa: S104
 """Address that a daemon listens on -> addresses to reach it from its own host, in this order."""
+_CONTENT_LENGTH: Final = re.compile(rb"(?i)\r\nContent-Length:[ \t]*([0-9]{1,12})[ \t]*(?:\r\n|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +74,20 @@ def _get(address: str, port: int, path: str, deadline: float, most_bytes: int) -
     response = bytearray()
     with socket.create_connection((address, port), timeout=_left(deadline)) as connection:
         connection.sendall(request.encode("ascii"))
-        while len(response) < most_bytes:
+        while len(response) < min(most_bytes, _length(response)):
             connection.settimeout(_left(deadline))
             data = connection.recv(65_536)
             if not data:
                 break
             response += data
     return bytes(response)
+
+
+def _length(response: bytearray) -> float:
+    """Return how long a response will be; infinite as long as it does not say so."""
+    head, end, _ = response.partition(b"\r\n\r\n")
+    match = _CONTENT_LENGTH.search(head) if end else None
+    return math.inf if match is None else len(head) + len(end) + int(match[1])
 
 
 def _left(deadline: float) -> float:

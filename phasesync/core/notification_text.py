@@ -13,7 +13,7 @@ from inspect import cleandoc
 from typing import Final
 
 from phasesync import errors
-from phasesync.core.notices import Alert, Ended
+from phasesync.core.alert import Alert, Ended
 from phasesync.core.notification_message import Condition, Message, Step, Subject
 from phasesync.core.times import instant_text
 from phasesync.errors import (
@@ -176,7 +176,7 @@ _SEVERAL: Final = {
     Condition.LEASE_OVERDUE: "are overdue",
 }
 _ENDS: Final = {
-    Ended.IN_STEP: "in step again",
+    Ended.IN_SYNC: "in step again",
     Ended.REPAIRED: "repaired",
     Ended.PAUSED: "paused",
     Ended.REMOVED: "removed",
@@ -303,13 +303,10 @@ def _fix_of_error(name: str, facts: Facts) -> str:
     if error is None:
         return why
     # Only hints of classes: those of single errors may contain names of keys and remote objects.
-    hint = Hint(_FIXES[error]) if error in _FIXES else Hint(error.default_hint) if error.default_hint else None
-    if isinstance(error.default_hint, Hint) and error not in _FIXES:
-        hint = error.default_hint
-    if hint is None:
-        return why
-    filled = str(hint.filled(name=name, policy_for=name, credential=facts.credential or "NAME"))
-    return filled if why in filled else f"{filled}; more: {why}"
+    hint = Hint(_FIXES[error]) if error in _FIXES else error.default_hint
+    if isinstance(hint, Hint):
+        hint = hint.filled(name=name, policy_for=name, credential=facts.credential or "NAME")
+    return why if hint is None else str(hint) if why in hint else f"{hint}; more: {why}"
 
 
 def _error_named(word: str | None) -> type[PhasesyncError] | None:

@@ -23,7 +23,7 @@ from phasesync.store.daemons import is_alive
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.restore_mark import is_restored, select_mark
 from phasesync.store.run_requests import WAITS_FOR_BUDGET
-from phasesync.store.sync_statuses import count_by_status, is_running, longest_by_status, select_each
+from phasesync.store.sync_statuses import count_with_longest, is_running, select_each
 from phasesync.store.tables import LEASE_IS_LIVE, daemons, dynamic_secrets, leases, syncs
 
 MOST_SYNCS: Final = 2_000
@@ -52,12 +52,12 @@ class FigureStore(BaseStore):
             restored = is_restored(connection.execute(select_mark()).one(), self._keys)
             overdue = connection.execute(_overdue(restored), {"revocable": list(revocable)}).one()
             rows = connection.execute(select_each(MOST_SYNCS)).all() if each else []
-            counts = count_by_status(connection)
+            counts, longest = count_with_longest(connection)
             return Figures(
                 at=at,
                 host_ahead=timedelta(seconds=host_at - at.timestamp()),
                 syncs={status: counts.get(status, 0) for status in SyncStatus},
-                longest=longest_by_status(connection),
+                longest=longest,
                 behind=overall.behind,
                 behind_since=_instant(overall.behind_since),
                 versions_left=writes_left_of(_instant(overall.budget_full_at) or at, at),

@@ -53,7 +53,7 @@ class FreshFigures:
         """
         with self._lock:
             reading = self._reading
-            if reading is None or (reading.done.is_set() and reading.age_s > self._fresh_for_s):
+            if reading is None or reading.ended_ago_s > self._fresh_for_s:
                 reading = self._reading = _Reading(self._read)
         reading.done.wait(max(0.0, self._within_s - reading.age_s))
         return reading.result
@@ -64,7 +64,7 @@ class _Reading:
 
     def __init__(self, read: Callable[[], Figures]) -> None:
         self._read = read
-        self._began = time.monotonic()
+        self._began = self._ended = time.monotonic()
         self.result: Figures | None = None
         self.done = threading.Event()
         threading.Thread(target=self._run, name="metrics", daemon=True).start()
@@ -74,12 +74,18 @@ class _Reading:
         """Seconds since it began."""
         return time.monotonic() - self._began
 
+    @property
+    def ended_ago_s(self) -> float:
+        """Seconds since it ended; 0 while it lasts."""
+        return time.monotonic() - self._ended if self.done.is_set() else 0.0
+
     def _run(self) -> None:
         try:
             self.result = self._read()
         except PhasesyncError:
             self.result = None  # The chores report why, and `phasesync_database_up` says that it is so.
         finally:
+            self._ended = time.monotonic()
             self.done.set()
 
 
