@@ -60,8 +60,8 @@ class Scene:
     application: Application
     server: PostgresServer | None
     lock: sqlite3.Connection | None = None
-    mended: threading.Event = field(default_factory=threading.Event)
-    """A credential works again, and has not been tested since."""
+    orders: SimpleQueue[Callable[["Scene"], object]] = field(default_factory=SimpleQueue)
+    """What the operator has to do; it may take as long as the database or AWS is away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def _start_database(scene: Scene, _: str) -> None:
 def _know_credentials(scene: Scene, _: str) -> None:
     """AWS knows the key again; the operator tests it soon, which wakes what had failed for its sake."""
     scene.endpoint.refuse(None)
-    scene.mended.set()
+    scene.orders.put(test_credentials)
 
 
 def test_credentials(scene: Scene) -> None:
