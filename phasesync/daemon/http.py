@@ -1,5 +1,6 @@
 """
-Health and readiness over HTTP, for Kubernetes and monitoring: GET /healthz and /readyz, JSON, 200 or 503.
+Health, readiness and metrics over HTTP, for Kubernetes and monitoring: GET /healthz and /readyz, JSON, 200 or 503; and
+GET /metrics.
 
 Runs in threads that never keep the process alive. Must not decide what healthy means, and must not log requests. A
 request as a whole has a deadline, and one connection too many cuts the oldest: slow clients never keep a probe from its
@@ -23,6 +24,7 @@ from typing import Any, Final
 from phasesync.adapters.telemetry.logging import get_logger
 from phasesync.errors import HostUnavailableError, PhasesyncError, SettingsError
 from phasesync.host_files import is_passing
+from phasesync.name_lookup import look_up
 
 CONNECTION_LIFE_S: Final = 5.0
 """The life of a connection, for request and response together, however busy its client keeps it."""
@@ -56,20 +58,40 @@ class ProbeResult:
 Probe = Callable[[], ProbeResult]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """
+    A document as it is sent.
+
+    Attributes:
+        headers: beside its type and length.
+    """
+
+    content_type: str
+    content: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Metrics = Callable[[str, str], Page]
+"""Returns the metrics for the headers Accept and Accept-Encoding of a scrape; must answer in a few seconds."""
+
+
 class HealthServer:
     """Answers probes from `start` to `stop`."""
 
-    def __init__(self, *, host: str, port: int, health: Probe, ready: Probe) -> None:
+    def __init__(self, *, host: str, port: int, health: Probe, ready: Probe, metrics: Metrics | None = None) -> None:
         """
         Args:
             host: address or name; empty = every address.
             port: 0 = any free one.
             health: asks whether the process is healthy; otherwise a restart would help.
             ready: asks whether it does its work, or stands by for it.
+            metrics: None = there is no such page.
         """
         self._host = host
         self._port = port
         self._probes = {"/healthz": health, "/readyz": ready}
+        self._metrics = metrics
         self._server: _Server | None = None
 
     @property
@@ -89,7 +111,7 @@ class HealthServer:
             SettingsError: this process can never have the address.
         """
         try:
-            self._server = _Server(_bind_address(self._host, self._port), self._probes)
+            self._server = _Server(_bind_address(self._host, self._port), self._probes, self._metrics)
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that no DNS could hold
             raise _listen_error(_host_port(self._host, self._port), error) from None
         thread = threading.Thread(
@@ -191,9 +213,15 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False  # A request under way must not keep the process.
     request_queue_size = 32
 
-    def __init__(self, address: tuple[socket.AddressFamily, tuple[Any, ...]], probes: Mapping[str, Probe]) -> None:
+    def __init__(
+        self,
+        address: tuple[socket.AddressFamily, tuple[Any, ...]],
+        probes: Mapping[str, Probe],
+        metrics: Metrics | None,
+    ) -> None:
         self.address_family, socket_address = address
         self.probes = probes
+        self.metrics = metrics
         self._open: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         super().__init__(socket_address, _Handler)
@@ -245,7 +273,11 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        probe = self.server.probes.get(self.path.partition("?")[0])
+        path = self.path.partition("?")[0]
+        if path == "/metrics" and self.server.metrics is not None:
+            self._answer_metrics(self.server.metrics)
+            return
+        probe = self.server.probes.get(path)
         if probe is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
@@ -257,6 +289,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, {"ok": report.ok, **report.detail})
 
     do_HEAD = do_GET
+
+    def _answer_metrics(self, metrics: Metrics) -> None:
+        try:
+            page = metrics(self.headers.get("Accept", ""), self.headers.get("Accept-Encoding", ""))
+        except Exception as error:  # noqa: BLE001 -- a scraper that gets no metrics is to see that, and the log why
+            get_logger("phasesync.daemon").error("no metrics for a scrape", exc_info=error)
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return
+        self._send(HTTPStatus.OK, page)
 
     def _refuse(self) -> None:
         self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
@@ -273,16 +314,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: HTTPStatus, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> None:
         content = json.dumps(body, default=str).encode() + b"\n"
+        self._send(status, Page(content_type="application/json", content=content, headers=headers or {}))
+
+    def _send(self, status: HTTPStatus, page: Page) -> None:
         self.close_connection = True
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Type", page.content_type)
+        self.send_header("Content-Length", str(len(page.content)))
         self.send_header("Cache-Control", "no-store")
-        for name, value in (headers or {}).items():
+        for name, value in page.headers.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(page.content)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: probes come every few seconds."""
@@ -302,8 +346,7 @@ def _host_port(host: str, port: int) -> str:
 
 
 def _bind_address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
-    addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, _, _, _, socket_address = addresses[0]
+    family, _, _, _, socket_address = look_up(host, port, flags=socket.AI_PASSIVE)[0]
     return family, socket_address
 
 
@@ -315,7 +358,9 @@ def _listen_error(address: str, error: OSError | UnicodeError) -> HostUnavailabl
         )
     message = f"http.listen: cannot listen on {address}: {_reason(error)}"
     hint = "PHASESYNC_HTTP__LISTEN takes HOST:PORT with an address of this machine, such as 127.0.0.1:8787"
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, TimeoutError):
+        transient = True
+    elif isinstance(error, socket.gaierror):
         transient = error.errno in _TRANSIENT_LOOKUP_ERRORS
     else:
         transient = isinstance(error, OSError) and (error.errno in _TRANSIENT_ERRNOS or is_passing(error))
@@ -323,7 +368,8 @@ def _listen_error(address: str, error: OSError | UnicodeError) -> HostUnavailabl
 
 
 def _reason(error: OSError | UnicodeError) -> str:
-    if isinstance(error, socket.gaierror) and error.errno in _TRANSIENT_LOOKUP_ERRORS:
+    lookup_failed = isinstance(error, socket.gaierror) and error.errno in _TRANSIENT_LOOKUP_ERRORS
+    if lookup_failed or isinstance(error, TimeoutError):
         return "the name cannot be looked up now"
     if isinstance(error, socket.gaierror | UnicodeError) or not error.errno:
         return "the name is not known"

@@ -38,12 +38,16 @@ class _PeriodicChore:
 class PeriodicChores:
     """The periodic chores of a daemon. A chore never runs twice at once, and goes on after a failure."""
 
-    def __init__(self, *, threads: int = 10) -> None:
+    def __init__(
+        self, *, threads: int = 11, ended: Callable[[str, bool], object] = lambda _chore, _succeeded: None
+    ) -> None:
         """
         Args:
             threads: one for each chore that may take long; otherwise they wait for each other.
+            ended: called at the end of each round, with its chore and whether it succeeded.
         """
         self._log = get_logger("phasesync.daemon")
+        self._ended = ended
         self._chores: dict[str, _PeriodicChore] = {}
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
@@ -97,6 +101,7 @@ class PeriodicChores:
         try:
             succeeded = chore.work() is not False
         except Exception as error:  # noqa: BLE001 -- the next round must come, and the log says what it was
+            self._ended(name, False)
             defect = type(error).__name__
             if defect != chore.reported:
                 self._log.error("a round failed", round=str(name), exc_info=error)
@@ -106,6 +111,7 @@ class PeriodicChores:
             chore.ended_at = time.monotonic()
             if succeeded:
                 chore.succeeded_at = chore.ended_at
+            self._ended(name, succeeded)
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types

@@ -1,7 +1,7 @@
 """The process between a test run and its PostgreSQL server; started by `postgres.py`, never imported.
 
 It creates the cluster, starts the server, answers with one line of JSON on stdout, and waits until its
-stdin closes. Then it stops the server and removes every file. A line on stdin has it stop, start or
+stdin closes. Then it stops the server and removes every file. A line on stdin has it stop, crash, start or
 restart the server, which it answers with a line as well. It needs the standard library only.
 
 PostgreSQL refuses to run as root, and an unprivileged user may be unable to read an environment below
@@ -68,8 +68,9 @@ def main() -> int:
         server = _start(installation, run, user)
         print(json.dumps({"socket_directory": str(run)}), flush=True)
         while command := _next_command(server):
-            if server is not None and command in ("stop", "restart"):
-                server.send_signal(signal.SIGINT)  # a fast shutdown: connections end, and what is committed stays
+            if server is not None and command in ("stop", "crash", "restart"):
+                # A fast shutdown, where connections end and what is committed stays; or none at all, as in a crash.
+                server.send_signal(signal.SIGQUIT if command == "crash" else signal.SIGINT)
                 server.wait()
                 server = None
             if server is None and command in ("start", "restart"):
@@ -80,7 +81,7 @@ def main() -> int:
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
         return 1
     finally:
-        if server is not None:
+        if server is not None and server.poll() is None:
             server.send_signal(signal.SIGQUIT)  # an immediate shutdown: there is nothing to save
             server.wait()
         for folder in folders:
