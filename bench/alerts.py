@@ -33,7 +33,7 @@ class AlertsFound:
 def add_notifications(installation: Installation, url: str) -> None:
     """Have everything reported to a receiver."""
     for name, options in NOTIFICATIONS.items():
-        installation.done("notifications", "add", name, "--to", url, *options)
+        installation.done("notifications", "add", name, "--to", "-", *options, stdin=url)
 
 
 def alerts_of(installation: Installation, account: Account) -> AlertsFound:

@@ -170,7 +170,11 @@ def add(
     changes = _changes(to, on, app, after, quiet, remind_after, signing_secret)
     changed = application.notification_operations.add(name, changes)
     _show_changed(
-        application, out, changed, f"added the notification {name}; next: phasesync notifications test {name}"
+        application,
+        out,
+        changed,
+        f"added the notification {name}; next: phasesync notifications test {name}",
+        typed=to != "-",
     )
 
 
