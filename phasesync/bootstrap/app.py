@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.adapters.channels.mail import MailSettings
     from phasesync.core.events import Event
-    from phasesync.core.figures import Figures
     from phasesync.core.sync import Sync
     from phasesync.core.sync_windows import WindowState
     from phasesync.engine.context import Context
     from phasesync.engine.credential_admin import CredentialAdmin
     from phasesync.engine.dynamic_admin import DynamicAdmin
     from phasesync.engine.leases.operations import LeaseOperations
+    from phasesync.engine.notification_admin import NotificationAdmin
     from phasesync.engine.sync_admin import SyncAdmin
     from phasesync.engine.sync_operations import SyncOperations
     from phasesync.ports.channels import ChannelSender
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from phasesync.ports.issuer import LeaseIssuers
     from phasesync.ports.runtime import CredentialTester, EventSink
     from phasesync.ports.tracing import Tracer
+    from phasesync.store.figures import Figures
 
 
 class _DiscardedEvents:
@@ -220,6 +221,13 @@ class Application:
             self.context,
             random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),
         )
+
+    @cached_property
+    def notification_operations(self) -> "NotificationAdmin":
+        """What an operator does with a notification."""
+        from phasesync.engine.notification_admin import NotificationAdmin
+
+        return NotificationAdmin(self.context, random_bytes=os.urandom)
 
     @cached_property
     def channels(self) -> "ChannelSender":

@@ -13,17 +13,19 @@ from phasesync.adapters.dispatch import SyncThreadDispatcher, ThreadDispatcher
 from phasesync.adapters.telemetry.metrics import Metrics
 from phasesync.bootstrap import Application, open_application
 from phasesync.core.chores import Chore
-from phasesync.core.figures import Figures
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import ClaimKeeper, release_claim
 from phasesync.engine.leases.expiry import LeaseExpiry
+from phasesync.engine.notifier import Notifier
 from phasesync.engine.reconcile import Reconciler
-from phasesync.engine.scheduler import LeaseWork, Scheduler
+from phasesync.engine.scheduler import LeaseWork, MessageWork, Scheduler
 from phasesync.engine.sweep import Sweeper
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 from phasesync.store.change_watch import ChangeWatch
+from phasesync.store.figures import Figures
+from phasesync.store.outbox import ClaimedMessage
 
 if TYPE_CHECKING:
     from phasesync.adapters.dispatch.procrastinate import ProcrastinateDispatcher
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 LEASE_THREADS = 8
 """More than IAM's request rates keep busy: revoking a lease takes about five calls."""
+MESSAGE_THREADS = 16
+"""One for each notification with something to send: a channel that hangs takes one of them for some seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,7 @@ class Components:
         keeper: renews claims and permits writes.
         dispatcher: threads that reconcile claimed syncs.
         lease_dispatcher: threads that revoke claimed leases.
+        message_dispatcher: threads that send notifications.
         watch: notices that something may be due.
         read_figures: reads what the database says for metrics; also of the syncs one by one, if True.
         key_ids: purpose -> id of the keys in use.
@@ -56,6 +61,7 @@ class Components:
     keeper: ClaimKeeper
     dispatcher: SyncThreadDispatcher
     lease_dispatcher: ThreadDispatcher[ClaimedLease]
+    message_dispatcher: ThreadDispatcher[ClaimedMessage]
     watch: ChangeWatch
     read_figures: Callable[[bool], Figures]
     key_ids: Mapping[str, str]
@@ -98,6 +104,8 @@ def build_components(
     # Leases have threads of their own: large syncs must not keep a user alive.
     expiry = LeaseExpiry(context)
     lease_dispatcher = ThreadDispatcher(expiry.work, threads=LEASE_THREADS, events=events, chore=Chore.LEASE)
+    notifier = Notifier(context, application.channels)
+    message_dispatcher = ThreadDispatcher(notifier.send, threads=MESSAGE_THREADS, events=events, chore=Chore.SEND)
 
     def progressed() -> None:
         dispatcher.progressed()
@@ -121,6 +129,7 @@ def build_components(
         ),
         wake=watch.wake,
         lease_work=LeaseWork(expiry=expiry, dispatcher=lease_dispatcher),
+        message_work=MessageWork(notifier=notifier, dispatcher=message_dispatcher),
         queue=queue,
     )
     # Beside the start: the first edit after it should not wait for the SDK to load.
@@ -131,6 +140,7 @@ def build_components(
         keeper=keeper,
         dispatcher=dispatcher,
         lease_dispatcher=lease_dispatcher,
+        message_dispatcher=message_dispatcher,
         watch=watch,
         read_figures=application.read_figures,
         key_ids=application.store.keys.ids(),

@@ -71,7 +71,8 @@ def shut_down(
     def time_left() -> timedelta:
         return timedelta(seconds=max(0.0, began + drain_s - time.monotonic()))
 
-    drained, *others_drained = [dispatcher.drain(time_left()) for dispatcher in components.dispatchers]
+    dispatchers = (*components.dispatchers, components.message_dispatcher)
+    drained, *others_drained = [dispatcher.drain(time_left()) for dispatcher in dispatchers]
     unfinished = [] if drained else list(components.dispatcher.running())
     _run_within(_MARGIN_S, stop_chores)
     latest = began + drain_s + STOP_BEYOND_DRAIN.total_seconds() - _MARGIN_S
