@@ -142,6 +142,7 @@ class Service:
         self._beating = threading.Lock()
         self._signed_off = False
         self._working = False
+        """The work begins, or has begun: a stop that comes from now on may have to let calls end."""
 
     @property
     def stop_within(self) -> timedelta:
@@ -177,6 +178,10 @@ class Service:
                 except (StoreUnavailableError, SchemaMismatchError) as error:
                     self._schema_watch.report(Chore.START, error)
                 else:
+                    self._working = True
+                    if self._commands.wait(0) is Command.STOP:
+                        components.application.close()
+                        return None
                     # From now on the opened database: a new connection for each check would cost more.
                     self._schema_status = components.application.schema
                     self._warn(components.application.warnings)
@@ -190,7 +195,6 @@ class Service:
         return None
 
     def _work(self, components: "Components") -> None:
-        self._working = True
         chores = PeriodicChores()
         self._add_chores(chores, components)
         if components.queue is not None:
