@@ -25,6 +25,7 @@ from unittest.mock import patch
 import phasesync
 from bench.fast_aws import FastAws
 from bench.ground import ANY_RATE, add_fan_out, databases_option, edit_all, installed, table, unfinished
+from phasesync.adapters.telemetry.metrics import Metrics
 from phasesync.core.events import Event
 from phasesync.daemon import build
 from phasesync.settings import load_settings
@@ -69,7 +70,7 @@ def inline_daemon(installation: Installation) -> Iterator[tuple[build.Components
     """Build what a daemon works with, active, with a dispatcher that works in this thread."""
     settings = load_settings(installation.config, environ=installation.environ).settings
     with patch.object(build, "SyncThreadDispatcher", Inline):
-        components = build.build_components(lambda: settings, _Silent())
+        components = build.build_components(lambda: settings, _Silent(), Metrics(version="profile"))
     try:
         if not components.scheduler.beat():
             raise AssertionError("it could not become active")

@@ -278,14 +278,20 @@ class SchemaWatch:
             self._unreachable(Chore.START, error)
         return self._state.schema_is_current and self._state.database_reachable is True
 
-    def check(self) -> None:
-        """Check while the daemon works. Every error may pass, except one that ends the daemon: see `fatal`."""
+    def check(self) -> bool:
+        """
+        Check while the daemon works; return whether the database answered.
+
+        Every error may pass, except one that ends the daemon: see `fatal`.
+        """
         try:
             self._update(self._check())
         except PhasesyncError as error:
             if isinstance(error, (AnotherDatabaseError, KeyUnavailableError, RetiredDatabaseError)):
                 self.fatal = error
             self._unreachable(Chore.SCHEMA, error)
+            return False
+        return True
 
     def report(self, chore: Chore, error: PhasesyncError) -> None:
         """Report a failure, once until something else is reported."""

@@ -1,5 +1,6 @@
 """
-Health and readiness over HTTP, for Kubernetes and monitoring: GET /healthz and /readyz, JSON, 200 or 503.
+Health, readiness and metrics over HTTP, for Kubernetes and monitoring: GET /healthz and /readyz, JSON, 200 or 503; and
+GET /metrics.
 
 Runs in threads that never keep the process alive. Must not decide what healthy means, and must not log requests. A
 request as a whole has a deadline, and one connection too many cuts the oldest: slow clients never keep a probe from its
@@ -60,20 +61,40 @@ class ProbeResult:
 Probe = Callable[[], ProbeResult]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """
+    A document as it is sent.
+
+    Attributes:
+        headers: beside its type and length.
+    """
+
+    content_type: str
+    content: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Metrics = Callable[[str, str], Page]
+"""Returns the metrics for the headers Accept and Accept-Encoding of a scrape; must answer in a few seconds."""
+
+
 class HealthServer:
     """Answers probes from `start` to `stop`."""
 
-    def __init__(self, *, host: str, port: int, health: Probe, ready: Probe) -> None:
+    def __init__(self, *, host: str, port: int, health: Probe, ready: Probe, metrics: Metrics | None = None) -> None:
         """
         Args:
             host: address or name; empty = every address.
             port: 0 = any free one.
             health: asks whether the process is healthy; otherwise a restart would help.
             ready: asks whether it does its work, or stands by for it.
+            metrics: None = there is no such page.
         """
         self._host = host
         self._port = port
         self._probes = {"/healthz": health, "/readyz": ready}
+        self._metrics = metrics
         self._server: _Server | None = None
 
     @property
@@ -93,7 +114,7 @@ class HealthServer:
             SettingsError: this process can never have the address.
         """
         try:
-            self._server = _Server(_bind_address(self._host, self._port), self._probes)
+            self._server = _Server(_bind_address(self._host, self._port), self._probes, self._metrics)
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that no DNS could hold
             raise _listen_error(_host_port(self._host, self._port), error) from None
         thread = threading.Thread(
@@ -200,9 +221,15 @@ class _Server(HTTPServer):
 
     request_queue_size = 32
 
-    def __init__(self, address: tuple[socket.AddressFamily, tuple[Any, ...]], probes: Mapping[str, Probe]) -> None:
+    def __init__(
+        self,
+        address: tuple[socket.AddressFamily, tuple[Any, ...]],
+        probes: Mapping[str, Probe],
+        metrics: Metrics | None,
+    ) -> None:
         self.address_family, socket_address = address
         self.probes = probes
+        self.metrics = metrics
         self._open: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         self._spare = _SpareDescriptor()
@@ -324,7 +351,11 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        probe = self.server.probes.get(self.path.partition("?")[0])
+        path = self.path.partition("?")[0]
+        if path == "/metrics" and self.server.metrics is not None:
+            self._answer_metrics(self.server.metrics)
+            return
+        probe = self.server.probes.get(path)
         if probe is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
@@ -336,6 +367,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, {"ok": report.ok, **report.detail})
 
     do_HEAD = do_GET
+
+    def _answer_metrics(self, metrics: Metrics) -> None:
+        try:
+            page = metrics(self.headers.get("Accept", ""), self.headers.get("Accept-Encoding", ""))
+        except Exception as error:  # noqa: BLE001 -- a scraper that gets no metrics is to see that, and the log why
+            get_logger("phasesync.daemon").error("no metrics for a scrape", exc_info=error)
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return
+        self._send(HTTPStatus.OK, page)
 
     def _refuse(self) -> None:
         self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
@@ -352,16 +392,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: HTTPStatus, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> None:
         content = json.dumps(body, default=str).encode() + b"\n"
+        self._send(status, Page(content_type="application/json", content=content, headers=headers or {}))
+
+    def _send(self, status: HTTPStatus, page: Page) -> None:
         self.close_connection = True
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Type", page.content_type)
+        self.send_header("Content-Length", str(len(page.content)))
         self.send_header("Cache-Control", "no-store")
-        for name, value in (headers or {}).items():
+        for name, value in page.headers.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(page.content)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: probes come every few seconds."""

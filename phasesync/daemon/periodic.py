@@ -41,12 +41,16 @@ class _PeriodicChore:
 class PeriodicChores:
     """The periodic chores of a daemon. A chore never runs twice at once, and goes on after a failure."""
 
-    def __init__(self, *, threads: int = 10) -> None:
+    def __init__(
+        self, *, threads: int = 11, ended: Callable[[str, bool], object] = lambda _chore, _succeeded: None
+    ) -> None:
         """
         Args:
             threads: one for each chore that may take long; otherwise they wait for each other.
+            ended: called at the end of each round, with its chore and whether it succeeded.
         """
         self._log = get_logger("phasesync.daemon")
+        self._ended = ended
         self._chores: dict[str, _PeriodicChore] = {}
         executor = ThreadPoolExecutor(threads)
         start_threads(executor._pool, threads)
@@ -102,6 +106,7 @@ class PeriodicChores:
         try:
             succeeded = chore.work() is not False
         except Exception as error:  # noqa: BLE001 -- the next round must come, and the log says what it was
+            self._ended(name, False)
             if (lacking := shortage(error)) is not None:
                 # No defect: a restart would not help.
                 chore.ended_at = time.monotonic()
@@ -118,6 +123,7 @@ class PeriodicChores:
             chore.ended_at = time.monotonic()
             if succeeded:
                 chore.succeeded_at = chore.ended_at
+            self._ended(name, succeeded)
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types

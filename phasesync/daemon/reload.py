@@ -14,6 +14,11 @@ LIVE_SETTINGS: Final = frozenset(
         "daemon.drain_s",
         "daemon.coalesce_ms",
         "daemon.windows",
+        "metrics.per_sync",
+        "notifications.mail_from",
+        "notifications.smtp_password",
+        "notifications.smtp_password_file",
+        "notifications.smtp_url",
         "retention.runs_days",
     }
 )

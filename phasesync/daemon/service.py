@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 from phasesync import __version__
 from phasesync.adapters.telemetry.logging import flush_log, get_logger, lines_lost, set_level
+from phasesync.adapters.telemetry.metrics import Metrics
 from phasesync.core.chores import (
     CHECK_SCHEMA_EVERY,
     CLEAR_QUEUE_EVERY,
     EXPIRE_LEASES_EVERY,
     HOURLY,
+    NOTIFY_EVERY,
     REAP_EVERY,
     TAKE_OVER_EVERY,
     Chore,
@@ -30,6 +32,7 @@ from phasesync.daemon.hardening import harden
 from phasesync.daemon.health import STUCK_AFTER, ChoreProgress, HealthState, Heartbeat, SchemaWatch
 from phasesync.daemon.http import LISTEN_PATIENCE, HealthServer, RetryingListener
 from phasesync.daemon.last_resort import LastResort
+from phasesync.daemon.metrics import DaemonMetrics
 from phasesync.daemon.periodic import PeriodicChores
 from phasesync.daemon.poller import Poller
 from phasesync.daemon.reload import apply_reload
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
 
 _TICK_S: Final = 0.5
 
-Build = Callable[[Callable[[], Settings], EventSink], "Components"]
+Build = Callable[[Callable[[], Settings], EventSink, Metrics], "Components"]
 """Builds what the daemon works with, from a function that returns the settings in effect: `build_components`."""
 
 
@@ -59,6 +62,7 @@ def run_daemon(
     schema_status: "Callable[[], SchemaStatus]",
     build: Build,
     events: EventSink,
+    metrics: Metrics,
 ) -> int:
     """
     Work until SIGTERM or SIGINT. For the main thread, after `configure_logging`.
@@ -69,6 +73,7 @@ def run_daemon(
         schema_status: checks the schema until the database is opened. StoreUnavailableError: wait for the database.
         build: is called once the schema is right. StoreUnavailableError, SchemaMismatchError: wait again.
         events: takes what happens.
+        metrics: of this process.
 
     Returns:
         The exit code: 0 after a stop. The process itself ends soon after a signal, even if a thread hangs.
@@ -81,7 +86,13 @@ def run_daemon(
     loaded = replace(loaded, warnings=(*loaded.warnings, *problems))
     commands = CommandQueue()
     service = Service(
-        loaded=loaded, reload=reload, schema_status=schema_status, build=build, events=events, commands=commands
+        loaded=loaded,
+        reload=reload,
+        schema_status=schema_status,
+        build=build,
+        events=events,
+        metrics=metrics,
+        commands=commands,
     )
 
     try:
@@ -102,6 +113,7 @@ class Service:
         schema_status: "Callable[[], SchemaStatus]",
         build: Build,
         events: EventSink,
+        metrics: Metrics,
         commands: CommandQueue,
         exit_now: Callable[[int], object] = os._exit,
         listen_patience: timedelta = LISTEN_PATIENCE,
@@ -126,11 +138,14 @@ class Service:
         self._log = get_logger("phasesync.daemon")
         self._notifier = Notifier()
         self._state = HealthState()
+        self._counted = metrics
+        self._metrics = DaemonMetrics(metrics, self._state, per_sync=lambda: self.settings.metrics.per_sync)
         self.http = HealthServer(
             host=self.settings.http.host,
             port=self.settings.http.port,
             health=self._state.health,
             ready=self._state.ready,
+            metrics=self._metrics.page,
         )
         self._listener = RetryingListener(self.http, stands_by=self._stands_by, patience=listen_patience)
         self._state.listen_problem = lambda: self._listener.problem
@@ -174,7 +189,7 @@ class Service:
         while self._fatal is None:
             if self._schema_watch.check_at_start():
                 try:
-                    components = self._build(lambda: self.settings, self._events)
+                    components = self._build(lambda: self.settings, self._events, self._counted)
                 except (StoreUnavailableError, SchemaMismatchError) as error:
                     self._schema_watch.report(Chore.START, error)
                 else:
@@ -195,7 +210,8 @@ class Service:
         return None
 
     def _work(self, components: "Components") -> None:
-        chores = PeriodicChores()
+        chores = PeriodicChores(ended=self._metrics.round_ended)
+        self._metrics.work_begins(components)
         self._add_chores(chores, components)
         if components.queue is not None:
             scheduler = components.scheduler
@@ -239,6 +255,7 @@ class Service:
             chores.add(Chore.QUEUE, with_schema(scheduler.clear_queue), every=CLEAR_QUEUE_EVERY)
         chores.add(Chore.SWEEP, with_schema(scheduler.sweep), every=self._sweep_every(), first_in=second)
         chores.add(Chore.LEASES, with_schema(scheduler.expire_leases), every=EXPIRE_LEASES_EVERY)
+        chores.add(Chore.NOTIFY, with_schema(scheduler.notify), every=NOTIFY_EVERY, first_in=second)
         chores.add(Chore.REAP_USERS, with_schema(scheduler.remove_orphan_users), every=HOURLY, first_in=2 * minute)
         chores.add(Chore.HOUSEKEEPING, with_schema(scheduler.prune), every=HOURLY, first_in=minute)
 

@@ -22,7 +22,7 @@ from phasesync.core.planning.journal import (
     settle_write,
 )
 from phasesync.core.planning.metadata import Dimension, key_differs, text_digest, wanted_metadata
-from phasesync.core.planning.version_budget import within_a_day
+from phasesync.core.planning.version_budget import full_at, within_a_day
 from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, ResourceExists, WriteResult
 from phasesync.core.run import ChangeResult, Outcome
 from phasesync.core.sync_claim import Claim
@@ -92,6 +92,12 @@ class JournalWriter:
     def latest(self, remote_name: str, entry: JournalEntry) -> JournalEntry:
         """Return an object's newest entry, or `entry` if there is none of this run. For use after an error."""
         return self._latest.get(remote_name, entry)
+
+    def budget_full_at(self) -> datetime | None:
+        """Return when the version budget of the most written object is full again; None if all budgets are full."""
+        now = self.now()
+        latest = max((full_at(entry.versions_at, now) for entry in self._latest.values()), default=now)
+        return latest if latest > now else None
 
     def now(self) -> datetime:
         """Return the time."""

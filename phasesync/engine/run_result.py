@@ -176,6 +176,8 @@ class RunBuilder:
                 verdict.status,
                 revision=(self.reads or {}).get(sync.environment_id),
                 window=self._window(),
+                # A run of a sweep's trigger confirms what the sweep has found.
+                found_drift=self.drifted and claim.trigger is not Trigger.DRIFT,
             ),
         )
 
@@ -247,6 +249,10 @@ class RunBuilder:
             approval_used=self.approval_over and sync.approved_digest is not None,
             objects=len({result.remote_name for result in self.results}) + self.unobserved,
             waits_for_window=bool(self.windowed) and complete,
+            drifted=self.drifted,
+            contested=any(held.rule is GuardRule.CONTESTED for held in self.held),
+            waits_for_budget=bool(self.delayed) and complete,
+            budget_full_at=None if self.journal is None else self.journal.budget_full_at(),
         )
 
     def _following(
@@ -318,7 +324,9 @@ class RunBuilder:
         return _crossed_reason(self.closure) if self.crossed else _window_reason(self.closure)
 
 
-def _finished(run: Run, status: SyncStatus, *, revision: int | None, window: str | None) -> RunFinished:
+def _finished(
+    run: Run, status: SyncStatus, *, revision: int | None, window: str | None, found_drift: bool
+) -> RunFinished:
     return RunFinished(
         sync=run.sync,
         run_id=run.id,
@@ -334,6 +342,7 @@ def _finished(run: Run, status: SyncStatus, *, revision: int | None, window: str
         code=run.error.code if run.error else None,
         next_attempt_at=run.next_attempt_at,
         window=window,
+        found_drift=found_drift,
     )
 
 

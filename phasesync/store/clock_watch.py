@@ -165,7 +165,7 @@ def _set_back_syncs(connection: sa.Connection, clock: int, by: int) -> None:
     """
     if by <= _JUMP:
         return
-    moved = ("next_due_at", "claimed_at", "interrupted_at", "woken_at")
+    moved = ("next_due_at", "claimed_at", "interrupted_at", "woken_at", "behind_since", "budget_full_at")
     ahead = sa.or_(*(_as_number(syncs.c[name]) > clock for name in (*moved, "retry_at", "claim_until")))
     connection.execute(row_lock(sa.select(syncs.c.id).where(ahead).order_by(syncs.c.id), syncs)).all()
     retry_at = sa.case((_as_number(syncs.c.retry_at) > clock, None), else_=_as_number(syncs.c.retry_at))

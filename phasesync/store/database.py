@@ -108,6 +108,8 @@ class Database:
         self.url = engine.url
         self._file = file
         self._was_usable = False
+        self.observe: Callable[[str, float], None] | None = None
+        """Called, with `read` or `write` and the seconds, at the end of each transaction; None = nobody measures."""
         self._writing = threading.Lock()
         """SQLite allows one write at a time. It makes others sleep and try again; threads of a process wait in turn."""
         if self.is_sqlite:
@@ -130,7 +132,7 @@ class Database:
 
     def read(self) -> AbstractContextManager[sa.Connection]:
         """Open a snapshot: every answer is of one moment, nothing is locked, nothing can be written."""
-        return self._joined() or self._transaction(self._readers)
+        return self._joined() or self._transaction(self._readers, "read")
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -196,7 +198,8 @@ class Database:
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with self._turn_to_write(), self._transaction(self._writers) as connection:
+        began = time.monotonic()
+        with self._turn_to_write(), self._transaction(self._writers, "write", began=began) as connection:
             files = _files_of(connection)
             yield connection
         if self._file is not None and files is not None and self._file.has_lost(files):
@@ -208,13 +211,13 @@ class Database:
 
     def read_once(self) -> AbstractContextManager[sa.Connection]:
         """Open a read of one statement, which is a snapshot by itself: PostgreSQL needs no BEGIN and COMMIT around."""
-        return self._joined() or self._transaction(self._single)
+        return self._joined() or self._transaction(self._single, "read")
 
     def write_once(self) -> AbstractContextManager[sa.Connection]:
         """Open a write of one statement, which is committed with it."""
         if self.is_sqlite or self in _thread.rehearsals:
             return self.write()
-        return self._joined() or self._transaction(self._single)
+        return self._joined() or self._transaction(self._single, "write")
 
     @contextmanager
     def _turn_to_write(self) -> Iterator[None]:
@@ -296,7 +299,16 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+    def _transaction(self, engine: sa.Engine, kind: str, *, began: float | None = None) -> Iterator[sa.Connection]:
+        """Open a transaction; `kind` and `began` (now, if None) are for `observe`."""
+        began = time.monotonic() if began is None else began
+        try:
+            yield from self._begun(engine)
+        finally:
+            if self.observe is not None:
+                self.observe(kind, time.monotonic() - began)
+
+    def _begun(self, engine: sa.Engine) -> Iterator[sa.Connection]:
         with translate_errors(self.url, self._as_transient):
             if self._file is not None and self._file.has_moved:
                 # The old connections are closed before a new one is opened, so that a log without a name is not lost.

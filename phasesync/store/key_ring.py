@@ -181,6 +181,14 @@ class KeyRing:
         """Id of the root key that wraps new data keys."""
         return self._current_root_id
 
+    def ids(self) -> dict[str, str]:
+        """Return purpose -> id of the keys of the installation itself; not those of environments."""
+        return {
+            "root": self.root_key_id,
+            DIGEST_KEY: self.digests.key_id,
+            CREDENTIALS_KEY: self.data_key(CREDENTIALS_KEY),
+        }
+
     @property
     def digests(self) -> Digests:
         """The keyed digests. KeyUnavailableError if the database has no keys yet."""

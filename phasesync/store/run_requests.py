@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 WAITS_FOR_WINDOW: Final = "MaintenanceWindow"
 """In `syncs.error_class` of a sync with changes that wait for its maintenance window: it has no error."""
+WAITS_FOR_BUDGET: Final = "VersionBudget"
+"""The same for changes that wait for the version budget of their object."""
 
 REQUESTER: Final = "phasesync"
 """Actor of runs that no person requested."""

@@ -23,14 +23,15 @@ from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.core.sync_claim import AfterRun, Claim
 from phasesync.errors import NotFoundError, StaleDatabaseError
+from phasesync.store.alert_rows import alert_after_run
 from phasesync.store.base import BaseStore, from_pair_cursor, full_id, to_pair_cursor
 from phasesync.store.database import insert_or_update
 from phasesync.store.db_time import after as later
-from phasesync.store.db_time import before, now
+from phasesync.store.db_time import before, from_microseconds, now, to_microseconds
 from phasesync.store.journal import store_entries
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.restore_mark import set_mark
-from phasesync.store.run_requests import WAITS_FOR_WINDOW
+from phasesync.store.run_requests import WAITS_FOR_BUDGET, WAITS_FOR_WINDOW
 from phasesync.store.serialization import members, to_member, to_plain
 from phasesync.store.sync_rows import (
     check_sync_mac,
@@ -75,7 +76,7 @@ class RunTail:
 class RunStore(BaseStore):
     """Runs of syncs."""
 
-    def finish(self, claim: Claim, run: Run, after: AfterRun, entries: Sequence[JournalEntry] = ()) -> None:
+    def finish(self, claim: Claim, run: Run, after: AfterRun, entries: Sequence[JournalEntry] = ()) -> timedelta | None:
         """
         Store a run with its changes and the state that it leaves behind, and release the claim, in one transaction.
 
@@ -84,6 +85,10 @@ class RunStore(BaseStore):
             run: the run.
             after: the state of the sync.
             entries: what the run found out about remote objects and has not stored yet.
+
+        Returns:
+            The time from the commit of the oldest edit that was not applied until this run had applied it; None if the
+            run wrote no version, left something to do, or applied no edit.
 
         Raises:
             ClaimLostError: a successor has the claim; nothing is stored.
@@ -98,14 +103,21 @@ class RunStore(BaseStore):
             check_sync_mac(row, self._keys)
             if after.reads is not None:
                 _store_reads(connection, row.id, after.former_reads, after.reads)
-            finished, configured = _finished(), self._configured(connection, row, after)
+            applied = after.applied_revision is not None
+            finished, configured = _finished(applied), self._configured(connection, row, after)
+            alerted = alert_after_run(connection, row, after.status, drifted=after.drifted, contested=after.contested)
             connection.execute(
-                finished.values(**configured) if configured else finished, self._settled(row, run, after)
+                finished.values(**configured) if configured else finished,
+                {**self._settled(row, run, after), "alerted": alerted},
             )
             store_entries(connection, self._keys, row.data_key_id, entries)
             insert_runs(connection, self._keys, [(run, row.data_key_id)])
             if row.request_number != row.claim_request:
                 notify_daemons(connection)
+        if not applied or not run.versions_written or row.behind_since is None:
+            return None
+        behind_since: datetime = row.behind_since
+        return max(from_microseconds(row.clock) - behind_since, timedelta(0))
 
     def halt(self, claim: Claim, run: Run, *, retry_in: timedelta) -> None:
         """
@@ -128,6 +140,7 @@ class RunStore(BaseStore):
                 .where(syncs.c.id == row.id)
                 .values(
                     **settled(SyncStatus.HALTED.value),
+                    alerted_status=alert_after_run(connection, row, SyncStatus.HALTED, drifted=False, contested=False),
                     status_reason=self._keys.encrypt_text(row.data_key_id, context, reason),
                     error_class=run.error.cls if run.error else None,
                     last_run_id=run.id,
@@ -276,10 +289,11 @@ class RunStore(BaseStore):
             "sync": row.id,
             "new_status": after.status,
             "new_reason": self._keys.encrypt_text(row.data_key_id, context, after.reason),
-            "new_error_class": run.error.cls if run.error else WAITS_FOR_WINDOW if after.waits_for_window else None,
+            "new_error_class": run.error.cls if run.error else _waits_for(after),
             "new_failures": after.failures,
             "run": run.id,
             "new_objects": after.objects or row.objects,
+            "new_full_at": None if after.budget_full_at is None else to_microseconds(after.budget_full_at),
             "new_revision": row.applied_revision if after.applied_revision is None else after.applied_revision,
             "retry_in": None if after.retry_in is None else after.retry_in // _MICROSECOND,
             "due_in": None if due_in is None else due_in // _MICROSECOND,
@@ -316,17 +330,25 @@ def _still_woken(*, answered: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
     return sa.case((~answered | has_newer_revision(), now()), else_=None)
 
 
+def _waits_for(after: AfterRun) -> str | None:
+    return WAITS_FOR_WINDOW if after.waits_for_window else WAITS_FOR_BUDGET if after.waits_for_budget else None
+
+
 @cache
-def _finished() -> sa.Update:
-    """Return the update of a sync at the end of its run; it is built once."""
+def _finished(applied: bool) -> sa.Update:
+    """Return the update of a sync at the end of its run, by whether all that it read is applied; it is built once."""
     # A request that arrived during the run leads to one more run.
     answered = syncs.c.request_number == syncs.c.claim_request
     number = sa.BigInteger()
+    full_at = sa.bindparam("new_full_at", type_=number)
+    # An edit that is newer than what the run read was committed after the claim.
+    newer = sa.case((has_newer_revision(), syncs.c.claimed_at), else_=None)
     return (
         syncs.update()
         .where(syncs.c.id == sa.bindparam("sync"))
         .values(
             **settled(sa.bindparam("new_status")),
+            alerted_status=sa.bindparam("alerted"),
             status_reason=sa.bindparam("new_reason"),
             error_class=sa.bindparam("new_error_class"),
             failures=sa.bindparam("new_failures"),
@@ -339,6 +361,15 @@ def _finished() -> sa.Update:
             requested=sa.case((answered, None), else_=syncs.c.requested),
             requested_by=sa.case((answered, None), else_=syncs.c.requested_by),
             woken_at=_still_woken(answered=answered),
+            behind_since=newer if applied else syncs.c.behind_since,
+            # Objects that the run did not write have the budget that they had.
+            budget_full_at=sa.case(
+                (
+                    sa.type_coerce(syncs.c.budget_full_at, number) > sa.func.coalesce(full_at, now()),
+                    syncs.c.budget_full_at,
+                ),
+                else_=full_at,
+            ),
             claim_owner=None,
             claim_until=None,
         )

@@ -312,7 +312,7 @@ def has_newer_revision() -> sa.ColumnElement[bool]:
 
 
 def lock_claimed(connection: sa.Connection, claim: Claim) -> sa.Row[Any]:
-    """Lock the row of a claimed sync; return it, with `data_key_id`. ClaimLostError if it was lost."""
+    """Lock and return a claimed sync's row, with `data_key_id` and the time `clock`. ClaimLostError if it is lost."""
     row = connection.execute(_claimed_row(), claimed_by(claim)).first()
     if row is None:
         raise ClaimLostError
@@ -322,7 +322,7 @@ def lock_claimed(connection: sa.Connection, claim: Claim) -> sa.Row[Any]:
 @cache
 def _claimed_row() -> sa.Select[Any]:
     return row_lock(
-        sa.select(syncs, environments.c.data_key_id)
+        sa.select(syncs, environments.c.data_key_id, now().label("clock"))
         .join(environments, environments.c.id == syncs.c.environment_id)
         .where(IS_CLAIMED),
         syncs,

@@ -11,6 +11,7 @@ the alteration.
 """
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.sync import SyncStatus
 from phasesync.core.sync_status import OVERTAKEN
-from phasesync.store.db_time import now
+from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.sync_rows import has_newer_revision
 from phasesync.store.tables import credentials, environments, sync_reads, syncs
 
@@ -49,6 +50,31 @@ _STATUS: Final = sa.case(
     else_=SyncStatus.HALTED.value,
 )
 
+
+def _number(instant: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    return sa.type_coerce(instant, sa.BigInteger())
+
+
+_SINCE: Final = sa.case(
+    *(
+        (condition, _number(since))
+        for condition, since in (
+            (_PAUSED, syncs.c.paused_at),
+            (_INCOMPLETE, syncs.c.status_since),
+            (_RUNNING, syncs.c.claimed_at),
+            (
+                syncs.c.settled_status.in_(OVERTAKEN) & (syncs.c.requested.is_not(None) | has_newer_revision()),
+                sa.func.coalesce(syncs.c.behind_since, syncs.c.woken_at, syncs.c.status_since),
+            ),
+        )
+    ),
+    else_=_number(syncs.c.status_since),
+)
+"""Since when a sync has its status."""
+_LOOKED_AT: Final = 500
+"""How many syncs of a status are looked at for the one that has had it for the longest time: those that have another
+status since their runs, such as paused ones, are passed over."""
+
 _REQUESTED: Final = syncs.c.urgency == 0
 """The same as `requested IS NOT NULL`, as the index has it."""
 _SINCE_THE_RUN: Final[Mapping[SyncStatus, tuple[sa.ColumnElement[bool], ...]]] = {
@@ -71,6 +97,46 @@ def count_by_status(connection: sa.Connection) -> dict[SyncStatus, int]:
     return {status: count for status, count in counts.items() if count > 0}
 
 
+def count_with_longest(connection: sa.Connection) -> tuple[dict[SyncStatus, int], dict[SyncStatus, datetime]]:
+    """
+    Return status -> number of syncs, as `count_by_status` does, and status -> since when the sync has it that has had
+    it for the longest time, where that is known.
+    """
+    counts = dict.fromkeys(SyncStatus, 0)
+    longest: dict[SyncStatus, int] = {}
+
+    def note(status: SyncStatus, since: object) -> None:
+        if isinstance(since, int):  # SQLite may hold text in any column.
+            longest[status] = min(since, longest.get(status, since))
+
+    for word, count in connection.execute(_COUNT_SETTLED):
+        counts[_to_status(word)] += count
+    for word, status, count, since in connection.execute(_CHANGED_WITH_SINCE):
+        counts[_to_status(word)] -= count
+        counts[_to_status(status)] += count
+        note(_to_status(status), since)
+    for status, since in connection.execute(_LONGEST_SETTLED):
+        note(_to_status(status), since)
+    found = {status: count for status, count in counts.items() if count > 0}
+    return found, {status: from_microseconds(since) for status, since in longest.items()}
+
+
+def select_each(most: int) -> sa.Select[Any]:
+    """Return the select of name, status, since and behind_since of up to `most` syncs; those in step come last."""
+    in_step = sa.case((syncs.c.settled_status == SyncStatus.IN_SYNC.value, 1), else_=0)
+    behind_since = _number(syncs.c.behind_since)
+    return (
+        sa.select(syncs.c.name, _STATUS.label("status"), _SINCE.label("since"), behind_since.label("behind_since"))
+        .order_by(in_step, syncs.c.name_key)
+        .limit(most)
+    )
+
+
+def is_running() -> sa.ColumnElement[bool]:
+    """Return the condition that a sync is claimed."""
+    return _RUNNING
+
+
 def has_status(wanted: Collection[SyncStatus]) -> sa.ColumnElement[bool]:
     """Return the condition that a sync has one of these statuses now; it is looked for through indexes."""
     since = [condition for status in wanted for condition in _SINCE_THE_RUN.get(status, ())]
@@ -89,7 +155,27 @@ def _to_status(word: str) -> SyncStatus:
 
 
 _COUNT_SETTLED: Final = sa.select(syncs.c.settled_status, sa.func.count()).group_by(syncs.c.settled_status)
-_changed: Final = sa.select(syncs.c.settled_status, _STATUS.label("status")).where(
+_changed: Final = sa.select(syncs.c.settled_status, _STATUS.label("status"), _SINCE.label("since")).where(
     syncs.c.id.in_(_ids([condition for conditions in _SINCE_THE_RUN.values() for condition in conditions]))
 )
-_COUNT_CHANGED: Final = sa.select(_changed.subquery("changed"), sa.func.count()).group_by("settled_status", "status")
+
+
+def _first_of(status: SyncStatus) -> sa.Select[str, int]:
+    """Return the select of a status, and since when the sync has it that its run left with it the longest time ago."""
+    longest_ago = (
+        sa.select(syncs.c.id)
+        .where(syncs.c.settled_status == status.value, syncs.c.status_since.is_not(None))
+        .order_by(syncs.c.status_since)
+        .limit(_LOOKED_AT)
+    )
+    return sa.select(sa.literal(status.value, sa.String()), sa.func.min(_number(syncs.c.status_since))).where(
+        syncs.c.id.in_(longest_ago), _STATUS.in_([status.value])
+    )
+
+
+_LONGEST_SETTLED: Final = sa.union_all(*map(_first_of, SyncStatus))
+_rows = _changed.subquery("changed")
+_COUNT_CHANGED: Final = sa.select(_rows.c.settled_status, _rows.c.status, sa.func.count()).group_by(
+    _rows.c.settled_status, _rows.c.status
+)
+_CHANGED_WITH_SINCE: Final = _COUNT_CHANGED.add_columns(sa.func.min(_rows.c.since))

@@ -34,7 +34,12 @@ def wake_readers(connection: sa.Connection, environment_id: str) -> None:
 def _wake_readers() -> sa.Update:
     # Syncs that are marked already are locked too: the end of a run may be clearing the mark at this moment.
     readers = sa.select(sync_reads.c.sync_id).where(sync_reads.c.environment_id == sa.bindparam("environment"))
-    return syncs.update().where(in_id_order(syncs, syncs.c.id.in_(readers))).values(**WOKEN)
+    # Of several edits that no run has applied, the oldest counts. What stands there for a sync in step was left by a
+    # run of a former release, which knows no such column.
+    in_step = syncs.c.woken_at.is_(None) & (syncs.c.settled_status == "in-sync")
+    behind_since = sa.case((in_step, now()), else_=sa.func.coalesce(syncs.c.behind_since, now()))
+    readers_update = syncs.update().where(in_id_order(syncs, syncs.c.id.in_(readers)))
+    return readers_update.values(**WOKEN, behind_since=behind_since)
 
 
 def notify_daemons(connection: sa.Connection) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from phasesync.adapters.telemetry.metrics import Metrics
 from phasesync.daemon.http import LISTEN_PATIENCE
 from phasesync.daemon.service import Service
 from phasesync.daemon.signals import Command, CommandQueue
@@ -129,6 +130,7 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
             schema_status=world.schema_status,
             build=world.build,
             events=world,
+            metrics=Metrics(version="test"),
             commands=commands,
             exit_now=exits.append,
             listen_patience=listen_patience,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from phasesync.core.chores import DaemonRole, Load
 from phasesync.core.events import Event
-from phasesync.core.sync import Trigger
+from phasesync.core.notification_message import Condition
+from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.core.sync_claim import Claim
 from phasesync.errors import PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import EventSink
@@ -18,7 +19,9 @@ from phasesync.settings.model import Settings
 
 if TYPE_CHECKING:
     # Not at run time: processes of tests start sooner without the database.
+    from phasesync.adapters.telemetry.metrics import Metrics
     from phasesync.daemon.build import Components
+    from phasesync.store.figures import Figures
     from phasesync.store.migrate import SchemaStatus
 
 
@@ -37,6 +40,30 @@ class FakeSchema:
 
 def a_claim(sync_id: str = "sync-1") -> Claim:
     return Claim(sync_id=sync_id, owner="daemon-1", fence=1, trigger=Trigger.CHANGE, actor="daemon", data_key_id="key")
+
+
+def a_figure() -> Figures:
+    """Figures of an empty installation."""
+    from phasesync.store.alerts import AlertCounts
+    from phasesync.store.figures import Figures
+
+    return Figures(
+        at=datetime.now(UTC),
+        host_ahead=timedelta(0),
+        syncs=dict.fromkeys(SyncStatus, 0),
+        longest={},
+        behind=0,
+        behind_since=None,
+        versions_left=30,
+        waiting_for_budget=0,
+        leases={"active": 0},
+        overdue=0,
+        overdue_since=None,
+        claims=0,
+        daemons=dict.fromkeys(DaemonRole, 0),
+        restored=False,
+        alerts=AlertCounts(open=dict.fromkeys(Condition, 0), pending=0, oldest_pending=None),
+    )
 
 
 @dataclass
@@ -70,6 +97,7 @@ class World:
     hang_in_poll: bool = False
     hang_in_sign_off: bool = False
     hang_in_work: bool = False
+    each_asked: Callable[[bool], object] = lambda _: None
 
     def let_go(self) -> None:
         """End whatever hangs."""
@@ -85,7 +113,7 @@ class World:
             raise StoreUnavailableError
         return cast("SchemaStatus", self.schema)
 
-    def build(self, current: Callable[[], Settings], events: EventSink) -> Components:
+    def build(self, current: Callable[[], Settings], events: EventSink, metrics: Metrics) -> Components:
         if self.build_errors:
             raise self.build_errors.pop(0)
         self.current = current
@@ -153,7 +181,15 @@ class FakeComponents:
         self.dispatcher = FakeDispatcher(world)
         self.dispatchers: tuple[Any, ...] = (self.dispatcher,)
         self.queue = None
+        self.tracer = None
+        self.key_ids = {"root": "root-1"}
         self.watch = FakeWatch()
+
+    def read_figures(self, each: bool) -> Figures:
+        self.application.world.each_asked(each)
+        if self.application.world.down:
+            raise StoreUnavailableError
+        return a_figure()
 
 
 class FakeWatch:

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 from phasesync.adapters.telemetry.logging import configure_logging
+from phasesync.adapters.telemetry.metrics import Metrics
 from phasesync.daemon.service import run_daemon
 from phasesync.errors import PhasesyncError
 from phasesync.settings import load_settings
@@ -34,6 +35,7 @@ def main(config: str, *switches: str) -> int:
             schema_status=world.schema_status,
             build=world.build,
             events=world,
+            metrics=Metrics(version="test"),
         )
     except PhasesyncError as error:
         print(error.message)

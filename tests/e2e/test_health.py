@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.adapters.telemetry.log_events import LogEvents
+from phasesync.adapters.telemetry.metrics import Metrics
 from phasesync.core.sync import Layout
 from phasesync.daemon.build import build_components
 from phasesync.daemon.http import MAX_CONNECTIONS
@@ -159,7 +160,7 @@ def test_a_run_makes_progress_with_every_call_and_none_while_aws_does_not_answer
     """What distinguishes a stuck worker from a busy one; in this process, to observe it."""
     installation.add_syncs("web", values={f"KEY_{number}": "x" for number in range(4)}, **PER_KEY)
     settings = load_settings(installation.config, environ=installation.environ).settings
-    components = build_components(lambda: settings, LogEvents())
+    components = build_components(lambda: settings, LogEvents(), Metrics(version="test"))
     quiet: list[float] = []
     opened = threading.Event()
 

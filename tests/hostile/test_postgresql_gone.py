@@ -66,7 +66,7 @@ def test_a_server_that_crashes_and_comes_back(on_server: Installation, server: P
     says(daemon, "the database cannot be reached")
     wait_until(lambda: time.monotonic() > began + GONE_S, what="the end of its role")
     says(daemon, "the database cannot be reached")
-    server.start_again()
+    server.resume()
 
     assert daemon.wait_until_ready() == "active"
     on_server.wait_for("web")

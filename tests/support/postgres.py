@@ -74,12 +74,16 @@ class PostgresServer:
         """Restart the server, which ends every connection; return when it accepts connections. Needs the guard."""
         self._command("restart")
 
+    def halt(self) -> None:
+        """Shut the server down, and keep its files for `resume`. Needs the guard."""
+        self._command("stop")
+
     def crash(self) -> None:
-        """Have the server die without a shutdown; `start_again` recovers it. Needs the guard."""
+        """Have the server die without a shutdown; `resume` recovers it. Needs the guard."""
         self._command("crash")
 
-    def start_again(self) -> None:
-        """Start the server after a crash; return when it accepts connections. Needs the guard."""
+    def resume(self) -> None:
+        """Start the server after `halt` or `crash`; return when it accepts connections. Needs the guard."""
         self._command("start")
 
     def _command(self, command: str) -> None:
@@ -145,7 +149,7 @@ def start_server() -> PostgresServer:
         PostgresUnavailable: The wheel is not installed, or the server did not start.
     """
     guard = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(GUARD), str(_site_packages() / WHEEL / INSTALLATION)],
+        [sys.executable, "-I", "-S", str(GUARD), str(program_folder().parent)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -159,6 +163,11 @@ def start_server() -> PostgresServer:
         server.stop()
         raise PostgresUnavailable(f"PostgreSQL for tests did not start: {answer['error']}")
     return server
+
+
+def program_folder() -> Path:
+    """Return where PostgreSQL's programs are: `pg_dump`, `pg_restore`, `psql`."""
+    return _site_packages() / WHEEL / INSTALLATION / "bin"
 
 
 def _site_packages() -> Path:

@@ -1,8 +1,8 @@
 """The process between a test run and its PostgreSQL server; started by `postgres.py`, never imported.
 
 It creates the cluster, starts the server, answers with one line of JSON on stdout, and waits until its
-stdin closes. Then it stops the server and removes every file. A line on stdin has it `restart` the server,
-let it `crash` or `start` it after that, which it answers with a line as well. It needs the standard library only.
+stdin closes. Then it stops the server and removes every file. A line on stdin has it stop, crash, start or
+restart the server, which it answers with a line as well. It needs the standard library only.
 
 PostgreSQL refuses to run as root, and an unprivileged user may be unable to read an environment below
 root's home. So, as root, the guard copies the binaries to a folder that everybody can read and runs them
@@ -67,14 +67,13 @@ def main() -> int:
         _create_cluster(installation, run, user)
         server = _start(installation, run, user)
         print(json.dumps({"socket_directory": str(run)}), flush=True)
-        crashed = False
-        while command := _command(server, may_be_dead=crashed):
-            # A fast shutdown, where connections end and what is committed stays; or none at all, as in a crash.
-            if not crashed:
+        while command := _next_command(server):
+            if server is not None and command in ("stop", "crash", "restart"):
+                # A fast shutdown, where connections end and what is committed stays; or none at all, as in a crash.
                 server.send_signal(signal.SIGQUIT if command == "crash" else signal.SIGINT)
                 server.wait()
-            crashed = command == "crash"
-            if not crashed:
+                server = None
+            if server is None and command in ("start", "restart"):
                 server = _start(installation, run, user)
             print(json.dumps({}), flush=True)
     except Exception as error:
@@ -160,9 +159,9 @@ def _is_ready(pid_file: Path) -> bool:
     return len(lines) >= 8 and lines[7].strip() == "ready"
 
 
-def _command(server: subprocess.Popen[bytes], *, may_be_dead: bool) -> str:
-    """Return what a line asks for, and an empty text when stdin closes or the server has died by itself."""
-    while may_be_dead or server.poll() is None:
+def _next_command(server: subprocess.Popen[bytes] | None) -> str:
+    """Return a line when it arrives, and nothing when stdin closes or the server has died."""
+    while server is None or server.poll() is None:
         readable, _, _ = select.select([sys.stdin], [], [], 1.0)
         if readable:
             return os.read(sys.stdin.fileno(), 1024).decode().strip()

@@ -72,15 +72,15 @@ class OutOfDescriptorsError(Exception):
     """This process, or its host, can open no further socket."""
 
 
-class _BoundedReader(io.RawIOBase):
-    """The bytes of one response as they arrive from a socket."""
+class BoundedReader(io.RawIOBase):
+    """The bytes of one response as they arrive from a socket, until the deadline of this thread's call."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, most_bytes: int = MAX_RESPONSE_BYTES) -> None:
         self._sock = sock
         self._raw: Any = sock.makefile("rb", buffering=0)  # Keeps the socket open until it is closed itself.
         self._read_timeout_s = sock.gettimeout()
         self._deadline = deadline()
-        self._left_bytes = MAX_RESPONSE_BYTES
+        self._most_bytes = self._left_bytes = most_bytes
 
     def readable(self) -> bool:
         return True
@@ -94,7 +94,7 @@ class _BoundedReader(io.RawIOBase):
         count: int | None = self._raw.readinto(buffer)
         self._left_bytes -= count or 0
         if self._left_bytes < 0:
-            raise ResponseTooLargeError(f"a response of more than {MAX_RESPONSE_BYTES:,} bytes")
+            raise ResponseTooLargeError(f"a response of more than {self._most_bytes:,} bytes")
         return count
 
     def close(self) -> None:
@@ -106,16 +106,21 @@ class _BoundedReader(io.RawIOBase):
 class _Source:
     """Takes the place of the socket from which http.client reads a response."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, most_bytes: int) -> None:
         self._sock = sock
+        self._most_bytes = most_bytes
 
     def makefile(self, *_: object, **__: object) -> io.BufferedReader:
-        return io.BufferedReader(_BoundedReader(self._sock))
+        return io.BufferedReader(BoundedReader(self._sock, self._most_bytes))
 
 
-class _BoundedResponse(http.client.HTTPResponse):
+class BoundedResponse(http.client.HTTPResponse):
+    """A response of http.client that is read within the deadline of this thread's call."""
+
+    most_bytes = MAX_RESPONSE_BYTES
+
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(_Source(sock), *args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(_Source(sock, self.most_bytes), *args, **kwargs)  # type: ignore[arg-type]
 
 
 def _lookup_within_s() -> float:
@@ -162,11 +167,11 @@ def _pool_classes() -> dict[str, type]:
         raise failure or NewConnectionError(self, f"{name} has no address")
 
     class HttpConnection(AWSHTTPConnection):
-        response_class = _BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
+        response_class = BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
         _new_conn = connect
 
     class HttpsConnection(AWSHTTPSConnection):
-        response_class = _BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
+        response_class = BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
         _new_conn = connect
 
     class HttpPool(AWSHTTPConnectionPool):

@@ -31,6 +31,8 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         "AccessDenied AccessDeniedException UnauthorizedOperation NotAuthorized UnauthorizedAccess"
         # The state of a KMS key or our permissions on it: a person has to correct it, so retries are slow.
         " EncryptionFailure DecryptionFailure DisabledException KMSInvalidStateException KeyUnavailableException"
+        # SNS.
+        " AuthorizationError KMSAccessDenied KMSDisabled KMSInvalidState KMSNotFound"
     ),
     CredentialRejectedError: (
         "UnrecognizedClientException InvalidClientTokenId InvalidAccessKeyId InvalidToken AuthFailure"
@@ -40,13 +42,14 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         " RequestExpired RequestTimeTooSkewed RequestInTheFuture"
         " AccountProblem NotSignedUp RegionDisabledException InvalidIdentityToken IDPRejectedClaim"
         " ExpiredTradeInTokenException OutboundWebIdentityFederationDisabledException"
-        " SessionDurationEscalationException"
+        " SessionDurationEscalationException KMSOptInRequired"
     ),
     # The lists of the guide's page on retries and of botocore's standard mode, without LimitExceededException.
     ThrottledError: (
         "Throttling ThrottlingException ThrottledException RequestThrottledException TooManyRequestsException"
         " ProvisionedThroughputExceededException TransactionInProgressException RequestLimitExceeded"
         " BandwidthLimitExceeded RequestThrottled SlowDown EC2ThrottledException PriorRequestNotComplete"
+        " Throttled KMSThrottling"
     ),
     DestinationUnavailableError: (
         "InternalServiceError InternalServiceErrorException InternalFailure InternalServerError"
@@ -65,13 +68,14 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         " InvalidQueryParameter MalformedQueryString MissingAction MissingParameter SerializationException"
         " UnknownOperationException RequestEntityTooLarge RequestEntityTooLargeException"
         " InvalidInput PolicyNotAttachable UnmodifiableEntity NotSupportedService"
+        " InvalidParameter ParameterValueInvalid NotFound EndpointDisabled PlatformApplicationDisabled"
     ),
 }
 
 CODES: Final[Mapping[str, type[PhasesyncError]]] = {
     code: error for error, codes in _BY_CLASS.items() for code in codes.split()
 }
-"""AWS error code -> class. Sources: the API models of Secrets Manager, IAM, STS and KMS, AWS's common errors, and
+"""AWS error code -> class. Sources: the API models of Secrets Manager, IAM, STS, KMS and SNS, AWS's common errors, and
 status codes if a response has no code. A code that is not listed is a DestinationRejectedError."""
 
 TLS_FAILED: Final = "TLS failed"

@@ -20,6 +20,7 @@ from phasesync.errors import InterruptedRunError, ThrottledError
 MAX_WAIT: Final = timedelta(seconds=10)
 """How long a call waits for its slot, at most."""
 MAX_BUCKETS: Final = 1024
+_A_WAIT_S: Final = 0.001
 
 BucketKey = tuple[str, str, str]
 """Account, Region and rate group."""
@@ -66,6 +67,10 @@ def _ignore() -> None:
     """The default for `RateLimiter.progress`."""
 
 
+def _ignore_wait(_group: str, _seconds: float) -> None:
+    """The default for `RateLimiter.waited`."""
+
+
 class Slot:
     """The right to make one call now."""
 
@@ -110,6 +115,8 @@ class RateLimiter:
         self._stopped = False
         self.progress: Callable[[], None] = _ignore
         """Called, in the thread that calls AWS, whenever a call asks for its slot and when it gets it."""
+        self.waited: Callable[[str, float], None] = _ignore_wait
+        """Called, with the name of the rate group and the seconds, when a call has waited for its slot, or in vain."""
 
     @property
     def waiting(self) -> int:
@@ -151,10 +158,16 @@ class RateLimiter:
         self.progress()
         group = self._groups[action]
         max_wait = self._max_wait if max_wait is None else max_wait
-        with self._lock:
-            bucket = self._bucket((account, group.region or region, group.name), group)
-            taken_at = self._wait(bucket, action, tenant, max_wait)
-            bucket.bucket = spend(bucket.bucket)
+        began = self._monotonic()
+        try:
+            with self._lock:
+                bucket = self._bucket((account, group.region or region, group.name), group)
+                taken_at = self._wait(bucket, action, tenant, max_wait)
+                bucket.bucket = spend(bucket.bucket)
+        finally:
+            # Without a wait this is the time for the lock.
+            if (waited_s := self._monotonic() - began) >= _A_WAIT_S:
+                self.waited(group.name, waited_s)
         self.progress()
         return Slot(lambda called_at: self._slow(bucket, called_at), taken_at)
 

@@ -25,6 +25,7 @@ from phasesync.adapters.aws.endpoint import (
     unreadable_endpoint,
 )
 from phasesync.adapters.aws.errors import is_throttled, may_have_landed, translate
+from phasesync.adapters.aws.request_reports import RequestReports
 from phasesync.adapters.aws.response_check import NotFromAwsError, check_complete, is_from_aws
 from phasesync.errors import PhasesyncError, SettingsError
 
@@ -180,10 +181,10 @@ def invoke(call: Callable[[], T], *, action: str, write: bool, throttled: Callab
 
 # --- clients
 
-Service = Literal["secretsmanager", "sts", "kms", "iam"]
+Service = Literal["secretsmanager", "sts", "kms", "iam", "sns"]
 
 _SERVICES_OF_A_RUN: Final[tuple[Service, ...]] = ("secretsmanager", "sts")
-_ALL_SERVICES: Final[tuple[Service, ...]] = ("secretsmanager", "sts", "kms", "iam")
+_ALL_SERVICES: Final[tuple[Service, ...]] = ("secretsmanager", "sts", "kms", "iam", "sns")
 _ENDPOINT_SETTINGS: Final = ("endpoint_url", "services", "use_fips_endpoint", "use_dualstack_endpoint")
 _NO_KEYS: Final = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
 """For a client that makes no call."""
@@ -232,6 +233,8 @@ class Sdk:
             check_endpoint(endpoint_url, source="endpoint_url")
         self._endpoint_url = endpoint_url
         self.limits = limits
+        self.reports = RequestReports()
+        """Of all clients that this makes."""
         self._session: Session | None = None
 
     def client(self, service: Service, region: str, keys: Mapping[str, str], *, once: bool = False) -> "BaseClient":
@@ -253,6 +256,7 @@ class Sdk:
         client = self._checked(service, region, keys, self.config(service, once=once))
         bound_client(client)
         observe_attempts(client, call_s=self.limits.call_s)
+        self.reports.watch(client)
         return client
 
     def prepare(self) -> None:

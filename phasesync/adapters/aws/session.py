@@ -19,6 +19,7 @@ from phasesync.adapters.aws.ambient import find_keys, name_of_chain, stamp_of_fi
 from phasesync.adapters.aws.credential_process import kill_all
 from phasesync.adapters.aws.login import CHAIN_WITHIN_S, Keys, Login
 from phasesync.adapters.aws.rate_limiter import RateLimiter, Slot
+from phasesync.adapters.aws.request_reports import RequestReports
 from phasesync.adapters.aws.roles import (
     ASSUME_ROLE,
     GET_CALLER_IDENTITY,
@@ -116,6 +117,11 @@ class AwsClients:
         """Thread -> the tenant of its call under way, and when that call has to end."""
         self._stopped = False
         self._making = threading.Lock()  # The SDK makes one client at a time; it reads files, but makes no call.
+
+    @property
+    def reports(self) -> RequestReports:
+        """Reports each request of these clients."""
+        return self._sdk.reports
 
     def client(
         self, credential: Credential, service: Service, region: str, keys: Keys | None = None, *, once: bool = False

@@ -52,7 +52,12 @@ def writable_at(versions_at: Iterable[datetime], now: datetime, *, manual: bool 
 
 def writes_left(versions_at: Iterable[datetime], now: datetime) -> int:
     """Return how many versions scheduled runs may write at once; never below 0."""
-    used = -((now - full_at(versions_at, now)) // REFILL)  # rounded up
+    return writes_left_of(full_at(versions_at, now), now)
+
+
+def writes_left_of(full: datetime, now: datetime) -> int:
+    """Return how many versions scheduled runs may write at once of an object whose bucket is full again at `full`."""
+    used = -((now - full) // REFILL)  # rounded up
     return min(BURST, max(0, BURST - used))
 
 

@@ -79,7 +79,7 @@ EVENTS: list[Event] = [
     RUN,
     ClaimExpired(sync="billing"),
     ClaimLost(sync_id="sync-1"),
-    SyncUnreadable(sync_id="sync-1", run_id="run-1", error="CiphertextError"),
+    SyncUnreadable(sync_id="sync-1", run_id="run-1", trigger=Trigger.CHANGE, error="CiphertextError"),
     RoleChanged(role=DaemonRole.STANDBY),
     ClockJumped(back_s=1800.0, leases=2),
     SchemaWaiting(found="0001", expected="0002", command="phasesync db migrate"),
