@@ -83,9 +83,8 @@ def wrong_versions(workload: Workload, written: Mapping[str, list[Written]]) -> 
 def journal_differences(installation: Installation, written: Mapping[str, list[Written]]) -> list[str]:
     """Return the remote names that have more or fewer versions of ours than the journal counts."""
     with installation.database() as connection:
-        generations = dict(
-            connection.execute(sa.text("SELECT remote_name, generation FROM journal")).tuples().fetchall()
-        )
+        found = connection.execute(sa.text("SELECT remote_name, generation FROM journal"))
+        generations = {row.remote_name: row.generation for row in found}
     ours = {name: sum(not version.by_others for version in versions) for name, versions in written.items()}
     return [
         f"{name}: {ours.get(name, 0)} versions, {generation} in the journal"

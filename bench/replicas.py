@@ -9,7 +9,7 @@ Daemons by name, as a supervisor keeps them: each is started again when it died,
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from subprocess import TimeoutExpired
@@ -51,19 +51,19 @@ class Life:
 class Replicas:
     """The replicas of one installation."""
 
-    def __init__(self, installation: Installation, names: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, installation: Installation, names: Sequence[str], *, preloaded: bool = False) -> None:
         """
         Args:
             installation: whose daemons they are.
             names: of the replicas; none is started yet.
-            environ: of every process, beside the installation's.
+            preloaded: they begin after their imports, which is quick; their memory is shared then, and says less.
         """
         self.names = tuple(names)
         self.lives: list[Life] = []
         self.problems: list[str] = []
         """What a replica did that it must not: end without being asked, end with an error, or take too long to end."""
         self._installation = installation
-        self._environ = dict(environ)
+        self._preloaded = preloaded
         self._guard = threading.Lock()
 
     def start(self, name: str, *, ready: bool = False) -> Life:
@@ -72,8 +72,7 @@ class Replicas:
         if urlsplit(url).scheme.startswith("postgresql"):
             # So that PostgreSQL can say whose connections there are.
             url += f"{'&' if '?' in url else '?'}application_name={name}"
-        environ = {**self._environ, "PHASESYNC_DATABASE_URL": url}
-        daemon = self._installation.start_daemon(ready=ready, installed=True, **environ)
+        daemon = self._installation.start_daemon(ready=ready, installed=not self._preloaded, PHASESYNC_DATABASE_URL=url)
         life = Life(replica=name, daemon=daemon, began=time.monotonic())
         with self._guard:
             self.lives.append(life)

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from bench.alerts import add_notifications, alerts_of
 from bench.convergence import differing, journal_differences, leaked_users, lost_edits, wrong_versions
 from bench.endpoint import Endpoint, Written
 from bench.faults import Fault, Faults, Operator, Scene, approve_held, make_plan, test_credentials
@@ -30,9 +31,10 @@ from bench.figures import Figure, Section, document
 from bench.ground import DATABASES, installed, print_figures
 from bench.machine import Load, machine, watched
 from bench.replicas import Replicas
-from bench.samples import Growth, Sampler, growths
+from bench.samples import EVERY_S, Growth, Sampler, growths
 from bench.webhook import Receiver
 from bench.workload import Workload, in_threads
+from phasesync.bootstrap import Application
 from phasesync.core.sync import Sync, SyncFilter, SyncStatus
 from tests.support.installation import Installation
 from tests.support.postgres import start_server
@@ -58,13 +60,17 @@ def main(args: list[str]) -> int:
     parser.add_argument("--database", choices=DATABASES, default="sqlite")
     parser.add_argument("--syncs", type=int, default=240)
     parser.add_argument("--edits", type=float, default=1.2, help="edits a second, on average")
+    parser.add_argument(
+        "--leases", action=argparse.BooleanOptionalAction, default=True, help="whether leases are issued"
+    )
+    parser.add_argument("--preloaded", action="store_true", help="daemons that begin after their imports: for tests")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--output", type=Path, help="file for what was found, as JSON")
     options = parser.parse_args(args)
     print(f"seed {options.seed}: --minutes {options.minutes:g} --database {options.database}", flush=True)
     about, began = machine(), time.monotonic()
     with watched() as load:
-        soaked = Soak(options.database, options.seed, minutes=options.minutes, syncs=options.syncs).run(options.edits)
+        soaked = Soak(options).run()
     section = _section(soaked, options, load, time.monotonic() - began)
     if options.output is not None:
         options.output.write_text(json.dumps(_document(soaked, options, about, section), ensure_ascii=False) + "\n")
@@ -87,28 +93,29 @@ class Soaked:
 class Soak:
     """One soak on one database."""
 
-    def __init__(self, database: str, seed: int, *, minutes: float, syncs: int) -> None:
-        self._database = database
-        self._seed = seed
-        self._seconds = minutes * 60
-        self._syncs = syncs
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._database: str = options.database
+        self._seconds: float = options.minutes * 60
         self._began = time.monotonic()
 
-    def run(self, edits: float) -> Soaked:
+    def run(self) -> Soaked:
         """Carry it out."""
+        seed = self._options.seed
         names = REPLICAS[self._database]
-        plan = make_plan(self._seed, seconds=self._seconds * CHAOS, replicas=names)
+        plan = make_plan(seed, seconds=self._seconds * CHAOS, replicas=names)
         server = start_server() if self._database == "postgresql" else None
         try:
             with (
-                Endpoint(seed=self._seed) as endpoint,
+                Endpoint(seed=seed) as endpoint,
                 Receiver() as receiver,
                 installed(self._database, endpoint.url, server=server) as installation,
             ):
                 installation.configure(daemon__sweep_interval_s=10, daemon__full_sweep_interval_s=300)
-                workload = Workload(installation, endpoint, self._seed)
-                workload.furnish(self._syncs)
-                replicas = Replicas(installation, names, {})
+                workload = Workload(installation, endpoint, seed)
+                workload.furnish(self._options.syncs, leases=self._options.leases)
+                add_notifications(installation, receiver.url)
+                replicas = Replicas(installation, names, preloaded=self._options.preloaded)
                 for name in names:
                     replicas.start(name, ready=True)
                 with installation.application() as application:
@@ -120,24 +127,27 @@ class Soak:
                         application=application,
                         server=server,
                     )
-                    return self._soak(installation, scene, plan, edits)
+                    return self._soak(installation, scene, plan)
         finally:
             if server is not None:
                 server.stop()
 
-    def _soak(self, installation: Installation, scene: Scene, plan: Sequence[Fault], edits: float) -> Soaked:
+    def _soak(self, installation: Installation, scene: Scene, plan: Sequence[Fault]) -> Soaked:
         workload = scene.workload
         self._wait_for_first_runs(scene)
         self._began = time.monotonic()
-        with Sampler(scene.replicas, installation.database_url, self._began) as sampler:
+        every_s = min(EVERY_S, self._seconds / 10)
+        with Sampler(scene.replicas, installation.database_url, self._began, every_s=every_s) as sampler:
             operator = Operator(scene, every_s=min(45.0, self._seconds / 10))
             seconds = self._seconds * CHAOS
-            with in_threads(
-                lambda ended: workload.edit_steadily(ended, edits),
-                lambda ended: workload.change_outside(ended, every_s=8.0),
-                lambda ended: workload.issue_leases(ended, every_s=10.0),
+            works = [
+                lambda ended: workload.edit_steadily(ended, self._options.edits),
+                lambda ended: workload.change_outside(ended, every_s=min(8.0, self._seconds / 10)),
                 operator.work,
-            ) as work:
+            ]
+            if self._options.leases:
+                works.append(lambda ended: workload.issue_leases(ended, every_s=10.0))
+            with in_threads(*works) as work:
                 faults = Faults(plan, scene, self._tell)
                 while not work.failed and (passed := time.monotonic() - self._began) < seconds:
                     due = faults.carry_out(passed)
@@ -145,19 +155,19 @@ class Soak:
                 faults.carry_out(seconds)
                 self._tell("the faults end")
                 work.end()
-            settled_after = self._settle(scene)
+            settled_after = self._settle(installation, scene)
             while time.monotonic() - self._began < self._seconds:
                 time.sleep(1)
         return self._judge(installation, scene, operator, plan, sampler, settled_after)
 
     def _wait_for_first_runs(self, scene: Scene) -> None:
         deadline = time.monotonic() + 120
-        while _in_sync(scene) < len(scene.workload.syncs):
+        while in_sync(scene.application) < len(scene.workload.syncs):
             if time.monotonic() > deadline:
                 raise AssertionError(f"the first runs did not end: {scene.application.store.syncs.count_by_status()}")
             time.sleep(0.5)
 
-    def _settle(self, scene: Scene) -> float | None:
+    def _settle(self, installation: Installation, scene: Scene) -> float | None:
         """Return how many seconds after the faults everything was settled; None if it was not in time."""
         began = time.monotonic()
         deadline = began + max(_SETTLES_WITHIN_S, self._seconds * (1 - CHAOS))
@@ -168,9 +178,9 @@ class Soak:
         while time.monotonic() < deadline:
             scene.replicas.look()
             approve_held(scene)
-            if _in_sync(scene) == len(scene.workload.syncs) and not differing(scene.workload) and not leaked_users():
+            if _is_settled(installation, scene):
                 return time.monotonic() - began
-            time.sleep(2)
+            time.sleep(min(5.0, self._seconds / 100))
         return None
 
     def _tell(self, line: str) -> None:
@@ -189,6 +199,7 @@ class Soak:
     ) -> Soaked:
         workload, written = scene.workload, scene.endpoint.written()
         seen, account = scene.endpoint.seen(), scene.receiver.account()
+        alerts = alerts_of(installation, account)
         grown = list(growths(sampler.samples))
         wrong: list[str] = []
 
@@ -222,14 +233,17 @@ class Soak:
             none_of("users", "users left at AWS", leaked_users()),
             none_of("problems", "ends of daemons that were not as they must be", scene.replicas.problems),
             none_of("unanswered", "looks at /metrics that nothing answered", ["no answer"] * sampler.unanswered),
-            self._figure("messages", "notifications that arrived", account.messages),
-            self._figure("again", "of them more than once", account.again),
-            none_of("messages_wrong", "notifications not once first, once recovered", account.wrong),
-            none_of("messages_open", "alerts that have not ended", account.open),
             *(
-                self._figure(f"reported_{condition}", f"reported: {condition}", count)
-                for condition, count in account.by_condition.items()
+                self._figure(f"fired_{condition}", f"alerts that fired: {condition}", count)
+                for condition, count in alerts.fired.items()
             ),
+            none_of("alerts_open", "alerts that have not ended", alerts.open),
+            self._figure("messages", "messages that arrived", len(account.ids)),
+            self._figure("again", "messages that arrived again after they were taken", account.again),
+            self._figure("messages_unsent", "messages that were not sent", alerts.unsent, goal=0),
+            none_of("messages_lost", "messages or alerts that only one side knows", alerts.wrong),
+            none_of("messages_wrong", "reports that are not once first, once recovered", account.wrong),
+            self._figure("reports_open", "reports without their recovery", account.open, goal=0),
             *(figure for growth in grown for figure in self._growth_figures(growth, wrong)),
         ]
         return Soaked(figures=figures, wrong=wrong, plan=plan, sampler=sampler)
@@ -259,8 +273,17 @@ class Soak:
         return Figure(key=key, what=what, database=self._database, value=value, unit=unit, goal=goal)
 
 
-def _in_sync(scene: Scene) -> int:
-    return scene.application.store.syncs.count_by_status().get(SyncStatus.IN_SYNC, 0)
+def in_sync(application: Application) -> int:
+    """Return how many syncs are in step."""
+    return application.store.syncs.count_by_status().get(SyncStatus.IN_SYNC, 0)
+
+
+def _is_settled(installation: Installation, scene: Scene) -> bool:
+    if in_sync(scene.application) < len(scene.workload.syncs) or differing(scene.workload) or leaked_users():
+        return False
+    account = scene.receiver.account()
+    alerts = alerts_of(installation, account)
+    return not (alerts.open or alerts.unsent or account.open)
 
 
 def _unsettled(scene: Scene) -> list[Sync]:

@@ -2,9 +2,10 @@
 Looks up names of hosts within a time limit.
 
 The resolver of the system cannot be interrupted. If name servers do not answer, it holds a thread for 10 s to minutes,
-depending on /etc/resolv.conf (resolv.conf(5): timeout, attempts, search). So each name is looked up in a thread of its
-own, one thread for all who ask for the same name, and whoever asks waits no longer than the limit. A result that comes
-too late for all who asked is kept for a moment: they ask again. Nothing else is kept: caching is the system's part.
+depending on /etc/resolv.conf (resolv.conf(5): timeout, attempts, search). So names are looked up in threads of their
+own, and whoever asks waits no longer than the limit. All who ask for the same name wait for the same lookup; one that
+takes longer than the limit gets a second thread beside it, which may be answered at once. A result that comes too late
+for all who asked is kept for a moment: they ask again. Nothing else is kept: caching is the system's part.
 """
 
 import socket
@@ -15,6 +16,8 @@ from typing import Any, Final
 LOOKUP_WITHIN_S: Final = 8.0
 """More than the 5 s after which the resolver asks another name server, so that one dead server of two is no failure."""
 _KEPT_S: Final = 10.0
+_MOST_THREADS: Final = 16
+"""For one question. The resolver of glibc gives up before that, with its usual settings after the second."""
 
 Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
 """As `socket.getaddrinfo` returns it."""
@@ -23,7 +26,7 @@ _Question = tuple[str, int, int]
 
 
 class _Lookup:
-    """One question to the resolver, under way or done."""
+    """One question to the resolver, under way or answered."""
 
     def __init__(self, question: _Question) -> None:
         self.done = threading.Event()
@@ -33,20 +36,29 @@ class _Lookup:
         """Somebody got the result in time."""
         self.ended_at = float("inf")
         self._question = question
+        self._asked_at = float("-inf")
+        self._threads = 0
 
-    def start(self) -> None:
-        """Ask the resolver. RuntimeError, MemoryError: no thread can be started."""
+    def ask(self, now: float) -> None:
+        """Ask the resolver, unless that was done a moment ago. RuntimeError, MemoryError: no thread can be started."""
+        if self.done.is_set() or now - self._asked_at < LOOKUP_WITHIN_S or self._threads >= _MOST_THREADS:
+            return
         threading.Thread(target=self._ask, name="name-lookup", daemon=True).start()
+        self._asked_at = now
+        self._threads += 1
 
     def _ask(self) -> None:
         host, port, flags = self._question
+        addresses: list[Address] = []
+        error: OSError | UnicodeError | None = None
         try:
-            self.addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)  # type: ignore[assignment]  # of an address family that there is
-        except (OSError, UnicodeError) as error:
-            self.error = error
-        finally:
-            self.ended_at = time.monotonic()
-            self.done.set()
+            addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)  # type: ignore[assignment]  # no family without addresses
+        except (OSError, UnicodeError) as failure:
+            error = failure
+        with _lock:
+            if not self.done.is_set():
+                self.addresses, self.error, self.ended_at = addresses, error, time.monotonic()
+                self.done.set()
 
 
 _lock: Final = threading.Lock()
@@ -90,9 +102,8 @@ def _lookup_of(question: _Question) -> _Lookup:
             del _lookups[old]
         lookup = _lookups.get(question)
         if lookup is None:
-            lookup = _Lookup(question)
-            lookup.start()
-            _lookups[question] = lookup
+            lookup = _lookups[question] = _Lookup(question)
+        lookup.ask(now)
     return lookup
 
 

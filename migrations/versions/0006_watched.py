@@ -1,5 +1,5 @@
 """
-Since when a sync has its status and is behind, notifications, and what they have to say.
+Since when a sync has its status, notifications, and what they have to say.
 
 Revision: 0006
 Follows: 0005
@@ -17,20 +17,16 @@ branch_labels = None
 depends_on = None
 
 _MOSTLY_NULL = ("behind_since", "budget_full_at")
-_COLUMNS = (
-    ("status_since", sa.BigInteger()),
-    ("behind_since", sa.BigInteger()),
-    ("budget_full_at", sa.BigInteger()),
-    ("alerted_status", sa.String(32)),
-)
+_INSTANTS = ("status_since", *_MOSTLY_NULL)
 
 
 def upgrade() -> None:
-    for name, type_ in _COLUMNS:
-        op.add_column("syncs", sa.Column(name, type_))
+    for column in _INSTANTS:
+        op.add_column("syncs", sa.Column(column, sa.BigInteger()))
+    op.add_column("syncs", sa.Column("alerted_status", sa.String(32)))
     op.create_index("ix_syncs_settled_status_status_since", "syncs", ["settled_status", "status_since"])
-    for name in _MOSTLY_NULL:
-        _partial_index(f"ix_syncs_{name}", "syncs", [name], f"{name} IS NOT NULL")
+    for column in _MOSTLY_NULL:
+        _partial_index(f"ix_syncs_{column}", "syncs", [column], f"{column} IS NOT NULL")
     op.create_table(
         "notifications",
         sa.Column("id", sa.String(40), nullable=False),
@@ -84,7 +80,7 @@ def upgrade() -> None:
         sa.Column("condition", sa.String(32), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("due_at", sa.BigInteger()),
+        sa.Column("next_at", sa.BigInteger()),
         sa.Column("after_id", sa.String(40)),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("error_class", sa.String(64)),
@@ -96,17 +92,17 @@ def upgrade() -> None:
     )
     for column in ("notification_id", "created_at"):
         op.create_index(f"ix_messages_{column}", "messages", [column])
-    _partial_index("ix_messages_due_at", "messages", ["due_at"], "due_at IS NOT NULL")
+    _partial_index("ix_messages_next_at", "messages", ["next_at"], "next_at IS NOT NULL")
 
 
 def downgrade() -> None:
     for table in ("messages", "notices", "alerts", "notifications"):
         op.drop_table(table)
     op.drop_index("ix_syncs_settled_status_status_since", "syncs")
-    for name in _MOSTLY_NULL:
-        op.drop_index(f"ix_syncs_{name}", "syncs")
-    for name, _ in reversed(_COLUMNS):
-        op.drop_column("syncs", name)
+    for column in _MOSTLY_NULL:
+        op.drop_index(f"ix_syncs_{column}", "syncs")
+    for column in ("alerted_status", *_INSTANTS):
+        op.drop_column("syncs", column)
 
 
 def _owned_by(table: str, column: str, owner: str) -> sa.ForeignKeyConstraint:

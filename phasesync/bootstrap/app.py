@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from phasesync.engine.credential_admin import CredentialAdmin
     from phasesync.engine.dynamic_admin import DynamicAdmin
     from phasesync.engine.leases.operations import LeaseOperations
+    from phasesync.engine.notification_admin import NotificationAdmin
     from phasesync.engine.sync_admin import SyncAdmin
     from phasesync.engine.sync_operations import SyncOperations
     from phasesync.ports.channels import ChannelSender
     from phasesync.ports.destination import Destinations
     from phasesync.ports.issuer import LeaseIssuers
     from phasesync.ports.runtime import CredentialTester, EventSink
+    from phasesync.ports.tracing import Tracer
     from phasesync.store.figures import Figures
 
 
@@ -58,6 +60,7 @@ class Application:
         root_key: RootKey,
         events: "EventSink | None" = None,
         current: Callable[[], Settings] | None = None,
+        tracer: "Tracer | None" = None,
     ) -> None:
         """
         Args:
@@ -66,6 +69,7 @@ class Application:
             root_key: for its warnings; the store has its own.
             events: takes what happens; None for commands.
             current: returns the settings in effect now; None if they do not change.
+            tracer: takes how long the parts of a run take; None: nobody asks.
         """
         self.settings = settings
         self.current = current or (lambda: settings)
@@ -74,6 +78,7 @@ class Application:
         self._clock = SystemClock()
         self._owner = f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._events: EventSink = events or _DiscardedEvents()
+        self._tracer = tracer
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +98,7 @@ class Application:
     def context(self) -> "Context":
         """What use cases work with."""
         from phasesync.engine.context import Context
+        from phasesync.engine.tracing import NO_TRACES
 
         return Context(
             store=self.store,
@@ -107,6 +113,7 @@ class Application:
             make_issuers=self._make_issuers,
             make_tester=self._make_tester,
             windows=lambda: self.current().daemon.windows,
+            tracer=self._tracer or NO_TRACES,
         )
 
     def schema(self) -> SchemaStatus:
@@ -214,6 +221,13 @@ class Application:
             self.context,
             random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),
         )
+
+    @cached_property
+    def notification_operations(self) -> "NotificationAdmin":
+        """What an operator does with a notification."""
+        from phasesync.engine.notification_admin import NotificationAdmin
+
+        return NotificationAdmin(self.context, random_bytes=os.urandom)
 
     @cached_property
     def channels(self) -> "ChannelSender":

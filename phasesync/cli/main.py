@@ -81,6 +81,7 @@ COMMANDS = {
     "schema": ("phasesync.cli.project:schema", "Print the JSON Schema of documents."),
     "runs": ("phasesync.cli.runs:runs", "The sync log."),
     "dynamic": ("phasesync.cli.dynamic:dynamic", "Dynamic secrets: recipes for short-lived credentials."),
+    "notifications": ("phasesync.cli.notifications:notifications", "Notifications: whom to tell what is wrong."),
     "leases": ("phasesync.cli.leases:leases", "Short-lived credentials, from dynamic secrets."),
     "run": ("phasesync.cli.run:run", "Run a command with secrets, and with leases that end with it."),
     "aws": ("phasesync.cli.aws:aws", "IAM policies to paste; what is in an account."),

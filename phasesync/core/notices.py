@@ -14,12 +14,12 @@ Messages of one notification about one condition with one cause are made togethe
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
+from phasesync.core.alert import Alert, Ended
 from phasesync.core.notification import LONGEST_REMINDER, Rules
 from phasesync.core.notification_message import Condition, Step
 from phasesync.core.sync import SyncStatus
@@ -32,45 +32,6 @@ _MANY: Final = 3
 """How many reported subjects of one cause make an outage of which the rest is gathered for longer."""
 LOOK_AGAIN: Final = timedelta(minutes=1)
 """When a condition is looked at again that does not hold at this moment, and has not ended."""
-
-
-class SubjectKind(StrEnum):
-    """What an alert is about."""
-
-    SYNC = "sync"
-    LEASE = "lease"
-
-
-class Ended(StrEnum):
-    """Why an alert ended."""
-
-    IN_STEP = "in-step"
-    REPAIRED = "repaired"
-    """It was over when it was found: drift that the same run repaired."""
-    PAUSED = "paused"
-    REMOVED = "removed"
-    OVER = "over"
-    """A lease ended."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alert:
-    """
-    What is wrong with a sync or a lease, or was.
-
-    Attributes:
-        subject: its name when the alert opened.
-        ended_at: None while it is open.
-    """
-
-    id: str
-    condition: Condition
-    subject_kind: SubjectKind
-    subject_id: str
-    subject: str
-    since: datetime
-    ended_at: datetime | None = None
-    ended_by: Ended | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,18 +128,26 @@ def holds_now(condition: Condition, settled: SyncStatus | None) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Group:
+    """What messages are made together for."""
+
+    notification_id: str
+    condition: Condition
+    cause: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """
     What one notification may say of one alert.
 
     Attributes:
-        group: what messages are made together for: notification, condition and cause.
         rules: of the notification.
         step: what is next.
         waits: it is not said now, whatever the time is: it does not hold at this moment, or another message says more.
     """
 
-    group: Hashable
+    group: Group
     rules: Rules
     alert: Alert
     notice: Notice
@@ -208,13 +177,13 @@ class Batches:
     later: tuple[tuple[Candidate, datetime], ...]
 
 
-_NOTHING_SAID: Final[dict[tuple[Hashable, Step], Reported]] = {}
+_NOTHING_SAID: Final[Mapping[tuple[Group, Step], Reported]] = {}
 
 
 def together(
     candidates: Iterable[Candidate],
     now: datetime,
-    reported: dict[tuple[Hashable, Step], Reported] = _NOTHING_SAID,
+    reported: Mapping[tuple[Group, Step], Reported] = _NOTHING_SAID,
 ) -> Batches:
     """
     Return which candidates go into one message now.
@@ -230,7 +199,7 @@ def together(
     """
     batches: list[tuple[Candidate, ...]] = []
     later: list[tuple[Candidate, datetime]] = []
-    by_message: dict[tuple[Hashable, Step], list[Candidate]] = defaultdict(list)
+    by_message: dict[tuple[Group, Step], list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         if not candidate.waits:
             by_message[candidate.group, candidate.step].append(candidate)
@@ -251,26 +220,24 @@ def together(
     return Batches(now=tuple(batches), later=tuple(later))
 
 
-def one_end_each(candidates: Sequence[Candidate], by: Sequence[Hashable]) -> frozenset[str]:
-    """
-    Return the ids of the alerts whose end another candidate reports: one subject recovers once.
-
-    Args:
-        candidates: with step `recovered`.
-        by: for each of them the notification.
-    """
-    newest: dict[tuple[Hashable, str], Candidate] = {}
-    for candidate, notification in zip(candidates, by, strict=True):
-        key = (notification, candidate.alert.subject_id)
-        other = newest.get(key)
-        if other is None or candidate.alert.since > other.alert.since:
+def one_end_each(candidates: Iterable[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+    """Return the candidates that are left, and those whose end another one reports: one subject recovers once."""
+    newest: dict[tuple[str, str], Candidate] = {}
+    left: list[Candidate] = []
+    told: list[Candidate] = []
+    for candidate in candidates:
+        if candidate.step is not Step.RECOVERED:
+            left.append(candidate)
+            continue
+        key = (candidate.group.notification_id, candidate.alert.subject_id)
+        if (other := newest.get(key)) is None:
             newest[key] = candidate
-    kept = {(key[0], candidate.alert.id) for key, candidate in newest.items()}
-    return frozenset(
-        candidate.alert.id
-        for candidate, notification in zip(candidates, by, strict=True)
-        if (notification, candidate.alert.id) not in kept
-    )
+        elif (candidate.alert.since, candidate.alert.id) > (other.alert.since, other.alert.id):
+            newest[key] = candidate
+            told.append(other)
+        else:
+            told.append(candidate)
+    return left + list(newest.values()), told
 
 
 def _is_due(candidate: Candidate, now: datetime) -> bool:

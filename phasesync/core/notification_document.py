@@ -9,6 +9,12 @@ SCHEMA_VERSION = 1
 """Grows when a field is removed or changes its meaning. New fields may come without."""
 
 
+MAX_TEXT_CHARACTERS = 10_000
+MAX_SUBJECTS = 50
+MAX_REASON_CHARACTERS = 500
+"""Together far below the 256 KiB that a topic of SNS takes; `more` counts the subjects that are left out."""
+
+
 def document_of(message: Message) -> dict[str, object]:
     """
     Return a message as a JSON document; docs/webhooks.md describes it.
@@ -25,19 +31,19 @@ def document_of(message: Message) -> dict[str, object]:
             "step": str(message.step),
             "condition": None if message.condition is None else str(message.condition),
             "title": message.title,
-            "text": message.text,
+            "text": cut(message.text, MAX_TEXT_CHARACTERS),
             "cause": message.cause,
             "subjects": [
                 {
                     "kind": subject.kind,
                     "name": subject.name,
                     "since": _instant(subject.since),
-                    "reason": subject.reason,
-                    "fix": subject.fix,
+                    "reason": cut(subject.reason, MAX_REASON_CHARACTERS),
+                    "fix": cut(subject.fix, MAX_REASON_CHARACTERS),
                 }
-                for subject in message.subjects
+                for subject in message.subjects[:MAX_SUBJECTS]
             ],
-            "more": message.more,
+            "more": message.more + max(0, len(message.subjects) - MAX_SUBJECTS),
         },
     }
 
@@ -45,6 +51,11 @@ def document_of(message: Message) -> dict[str, object]:
 def document_bytes(message: Message) -> bytes:
     """Return the document as it is sent: the same bytes each time, so that a repeated message has them, too."""
     return json.dumps(document_of(message), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text with `most` characters at most; one that was cut ends in an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _instant(at: datetime) -> str:

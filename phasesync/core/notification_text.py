@@ -13,7 +13,7 @@ from inspect import cleandoc
 from typing import Final
 
 from phasesync import errors
-from phasesync.core.notices import Alert, Ended
+from phasesync.core.alert import Alert, Ended
 from phasesync.core.notification_message import Condition, Message, Step, Subject
 from phasesync.core.times import instant_text
 from phasesync.errors import (
@@ -176,7 +176,7 @@ _SEVERAL: Final = {
     Condition.LEASE_OVERDUE: "are overdue",
 }
 _ENDS: Final = {
-    Ended.IN_STEP: "in step again",
+    Ended.IN_SYNC: "in step again",
     Ended.REPAIRED: "repaired",
     Ended.PAUSED: "paused",
     Ended.REMOVED: "removed",
@@ -250,7 +250,7 @@ def _paragraph(condition: Condition, step: Step, subject: Subject, story: Story,
 
 _REASONS: Final = {
     Condition.HELD: "the guard holds its changes until somebody approves them",
-    Condition.CONTESTED: "another writer keeps changing what phasesync writes, so it stopped repairing that",
+    Condition.CONTESTED: "another writer keeps changing what is written, so that it is repaired no more",
     Condition.LEASE_OVERDUE: "it has not ended at its time: what it gave out may still work",
 }
 
@@ -262,8 +262,8 @@ def _reason(condition: Condition, story: Story) -> str:
         return f"what is at AWS is older than what is wanted{status}"
     if condition is Condition.DRIFT:
         if story.alert.ended_by is Ended.REPAIRED:
-            return "somebody else changed what phasesync manages at AWS; the state of the store was written again"
-        return "somebody else changed what phasesync manages at AWS, and it is not repaired"
+            return "somebody else changed a managed object at AWS; the state of the store was written again"
+        return "somebody else changed a managed object at AWS, and that is not repaired"
     if (fixed := _REASONS.get(condition)) is not None:
         return fixed
     error = _error_named(facts.error_class)
@@ -303,13 +303,10 @@ def _fix_of_error(name: str, facts: Facts) -> str:
     if error is None:
         return why
     # Only hints of classes: those of single errors may contain names of keys and remote objects.
-    hint = Hint(_FIXES[error]) if error in _FIXES else Hint(error.default_hint) if error.default_hint else None
-    if isinstance(error.default_hint, Hint) and error not in _FIXES:
-        hint = error.default_hint
-    if hint is None:
-        return why
-    filled = str(hint.filled(name=name, policy_for=name, credential=facts.credential or "NAME"))
-    return filled if why in filled else f"{filled}; more: {why}"
+    hint = Hint(_FIXES[error]) if error in _FIXES else error.default_hint
+    if isinstance(hint, Hint):
+        hint = hint.filled(name=name, policy_for=name, credential=facts.credential or "NAME")
+    return why if hint is None else str(hint) if why in hint else f"{hint}; more: {why}"
 
 
 def _error_named(word: str | None) -> type[PhasesyncError] | None:

@@ -8,7 +8,7 @@ knows a rule about syncs: the daemon calls them in their rhythm, and use cases d
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -24,16 +24,19 @@ from phasesync.core.events import (
 )
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.sync_claim import Claim
+from phasesync.core.times import JUMP
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.leases.orphan_users import AGAIN, EVERY, OrphanCollector
+from phasesync.engine.notifier import Notifier
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.retention import end_requests, prune
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import Dispatcher, SyncDispatcher, SyncQueue
 from phasesync.store.daemons import DaemonRegistry
+from phasesync.store.outbox import ClaimedMessage
 
 _CLAIMED_BY_OTHERS: Final = timedelta(milliseconds=50)
 """Until the next poll, if what is due could not be claimed."""
@@ -43,6 +46,14 @@ _BACKLOG: Final = timedelta(milliseconds=200)
 
 _HEARTBEAT: Final = (Chore.CLOCK, Chore.RENEWAL, Chore.HEARTBEAT)
 """The steps of a heartbeat in order: what the clock left ahead is moved before anything new is written by the clock."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MessageWork:
+    """How a daemon sends notifications: what makes messages, and the threads that send them."""
+
+    notifier: Notifier
+    dispatcher: Dispatcher[ClaimedMessage]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +81,7 @@ class Scheduler:
         wake: Callable[[], None] = lambda: None,
         sweeper: Sweeper | None = None,
         lease_work: LeaseWork | None = None,
+        message_work: MessageWork | None = None,
         queue: SyncQueue | None = None,
     ) -> None:
         """
@@ -86,6 +98,7 @@ class Scheduler:
             wake: called when a poll may find something that no commit announces: this daemon has become active.
             sweeper: checks many objects at once; without it, a run checks each sync.
             lease_work: revokes leases; without it, no leases are revoked.
+            message_work: sends notifications; without it, none are sent.
             queue: gets what is due and has some daemon claim it; without it, this daemon claims what is due.
         """
         self._context = context
@@ -99,6 +112,7 @@ class Scheduler:
         self._wake = wake
         self._sweeper = sweeper
         self._lease_work = lease_work
+        self._message_work = message_work
         self._queue = queue
         self._polling = threading.Lock()
         self._due_in: timedelta | None = None
@@ -108,6 +122,8 @@ class Scheduler:
         self._role: DaemonRole | None = None
         self._role_until = float("-inf")
         self._refused_woken = False
+        self._wall_clock: datetime | None = None
+        """The host's time at which its monotonic clock was at zero; changes if somebody sets the clock."""
         self._windows: tuple[str, ...] | None = None
         """The maintenance windows of all syncs that waiting syncs were run with; None before the first heartbeat."""
         self._failures: dict[Chore, PhasesyncError] = {}
@@ -192,6 +208,13 @@ class Scheduler:
             return True
         return self._round(Chore.LEASES, partial(work.expiry.dispatch_due, work.dispatcher))
 
+    def notify(self) -> bool:
+        """Make the messages of notifications that are due, and submit them to threads that send them."""
+        work = self._message_work
+        if work is None or not self._active():
+            return True
+        return self._round(Chore.NOTIFY, partial(work.notifier.round, work.dispatcher))
+
     def remove_orphan_users(self) -> bool:
         """Remove users at AWS that belong to no live lease. One daemon a day does it."""
         work = self._lease_work
@@ -238,13 +261,15 @@ class Scheduler:
         if role is not former:
             self._context.events.emit(RoleChanged(role=role))
             self._wake()
+        self._watch_wall_clock()
         if role is DaemonRole.ACTIVE:
             active = active_daemons(self._context.store.daemons)
             self._share_among(len(active))
             if self._queue is not None and self._context.owner in active:
                 self._queue.share(active.index(self._context.owner), len(active))
             if not self._refused_woken:
-                # Keys, proxies and endpoints belong to the process: this one may reach what a former one did not.
+                # Keys, proxies and endpoints belong to the process: this one may reach what a former one did not. AWS
+                # refuses signatures of a host whose clock is off.
                 self._context.store.sync_requests.retry_refused()
                 self._context.store.sync_requests.wake_where_behind()
                 self._refused_woken = True
@@ -252,6 +277,13 @@ class Scheduler:
                 # At the start too: the settings may have been other ones when the waiting syncs ran.
                 self._context.store.sync_requests.retry_waiting_for_window(running=self._windows is not None)
                 self._windows = windows
+
+    def _watch_wall_clock(self) -> None:
+        """Have what AWS refused tried again after the host's clock was set."""
+        now = self._context.clock.now() - timedelta(seconds=self._context.clock.monotonic())
+        if self._wall_clock is not None and abs(now - self._wall_clock) > JUMP:
+            self._refused_woken = False
+        self._wall_clock = now
 
     def _claim(self, free: int) -> None:
         large = self._dispatcher.free_for_large

@@ -272,6 +272,11 @@ ENVIRONMENT_ONLY: Final = {
 """Secrets that must not stand in the settings file -> where to put them."""
 
 
+def secret_variables() -> frozenset[str]:
+    """Return the environment variables that hold secrets of ours: no other program gets them."""
+    return frozenset(variable_of(name) for name in ENVIRONMENT_ONLY)
+
+
 def setting_names(model: type[BaseModel] = Settings) -> Iterator[tuple[str, FieldInfo]]:
     """Yield every setting as dotted name and field."""
     for name, info in model.model_fields.items():

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from phasesync.store.figures import FigureStore
     from phasesync.store.journal import JournalStore
     from phasesync.store.leases import LeaseStore
+    from phasesync.store.notifications import NotificationStore
+    from phasesync.store.outbox import OutboxStore
     from phasesync.store.projects import ProjectStore
     from phasesync.store.restore_mark import RestoreMark
     from phasesync.store.runs import RunStore
@@ -142,18 +144,32 @@ class Store:
         return ProjectStore(self.database, self.keys)
 
     @cached_property
-    def figures(self) -> "FigureStore":
-        """The figures of metrics."""
-        from phasesync.store.figures import FigureStore
-
-        return FigureStore(self.database, self.keys)
-
-    @cached_property
     def alerts(self) -> "AlertStore":
         """What is wrong with syncs and leases."""
         from phasesync.store.alerts import AlertStore
 
         return AlertStore(self.database, self.keys)
+
+    @cached_property
+    def notifications(self) -> "NotificationStore":
+        """Whom to tell about what."""
+        from phasesync.store.notifications import NotificationStore
+
+        return NotificationStore(self.database, self.keys)
+
+    @cached_property
+    def outbox(self) -> "OutboxStore":
+        """Messages of notifications."""
+        from phasesync.store.outbox import OutboxStore
+
+        return OutboxStore(self.database, self.keys)
+
+    @cached_property
+    def figures(self) -> "FigureStore":
+        """The figures of metrics."""
+        from phasesync.store.figures import FigureStore
+
+        return FigureStore(self.database, self.keys)
 
     def leases(self, *, ttl: timedelta) -> "LeaseStore":
         """Return the leases. `ttl`: how long a claim lasts unless it is extended; longer than any call to AWS."""

@@ -187,9 +187,9 @@ syncs = sa.Table(
     sa.Column("applied_revision", sa.BigInteger),
     sa.Column("settled_status", _Word, nullable=False),
     sa.Column("status_since", Instant),  # since when; NULL = since before it was kept
+    sa.Column("alerted_status", _Word),  # the status that its alerts are for; NULL = they have to be brought in line
     sa.Column("behind_since", Instant),  # when the oldest edit was committed that no run has applied; NULL = none
     sa.Column("budget_full_at", Instant),  # when the version budget of its most written object is full again
-    sa.Column("alerted_status", _Word),  # the status that its alerts are for; NULL = they have to be brought in line
     sa.Column("status_reason", sa.LargeBinary),
     sa.Column("error_class", sa.String(64)),
     sa.Column("failures", sa.Integer, nullable=False),
@@ -411,7 +411,7 @@ alerts = sa.Table(
     sa.Column("subject", sa.Text, nullable=False),  # its name when the alert opened
     sa.Column("since", Instant, nullable=False),
     sa.Column("ended_at", Instant),
-    sa.Column("ended_by", _Word),  # why it ended: in-step, repaired, paused, removed, over
+    sa.Column("ended_by", _Word),  # why it ended: in-sync, repaired, paused, removed, over
     sa.Column("news_at", Instant),  # when it opened or ended, until the daemon has looked at that
     _partial_index("ix_alerts_open", "subject_id", "condition", where=OPEN_ALERT, unique=True),
     _partial_index("ix_alerts_news_at", "news_at", where="news_at IS NOT NULL"),
@@ -443,7 +443,7 @@ messages = sa.Table(
     sa.Column("condition", _Word, nullable=False),
     sa.Column("payload", sa.LargeBinary, nullable=False),  # bound to the message and its notification
     sa.Column("created_at", Instant, nullable=False, index=True),
-    sa.Column("due_at", Instant),  # when it is sent next; NULL = it was sent, or given up
+    sa.Column("next_at", Instant),  # when it is sent next; NULL = it was sent, or given up
     sa.Column("after_id", _Id),  # a message that has to be sent before
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("error_class", sa.String(64)),  # of the newest attempt
@@ -451,7 +451,7 @@ messages = sa.Table(
     # the claim
     sa.Column("claim_owner", sa.Text),
     sa.Column("claim_until", Instant),
-    _partial_index("ix_messages_due_at", "due_at", where="due_at IS NOT NULL"),
+    _partial_index("ix_messages_next_at", "next_at", where="next_at IS NOT NULL"),
 )
 
 # --- daemons

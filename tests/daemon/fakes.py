@@ -181,6 +181,7 @@ class FakeComponents:
         self.dispatcher = FakeDispatcher(world)
         self.dispatchers: tuple[Any, ...] = (self.dispatcher,)
         self.queue = None
+        self.tracer = None
         self.key_ids = {"root": "root-1"}
         self.watch = FakeWatch()
 

@@ -4,41 +4,24 @@ from __future__ import annotations
 
 import copy
 import json
-from pathlib import Path
-from typing import Any
 
 import click
 import jsonschema
 import kubernetes_validate
 import pytest
+import yaml
 
 from phasesync.cli.main import cli
-from phasesync.daemon.http import HealthServer, ProbeResult
 from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN
 from phasesync.settings import Settings, load_settings
 from tests.deploy.renderings import PAIRS, RENDERINGS, rendered
-from tests.support.kubernetes import NAMESPACE, Object, Rendered, chart, containers, overlay, variables
+from tests.support.kubernetes import KUSTOMIZE, NAMESPACE, Object, Rendered, chart, containers, fits, overlay, variables
 
 __all__ = ["rendered"]
 
-VERSIONS = ("1.27", kubernetes_validate.latest_version())
-"""The oldest that the chart names, and the newest whose schemas are here."""
-CUSTOM_RESOURCES: dict[str, Any] = json.loads(Path(__file__).with_name("custom_resources.json").read_text())
-"""The fields of what is no part of Kubernetes, as the definitions of the Prometheus operator and of the Secrets Store
-CSI driver have them (in their repositories: example/prometheus-operator-crd, and config/crd/bases)."""
 VOLUMES = {"configMap", "csi", "emptyDir", "persistentVolumeClaim", "secret"}
 POD_IDENTITY_AGENT = ("169.254.170.23/32", "fd00:ec2::23/128")
 """https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html"""
-
-
-def validate(document: Object) -> None:
-    """Raise the error of a schema that a document does not fit."""
-    schema = CUSTOM_RESOURCES.get(f"{document['apiVersion']} {document['kind']}")
-    if schema is not None:
-        jsonschema.validate(document, schema)
-        return
-    for version in VERSIONS:
-        kubernetes_validate.validate(document, version, strict=True)
 
 
 def settings_of(container: Object) -> Settings:
@@ -62,7 +45,7 @@ class TestSchemas:
     def test_every_object_fits_its_schema(self, rendered: Rendered) -> None:
         assert len(rendered.objects) >= 4
         for document in rendered.objects:
-            validate(document)
+            fits(document)
 
     @pytest.mark.parametrize(
         ("kind", "name"),
@@ -81,21 +64,21 @@ class TestSchemas:
         document["spec"]["relpicas"] = 1
 
         with pytest.raises((kubernetes_validate.ValidationError, jsonschema.ValidationError), match="relpicas"):
-            validate(document)
+            fits(document)
 
     def test_a_wrong_field_deep_inside_would_be_found(self) -> None:
         document = copy.deepcopy(overlay("sqlite").only("Deployment"))
         document["spec"]["template"]["spec"]["containers"][0]["livenessProb"] = {}
 
         with pytest.raises(kubernetes_validate.ValidationError):
-            validate(document)
+            fits(document)
 
     def test_a_wrong_field_of_an_endpoint_would_be_found(self) -> None:
         document = copy.deepcopy(overlay("sqlite", components=("service-monitor",)).only("ServiceMonitor"))
         document["spec"]["endpoints"][0]["honourLabels"] = True
 
         with pytest.raises(jsonschema.ValidationError):
-            validate(document)
+            fits(document)
 
     def test_no_object_is_there_twice_and_each_is_in_the_namespace(self, rendered: Rendered) -> None:
         places = [(each["kind"], each["metadata"]["name"]) for each in rendered.objects]
@@ -221,13 +204,10 @@ class TestFit:
     def test_probes_ask_what_the_daemon_answers_where_it_listens(self, rendered: Rendered) -> None:
         (container,) = rendered.daemon["spec"]["containers"]
         (port,) = container["ports"]
-        server = HealthServer(host="127.0.0.1", port=0, health=_fine, ready=_fine)
-        answered = set(server._probes)
 
         assert settings_of(container).http.listen == f"0.0.0.0:{port['containerPort']}"
         for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
             assert container[probe]["httpGet"] == {"path": path, "port": port["name"]}
-            assert path in answered
 
     def test_the_start_may_take_two_minutes(self, rendered: Rendered) -> None:
         (container,) = rendered.daemon["spec"]["containers"]
@@ -292,10 +272,6 @@ class TestFit:
                     assert ("SecretProviderClass", name) in made or name in outside
 
 
-def _fine() -> ProbeResult:
-    return ProbeResult(ok=True)
-
-
 class TestReplicas:
     def test_sqlite_is_never_opened_by_two_daemons(self, rendered: Rendered) -> None:
         if rendered.has_postgresql:
@@ -334,6 +310,21 @@ class TestReplicas:
             (backup,) = each.templates[1:]
             (rule,) = backup["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
             assert rule["topologyKey"] == "kubernetes.io/hostname"
+
+
+def test_the_maintenance_pod_has_the_volumes_and_variables_of_the_daemon_with_sqlite() -> None:
+    pod = yaml.safe_load((KUSTOMIZE / "maintenance.yaml").read_text())
+    daemon = PAIRS["sqlite-watched-and-backed-up"].as_overlay().daemon
+    fits(pod)
+
+    (ours,), (first, *_) = containers(pod), containers(daemon)
+    assert ours["image"] == first["image"]
+    assert ours["securityContext"] == first["securityContext"]
+    assert pod["spec"]["securityContext"] == daemon["spec"]["securityContext"]
+    assert {name: each for name, each in variables(first).items() if name in variables(ours)} == variables(ours)
+    assert [mount for mount in first["volumeMounts"] if mount not in ours["volumeMounts"]] == []
+    assert [volume for volume in daemon["spec"]["volumes"] if volume not in pod["spec"]["volumes"]] == []
+    assert not selects(overlay("sqlite").only("Deployment")["spec"]["selector"], pod["metadata"]["labels"])
 
 
 def test_every_kind_is_rendered_somewhere() -> None:

@@ -22,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -31,6 +33,12 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 KUSTOMIZE = DEPLOY / "kubernetes"
 CHART = DEPLOY / "helm" / "phasesync"
 NAMESPACE = "phasesync"
+
+VERSIONS = ("1.27", kubernetes_validate.latest_version())
+"""The oldest that the chart names, and the newest whose schemas are here."""
+CUSTOM_RESOURCES: dict[str, Any] = json.loads(Path(__file__).with_name("custom_resources.json").read_text())
+"""The fields of what is no part of Kubernetes, as the definitions of the Prometheus operator and of the Secrets Store
+CSI driver have them (in their repositories: example/prometheus-operator-crd, and config/crd/bases)."""
 
 Object = dict[str, Any]
 
@@ -67,6 +75,16 @@ class Rendered:
         """Whether the daemon is told a URL; otherwise it has SQLite."""
         (container,) = self.daemon["spec"]["containers"]
         return "PHASESYNC_DATABASE_URL" in variables(container)
+
+
+def fits(document: Object) -> None:
+    """Raise the error of a schema that a document does not fit."""
+    schema = CUSTOM_RESOURCES.get(f"{document['apiVersion']} {document['kind']}")
+    if schema is not None:
+        jsonschema.validate(document, schema)
+        return
+    for version in VERSIONS:
+        kubernetes_validate.validate(document, version, strict=True)
 
 
 def containers(template: Object) -> list[Object]:

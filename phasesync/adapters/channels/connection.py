@@ -2,8 +2,8 @@
 Connections to receivers of messages: every step of one ends at the deadline of the call, and none leads to an address
 at which clouds give out identities.
 
-The deadline is that of the thread (`own_deadline` of `adapters/aws/bounded_http.py`). The system resolves names without
-a time limit, so that is done in a thread of its own. No text of an exception is passed on: it may hold a URL.
+The deadline is that of the thread (`own_deadline` of `adapters/aws/bounded_http.py`), and holds for the lookup of a
+name, too. No text of an exception is passed on: it may hold a URL.
 """
 
 import errno
@@ -11,20 +11,17 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from threading import BoundedSemaphore, Thread
-from typing import Any, Final
+from typing import Final
 
 from phasesync.adapters.aws.bounded_http import ResponseTooLargeError, deadline
 from phasesync.core.channels import is_metadata_address
+from phasesync.name_lookup import LOOKUP_WITHIN_S, Address, look_up
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 """More than any answer that says whether a message was taken."""
 
 _CONNECT_S: Final = 5.0
 """For each address of a host, so that one that does not answer leaves time for the next one."""
-_MAX_RESOLVING: Final = 8
-
-_resolving: Final = BoundedSemaphore(_MAX_RESOLVING)
 
 
 class NotConnectedError(Exception):
@@ -57,12 +54,16 @@ def open_connection(host: str, port: int) -> socket.socket:
         NotConnectedError: no address answers, the name is not known, or one of its addresses gives out identities.
         TimeoutError: the deadline of the call has passed.
     """
-    addresses = _resolve(host.strip("[]"), port)
-    if any(is_metadata_address(str(address[0])) for _, address in addresses):
+    addresses = _addresses_of(host.strip("[]"), port)
+    if any(is_metadata_address(str(address[0])) for *_, address in addresses):
         raise NotConnectedError("its name leads to an address that gives out identities of hosts", refused=True)
     reason = "its name has no address"
-    for family, address in addresses:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+    for family, kind, _, _, address in addresses:
+        try:
+            sock = socket.socket(family, kind)
+        except OSError as error:
+            reason = reason_of(error)
+            continue
         try:
             sock.settimeout(left_s(_CONNECT_S))
             sock.connect(address)
@@ -76,33 +77,17 @@ def open_connection(host: str, port: int) -> socket.socket:
     raise NotConnectedError(f"no connection: {reason}")
 
 
-def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
+def _addresses_of(host: str, port: int) -> list[Address]:
     """Return the addresses of a host within the deadline of the call."""
-    if not _resolving.acquire(blocking=False):
-        raise NotConnectedError("names are not resolved: the DNS server does not answer")
-    found: list[list[tuple[socket.AddressFamily, Any]]] = []
-
-    def resolve() -> None:
-        try:
-            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found.append([(family, address) for family, _, _, _, address in answers])
-        except (OSError, UnicodeError):
-            found.append([])
-        finally:
-            _resolving.release()
-
-    thread = Thread(target=resolve, name="resolve-channel", daemon=True)
     try:
-        thread.start()
-    except RuntimeError:  # The host allows no further thread now.
-        _resolving.release()
-        raise NotConnectedError("this host starts no further thread now") from None
-    thread.join(left_s())
-    if not found:
-        raise NotConnectedError("its name is not resolved in time: the DNS server does not answer")
-    if not found[0]:
-        raise NotConnectedError("its name is not known to the DNS server")
-    return found[0]
+        return look_up(host, port, within_s=left_s(LOOKUP_WITHIN_S))
+    except TimeoutError:
+        reason = "its name is not resolved in time: the DNS server does not answer"
+    except (socket.gaierror, UnicodeError):
+        reason = "its name is not known to the DNS server"
+    except OSError as error:
+        reason = f"its name cannot be looked up now: {reason_of(error)}"
+    raise NotConnectedError(reason)
 
 
 # --- reasons

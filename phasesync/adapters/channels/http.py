@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
@@ -191,7 +191,7 @@ def _manager(proxy: str | None) -> urllib3.PoolManager:
         made = manager(**common)
     else:
         parts = urlsplit(proxy)
-        login = f"{parts.username}:{parts.password or ''}" if parts.username else None
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
         made = urllib3.ProxyManager(
             proxy,
             proxy_headers=urllib3.make_headers(proxy_basic_auth=login) if login else None,

@@ -32,6 +32,7 @@ from phasesync.adapters.channels.connection import (
 )
 from phasesync.core.channels import Mail, MailServer, is_loopback, is_mail_address
 from phasesync.core.model import SecretValue
+from phasesync.core.notification_document import cut
 from phasesync.core.notification_message import Message
 from phasesync.errors import ChannelError, ChannelRejectedError, ChannelUnavailableError
 from phasesync.host_files import UnusableFileError, read_regular_file
@@ -110,7 +111,7 @@ def as_mail(message: Message, sender: str, recipients: Sequence[str]) -> bytes:
 
 def _one_line(text: str) -> str:
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return line if len(line) <= _MAX_SUBJECT_CHARACTERS else f"{line[: _MAX_SUBJECT_CHARACTERS - 1]}…"
+    return cut(line, _MAX_SUBJECT_CHARACTERS)
 
 
 def _sender(server: MailServer) -> str:
@@ -187,7 +188,15 @@ class _Smtp(smtplib.SMTP):
         """Read one answer."""
         if self.file is None and self.sock is not None:
             self.file: Any = io.BufferedReader(BoundedReader(self.sock, MAX_ANSWER_BYTES))
-        return super().getreply()
+        try:
+            return super().getreply()
+        except smtplib.SMTPServerDisconnected as error:
+            if error.__context__ is not None:
+                raise  # Something else was the cause.
+            raise ConnectionResetError from None
+        except smtplib.SMTPResponseException:  # It is made here, not by the server.
+            problem = _SmtpProblem("answers with a line that is too long")
+        raise problem
 
     def send(self, s: Any) -> None:
         """Send bytes; what the server does not take in time is an error."""
@@ -256,7 +265,7 @@ class _Session:
         if not refused:
             return None
         return (
-            f"{len(refused)} of {len(recipients)} addresses were refused (SMTP {refused[0]}); the others have the mail"
+            f"{len(refused)} of {len(recipients)} addresses were refused (SMTP {refused[0]}); the others were accepted"
         )
 
     def _encrypt(self) -> None:

@@ -1,8 +1,8 @@
 """
 Publishes a message to a topic of Amazon SNS, as a credential of the store or as the identity of the daemon.
 
-People who subscribe by mail get the text; programs (SQS, Lambda, HTTP) the document that webhooks carry. Attributes let
-subscriptions filter. Needs sns:Publish on the topic, and for a topic with a key of its own kms:GenerateDataKey and
+People who subscribe by mail get the text; all others (SQS, Lambda, HTTP) the document that webhooks carry. Attributes
+let subscriptions filter. Needs sns:Publish on the topic, and for a topic with a key of its own kms:GenerateDataKey and
 kms:Decrypt on the key (SNS Developer Guide, "Key management").
 """
 
@@ -17,7 +17,7 @@ from phasesync.adapters.aws.client import AwsClient
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.channels import Topic
 from phasesync.core.credential import Credential, CredentialStatus, CredentialType
-from phasesync.core.notification_document import document_bytes
+from phasesync.core.notification_document import MAX_TEXT_CHARACTERS, cut, document_bytes
 from phasesync.core.notification_message import Message
 from phasesync.errors import (
     ChannelRejectedError,
@@ -31,9 +31,7 @@ from phasesync.errors import (
 
 MAX_SUBJECT_CHARACTERS: Final = 100
 """API reference of SNS, Publish, Subject: ASCII, beginning with a letter, a digit or punctuation, no line break."""
-MAX_TEXT_CHARACTERS: Final = 20_000
-"""A message has 256 KiB with all of its forms (API reference, Publish, Message)."""
-_PROGRAMS: Final = ("sqs", "lambda", "http", "https", "firehose")
+_MAX_SMS_CHARACTERS: Final = 140
 _NOT_IN_IDS: Final = re.compile(r"[^!-~]")
 
 
@@ -54,7 +52,7 @@ def publish(topic: Topic, message: Message, *, clients: AwsClients, credential_o
     to = f"the topic {topic.arn}"
     problem: PhasesyncError
     try:
-        credential = _daemon_identity(topic) if topic.credential is None else credential_of(topic.credential)
+        credential = daemon_identity(topic) if topic.credential is None else credential_of(topic.credential)
         AwsClient(clients, credential, "sns", topic.region).call(
             "Publish", write=True, once=True, **_arguments(topic, message)
         )
@@ -89,7 +87,7 @@ def _who(topic: Topic) -> str:
     return f"the credential {topic.credential}" if topic.credential else "the identity of the daemon"
 
 
-def _daemon_identity(topic: Topic) -> Credential:
+def daemon_identity(topic: Topic) -> Credential:
     """Return the default chain of the AWS SDK as a credential."""
     return Credential(
         id="",
@@ -110,13 +108,16 @@ def _daemon_identity(topic: Topic) -> Credential:
 
 
 def _arguments(topic: Topic, message: Message) -> dict[str, object]:
-    text = message.text if len(message.text) <= MAX_TEXT_CHARACTERS else f"{message.text[:MAX_TEXT_CHARACTERS]}…"
-    document = document_bytes(message).decode("utf-8")
+    forms = {
+        "default": document_bytes(message).decode("utf-8"),
+        "email": cut(message.text, MAX_TEXT_CHARACTERS),
+        "sms": cut(message.title, _MAX_SMS_CHARACTERS),
+    }
     arguments: dict[str, object] = {
         "TopicArn": topic.arn,
         "Subject": subject(message.title),
         "MessageStructure": "json",
-        "Message": json.dumps({"default": text, "sms": message.title[:140], **dict.fromkeys(_PROGRAMS, document)}),
+        "Message": json.dumps(forms, ensure_ascii=False),
         "MessageAttributes": {
             name: {"DataType": "String", "StringValue": value}
             for name, value in (

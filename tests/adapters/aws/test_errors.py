@@ -42,6 +42,7 @@ WRITE: dict[str, Any] = {"action": "secretsmanager:PutSecretValue", "write": Tru
 
 # Operations that phasesync calls; every error that their API models name has to stand in the table.
 USED = {
+    "sns": ("Publish",),
     "iam": tuple(action.removeprefix("iam:") for group in IAM for action in group.actions),
     "secretsmanager": (
         "CreateSecret",
