@@ -155,6 +155,9 @@ class World:
     def expire_leases(self) -> bool:
         return True
 
+    def notify(self) -> bool:
+        return True
+
     def remove_orphan_users(self) -> bool:
         return True
 
