@@ -21,7 +21,7 @@ from phasesync.core.events import (
 from phasesync.core.lease import ENDED
 from phasesync.core.run import Outcome
 
-_NOT_IN_ROUNDS = frozenset({Chore.START, Chore.RECONCILE, Chore.LEASE, Chore.RELEASE, Chore.SIGN_OFF})
+_NOT_IN_ROUNDS = frozenset({Chore.START, Chore.RECONCILE, Chore.LEASE, Chore.SEND, Chore.RELEASE, Chore.SIGN_OFF})
 """Chores without a rhythm: their failures are counted by their events, those of the others round by round."""
 
 
