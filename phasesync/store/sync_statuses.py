@@ -132,6 +132,11 @@ def select_each(most: int) -> sa.Select[Any]:
     )
 
 
+def is_put_off() -> sa.ColumnElement[bool]:
+    """Return the condition that a person has put a sync off: it is paused, or its credential is not complete yet."""
+    return _PAUSED | _INCOMPLETE
+
+
 def is_running() -> sa.ColumnElement[bool]:
     """Return the condition that a sync is claimed."""
     return _RUNNING

@@ -160,6 +160,20 @@ def test_a_run_that_did_not_apply_the_edit_leaves_its_time(store: Store, status:
     assert (seen.behind, seen.age(seen.behind_since) >= HOUR) == (1, True)
 
 
+def test_a_sync_that_was_put_off_is_not_behind_until_it_goes_on(store: Store) -> None:
+    sync = add_sync(store)
+    back(store, "behind_since")
+    store.sync_requests.pause(sync.name, paused(store))
+    assert (figures(store).behind, figures(store).behind_since) == (0, None)
+
+    store.sync_requests.resume(sync.name, actor="ada")
+    assert (figures(store).behind, figures(store).age(figures(store).behind_since) >= HOUR) == (1, True)
+
+    claim = claim_one(store)
+    store.runs.finish(claim, run_of(claim), after(status=SyncStatus.PENDING, waits_for_window=True))
+    assert figures(store).behind == 0
+
+
 def test_a_run_that_wrote_nothing_has_no_lag_and_ends_being_behind(store: Store) -> None:
     add_sync(store)
 

@@ -155,7 +155,11 @@ def _families(figures: "Figures") -> Iterator[Metric]:
         longest.add_metric([status.value], figures.age(since).total_seconds())
     yield syncs
     yield longest
-    yield _gauge("syncs_behind", "Syncs with a committed edit that is not at AWS.", figures.behind)
+    yield _gauge(
+        "syncs_behind",
+        "Syncs with a committed edit that is not at AWS, without those that were put off.",
+        figures.behind,
+    )
     yield _gauge(
         "syncs_behind_longest_seconds",
         "Time since the oldest edit was committed that is not at AWS; 0 if there is none.",
