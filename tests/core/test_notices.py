@@ -90,9 +90,9 @@ def test_each_step_comes_once_and_in_order(history: tuple[Rules, timedelta | Non
         assert times[0] >= START + max(after, GATHER)
     stills = [time for step, time in zip(told, times, strict=True) if step is not Step.RECOVERED]
     for number, (former, following) in enumerate(pairwise(stills), start=1):
-        pause = pause_after(rules, number)
-        assert pause is not None
-        assert following - former >= pause * 3 / 4
+        due = pause_after(rules, number)
+        assert due is not None
+        assert following - former >= due * 3 / 4
     if rules.remind_after == timedelta(0):
         assert Step.STILL not in told
     if lasts is not None and lasts < (rules.after or timedelta(0)) and at >= START + lasts:
