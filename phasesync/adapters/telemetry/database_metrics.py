@@ -8,14 +8,16 @@ The figures are the same on each replica. If they cannot be read in time, these 
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Metric
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from phasesync.core.figures import Figures
 from phasesync.errors import PhasesyncError
+
+if TYPE_CHECKING:
+    from phasesync.store.figures import Figures
 
 FRESH_FOR_S: Final = 1.0
 """Figures of this age are shown again: several scrapers cost the database no more than one."""
@@ -28,7 +30,7 @@ class FreshFigures:
 
     def __init__(
         self,
-        read: Callable[[], Figures],
+        read: "Callable[[], Figures]",
         *,
         fresh_for_s: float = FRESH_FOR_S,
         within_s: float = READ_WITHIN_S,
@@ -45,7 +47,7 @@ class FreshFigures:
         self._lock = threading.Lock()
         self._reading: _Reading | None = None
 
-    def get(self) -> Figures | None:
+    def get(self) -> "Figures | None":
         """
         Return the figures; None without a database.
 
@@ -62,7 +64,7 @@ class FreshFigures:
 class _Reading:
     """One read. Ends by itself, however long the database takes."""
 
-    def __init__(self, read: Callable[[], Figures]) -> None:
+    def __init__(self, read: "Callable[[], Figures]") -> None:
         self._read = read
         self._began = self._ended = time.monotonic()
         self.result: Figures | None = None
@@ -94,20 +96,23 @@ class DatabaseCollector(Collector):
 
     def __init__(
         self,
-        get: Callable[[], Figures | None],
+        get: "Callable[[], Figures | None]",
         *,
         key_ids: Callable[[], Mapping[str, str]],
         ahead_of_aws: Callable[[], float | None],
+        waits_for_schema: Callable[[], bool],
     ) -> None:
         """
         Args:
             get: returns figures; None without a database.
             key_ids: returns purpose -> id of the keys that are in use. Ids, not keys.
             ahead_of_aws: returns how far this host's clock is ahead of AWS's; None if AWS has not answered yet.
+            waits_for_schema: returns whether the database answers, and has no figures because of its schema.
         """
         self._get = get
         self._key_ids = key_ids
         self._ahead_of_aws = ahead_of_aws
+        self._waits_for_schema = waits_for_schema
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: registering must not ask the database."""
@@ -116,7 +121,8 @@ class DatabaseCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Ask the database."""
         figures = self._get()
-        yield _gauge("database_up", "Whether the database answered this scrape.", figures is not None)
+        up = figures is not None or self._waits_for_schema()
+        yield _gauge("database_up", "Whether the database answers.", up)
         yield _keys(self._key_ids())
         ahead_of_database = None if figures is None else figures.host_ahead.total_seconds()
         yield _skew(database=ahead_of_database, aws=self._ahead_of_aws())
@@ -124,7 +130,7 @@ class DatabaseCollector(Collector):
             yield from _families(figures)
 
 
-def _families(figures: Figures) -> Iterator[Metric]:
+def _families(figures: "Figures") -> Iterator[Metric]:
     """Yield the metrics that follow from figures."""
     syncs = GaugeMetricFamily("phasesync_syncs", "Syncs by status.", labels=["status"])
     longest = GaugeMetricFamily(
@@ -167,6 +173,19 @@ def _families(figures: Figures) -> Iterator[Metric]:
     for role, count in figures.daemons.items():
         daemons.add_metric([role.value], count)
     yield daemons
+    alerts = GaugeMetricFamily(
+        "phasesync_alerts", "Syncs and leases with which something is wrong, by condition.", labels=["condition"]
+    )
+    for condition, count in figures.alerts.open.items():
+        alerts.add_metric([condition.value], count)
+    yield alerts
+    yield _gauge("messages_pending", "Messages of notifications that wait to be sent.", figures.alerts.pending)
+    oldest = figures.alerts.oldest_pending
+    yield _gauge(
+        "messages_oldest_pending_seconds",
+        "For how long the oldest of them has waited; 0 if there is none.",
+        0 if oldest is None else oldest.total_seconds(),
+    )
     yield _gauge(
         "restored", "Whether the database counts as older than AWS, so that nothing is written.", figures.restored
     )
@@ -174,7 +193,7 @@ def _families(figures: Figures) -> Iterator[Metric]:
         yield from _each(figures)
 
 
-def _each(figures: Figures) -> Iterator[Metric]:
+def _each(figures: "Figures") -> Iterator[Metric]:
     """Yield the metrics of single syncs."""
     status = GaugeMetricFamily("phasesync_sync_status", "The status of a sync, as a label.", labels=["sync", "status"])
     in_status = GaugeMetricFamily(
