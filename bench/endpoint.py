@@ -19,10 +19,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from phasesync.emulator import AwsEmulator
+    from phasesync.emulator import AwsEmulator, Operation
+    from phasesync.emulator.access import Denial
+    from phasesync.emulator.faults import Answer, When
 from urllib.request import ProxyHandler, Request, build_opener
 
 _QUOTAS: Final = "quotas"
@@ -42,18 +44,29 @@ class Seen:
     """Requests that failed on purpose."""
 
 
+class Written(NamedTuple):
+    """One version of a secret: its id, its text, when it was written (seconds since 1970), and by another than us."""
+
+    version: str
+    text: str
+    at: float
+    by_others: bool
+
+
 class Endpoint:
     """The process, seen from outside."""
 
-    def __init__(self, *, rate_limiter: bool = False) -> None:
+    def __init__(self, *, rate_limiter: bool = False, seed: int | None = None) -> None:
         """
         Start it.
 
         Args:
             rate_limiter: whether AWS's request rates and its 100 versions a secret hold; without, what is measured is
                 who calls and not where AWS stops it.
+            seed: of the faults' dice; None = another one each time.
         """
         arguments = [sys.executable, "-m", "bench.endpoint", *([_QUOTAS] if rate_limiter else [])]
+        arguments += [] if seed is None else [f"seed={seed}"]
         self._process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self._process.stdout is None:
             raise AssertionError
@@ -96,6 +109,43 @@ class Endpoint:
             arns: dict[str, str] = json.load(answer)
         return arns
 
+    # --- what happens to AWS, and what others do there
+
+    def outside(self, operation: str, **arguments: object) -> str | None:
+        """Carry out an operation of Secrets Manager as somebody else; return AWS's error code, None if it went well."""
+        code: str | None = self._do("outside", operation=operation, arguments=arguments)
+        return code
+
+    def throttle(self, share: float) -> None:
+        """Have AWS throttle this share of all requests from now on."""
+        self._do("throttle", share=share)
+
+    def refuse(self, access_key_id: str | None) -> None:
+        """Have AWS know an access key no longer, from now on; None = it knows every key again."""
+        self._do("refuse", access_key_id=access_key_id)
+
+    def hang_up(self, on: bool) -> None:
+        """Have every connection end before its request is carried out, from now on."""
+        self._do("hang_up", on=on)
+
+    def deny(self, action: str | None) -> None:
+        """Deny an IAM action to everybody from now on; None = nothing is denied."""
+        self._do("deny", action=action)
+
+    def written(self) -> dict[str, list["Written"]]:
+        """Return secret name -> every version that it ever had, in the order in which they came."""
+        found: dict[str, list[list[Any]]] = self._do("written")
+        return {name: [Written(*version) for version in versions] for name, versions in found.items()}
+
+    def silence(self, on: bool) -> None:
+        """Have no request answered from now on; when this ends, those that wait are carried out, late."""
+        self._do("silence", on=on)
+
+    def _do(self, command: str, **arguments: object) -> Any:
+        request = Request(self._control, data=json.dumps([command, arguments]).encode(), method="POST")
+        with _open(request, timeout=120) as answer:
+            return json.load(answer)
+
     def __enter__(self) -> Self:
         return self
 
@@ -106,64 +156,147 @@ class Endpoint:
 # --- the process itself
 
 
-def _main(rate_limiter: bool) -> None:
-    # Here, so that a benchmark itself does not pay for moto.
-    from phasesync.emulator import AwsEmulator, Operation
-    from phasesync.emulator.faults import DROP, Answer, When, garbled
-    from phasesync.emulator.http import LoopbackServer, Reply
-    from phasesync.emulator.outsider import ACCOUNT, REGION
+class _Aws:
+    """The emulator, what arrived at it, and what is wrong with it now."""
 
-    aws = AwsEmulator(throttling=rate_limiter)
-    guard = threading.Lock()
-    arrivals: list[tuple[float, str, str]] = []
-    faults = {"share": 0.0, "failed": 0}
-    broken = Answer("InternalServiceError", status=500)
-    wrong: dict[When, tuple[Answer, ...]] = {
-        "before": (DROP, broken, Answer("ThrottlingException")),
-        "after": (DROP, broken, garbled()),
-    }
+    def __init__(self, rate_limiter: bool, seed: str | None) -> None:
+        # Here, so that a benchmark itself does not pay for moto.
+        from phasesync.emulator import AwsEmulator
+        from phasesync.emulator.faults import DROP, Answer, garbled
 
-    def note(when: When, operation: Operation) -> Answer | None:
-        with guard:
+        broken = Answer("InternalServiceError", status=500)
+        self._throttled = Answer("ThrottlingException", "Rate exceeded")
+        self._unknown_key = Answer("UnrecognizedClientException", "The security token in the request is invalid.")
+        self._dropped = DROP
+        self._wrong = {"before": (DROP, broken, self._throttled), "after": (DROP, broken, garbled())}
+        self._rate_limiter = rate_limiter
+        self._dice = random.Random(seed)
+        self._guard = threading.Lock()
+        self._speaks = threading.Event()
+        self._arrivals: list[tuple[float, str, str]] = []
+        self._foreign: set[str] = set()
+        self._denials: list[Denial] = []
+        self.emulator = AwsEmulator(throttling=rate_limiter)
+        self.empty()
+
+    def empty(self) -> None:
+        """Forget everything, and answer as AWS does."""
+        self.emulator.reset()
+        if not self._rate_limiter:
+            self.emulator.limits.versions = _NO_LIMIT
+        self.emulator.on_request = self._note
+        self._speaks.set()
+        with self._guard:
+            for kept in (self._arrivals, self._denials, self._foreign):
+                kept.clear()
+            self.share, self.throttled, self._failed = 0.0, 0.0, 0
+            self._refused: str | None = None
+            self._hangs_up = False
+
+    def _note(self, when: "When", operation: "Operation") -> "Answer | None":
+        self._speaks.wait()
+        with self._guard:
             if when == "before":
-                arrivals.append((time.monotonic(), operation.name, operation.secret_id or ""))
+                self._arrivals.append((time.monotonic(), operation.name, operation.secret_id or ""))
+                if self._hangs_up:
+                    return self._dropped
+                if operation.access_key_id == self._refused:
+                    return self._unknown_key
+                if self._dice.random() < self.throttled:
+                    return self._throttled
             # Each request comes by twice, before it is carried out and after it.
-            if random.random() >= faults["share"] / 2:
+            if self._dice.random() >= self.share / 2:
                 return None
-            faults["failed"] += 1
-        return random.choice(wrong[when])
+            self._failed += 1
+            return self._dice.choice(self._wrong[when])
 
-    def empty() -> None:
-        aws.reset()
-        if not rate_limiter:
-            aws.limits.versions = _NO_LIMIT
-        aws.on_request = note
-        with guard:
-            arrivals.clear()
-            faults.update(share=0.0, failed=0)
+    # --- commands
 
-    def seen() -> Seen:
-        with aws.state.lock:
-            versions = {str(listed.name): len(listed.versions) for listed in aws.state.secrets(ACCOUNT, REGION)}
-        with guard:
-            counts = Counter(name for _, name, _ in arrivals)
-            return Seen(counts, versions, list(arrivals), int(faults["failed"]))
+    def seen(self) -> Seen:
+        """See `Endpoint.seen`."""
+        versions = {str(listed.name): len(listed.versions) for listed in self._secrets()}
+        with self._guard:
+            counts = Counter(name for _, name, _ in self._arrivals)
+            return Seen(counts, versions, list(self._arrivals), self._failed)
+
+    def written(self) -> dict[str, list[Written]]:
+        """See `Endpoint.written`."""
+        return {
+            str(listed.name): [
+                Written(id_, str(version.get("secret_string")), float(version["createdate"]), id_ in self._foreign)
+                for id_, version in listed.versions.items()
+            ]
+            for listed in self._secrets()
+        }
+
+    def _secrets(self) -> list[Any]:
+        from phasesync.emulator.outsider import ACCOUNT, REGION
+
+        with self.emulator.state.lock:
+            return self.emulator.state.secrets(ACCOUNT, REGION)
+
+    def outside(self, operation: str, arguments: dict[str, Any]) -> str | None:
+        """See `Endpoint.outside`."""
+        from phasesync.emulator.errors import AwsError
+
+        try:
+            answer = self.emulator.outside.call(operation, **arguments)
+        except AwsError as error:
+            return error.code
+        self._foreign.add(str(answer.get("VersionId")))
+        return None
+
+    def throttle(self, share: float) -> None:
+        """See `Endpoint.throttle`."""
+        self.throttled = share
+
+    def refuse(self, access_key_id: str | None) -> None:
+        """See `Endpoint.refuse`."""
+        self._refused = access_key_id
+
+    def hang_up(self, on: bool) -> None:
+        """See `Endpoint.hang_up`."""
+        self._hangs_up = on
+
+    def silence(self, on: bool) -> None:
+        """See `Endpoint.silence`."""
+        if on:
+            self._speaks.clear()
+        else:
+            self._speaks.set()
+
+    def deny(self, action: str | None) -> None:
+        """See `Endpoint.deny`."""
+        for denial in self._denials:
+            self.emulator.access.allow(denial)
+        self._denials = [] if action is None else [self.emulator.deny(action)]
+
+
+_COMMANDS: Final = frozenset({"written", "outside", "throttle", "refuse", "hang_up", "silence", "deny"})
+
+
+def _main(rate_limiter: bool, seed: str | None) -> None:
+    from phasesync.emulator.http import LoopbackServer, Reply
+
+    aws = _Aws(rate_limiter, seed)
 
     def control(method: str, _path: str, _headers: Mapping[str, str], body: bytes) -> Reply:
         answer: object = None
         match method:
             case "GET":
-                answer = vars(seen())
+                answer = vars(aws.seen())
+            case "POST":
+                command, arguments = json.loads(body)
+                answer = getattr(aws, command)(**arguments) if command in _COMMANDS else None
             case "PUT":
-                answer = _plant(aws, json.loads(body))
+                answer = _plant(aws.emulator, json.loads(body))
             case "PATCH":
-                faults["share"] = json.loads(body)
+                aws.share = json.loads(body)
             case "DELETE":
-                empty()
+                aws.empty()
         return Reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
-    empty()
-    print(aws.url, LoopbackServer(control).url, flush=True)
+    print(aws.emulator.url, LoopbackServer(control).url, flush=True)
     sys.stdin.read()
 
 
@@ -183,4 +316,4 @@ def _plant(aws: "AwsEmulator", secrets: Mapping[str, tuple[str, dict[str, str]] 
 
 
 if __name__ == "__main__":
-    _main(_QUOTAS in sys.argv[1:])
+    _main(_QUOTAS in sys.argv[1:], next((text for text in sys.argv[1:] if text.startswith("seed=")), None))

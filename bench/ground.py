@@ -19,7 +19,7 @@ from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.sync import SyncConfig, SyncDraft
 from phasesync.store.migrate import upgrade
 from tests.support.installation import REGION, Installation
-from tests.support.postgres import start_server
+from tests.support.postgres import PostgresServer, start_server
 from tests.support.stores import write_root_key
 
 ANY_RATE = 10_000
@@ -38,24 +38,27 @@ _AWS = {
 
 
 @contextmanager
-def installed(database: str, endpoint_url: str, *, initialise: bool = True) -> Iterator[Installation]:
+def installed(
+    database: str, endpoint_url: str, *, initialise: bool = True, server: PostgresServer | None = None
+) -> Iterator[Installation]:
     """
     Make an installation on a fresh database, and lead this process and its children to an endpoint.
 
     SQLite lies in the folder for temporary files, so that a commit waits for that disk. PostgreSQL is the tests' own:
     it lies in memory and does not wait, which flatters it by what a commit costs on your disk. Without `initialise` the
-    database is empty: see `bench.synthetic.copy_database`.
+    database is empty: see `bench.synthetic.copy_database`. `server`: a PostgreSQL of the caller, who stops it.
     """
     folder = Path(tempfile.mkdtemp(prefix="phasesync-bench-"))
     environ = _AWS | {"AWS_ENDPOINT_URL": endpoint_url}
     os.environ.update(_AWS, AWS_ENDPOINT_URL=endpoint_url)
-    server = start_server() if database == "postgresql" else None
+    own_server = start_server() if database == "postgresql" and server is None else None
+    used_server = server or own_server
     try:
-        if server is None:
+        if used_server is None:
             url = f"sqlite:///{folder}/phasesync.db"
         else:
-            server.create_database("bench")
-            url = server.url("bench")
+            used_server.create_database("bench")
+            url = used_server.url("bench")
         upgrade(url)
         installed_here = Installation(folder, url, environ)
         if initialise:
@@ -67,8 +70,8 @@ def installed(database: str, endpoint_url: str, *, initialise: bool = True) -> I
         finally:
             installed_here.close()
     finally:
-        if server is not None:
-            server.stop()
+        if own_server is not None:
+            own_server.stop()
         shutil.rmtree(folder)
 
 

@@ -2,16 +2,20 @@
 The whole table: every figure that has a goal, on both databases, beside the peers' ways, in one run.
 
     python -m bench.table [--quick] [--only changed latency …] [--databases sqlite postgresql] [--cache FILE]
+    python -m bench.table --from soak-sqlite.json soak-postgresql.json rolling.json
 
 It writes docs/performance.md, docs/performance.json and docs/performance.svg; with `--only` the other sections stay as
 they were measured. `--quick` measures less of everything, and writes nothing unless `--into FOLDER` says where. The
-exit code is 1 where a figure, or a ratio to the peers' way, falls below its goal.
+exit code is 1 where a figure, or a ratio to the peers' way, falls below its goal. `--from` measures nothing: it takes
+what `bench.soak` and `bench.rolling` wrote with `--output`, and draws docs/soak.svg.
 """
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from bench import account, changed, idle, latency, startup, sweep
 from bench.fast_aws import FastAws
 from bench.figures import Figure, Section, document, markdown, missed, picture, sections_of
 from bench.ground import databases_option
+from bench.line_chart import soak_chart
 from bench.machine import machine, watched
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +51,8 @@ _FULL: dict[str, tuple[str, Measure, dict[str, Any]]] = {
     "startup": ("The start of a command", startup.measure, {"runs": 15}),
 }
 """Module -> title, what measures, and how much."""
+_TAKEN = ("soak", "rolling")
+"""Sections that `--from` takes out of files."""
 _QUICK: dict[str, dict[str, Any]] = {
     "changed": {"syncs": 100, "rounds": 2, "pushed": 12},
     "latency": {"edits": 20, "quiet_ms": 100},
@@ -62,9 +69,12 @@ def main(args: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="less of everything, in some minutes")
     parser.add_argument("--only", nargs="+", choices=list(_FULL), default=list(_FULL))
     parser.add_argument("--into", type=Path, help="folder for performance.md, .json and .svg")
+    parser.add_argument("--from", dest="files", type=Path, nargs="+", help="files of bench.soak and bench.rolling")
     parser.add_argument("--cache", type=Path, help="file that keeps the planted account for the next time")
     databases_option(parser)
     options = parser.parse_args(args)
+    if options.files:
+        return _take(options.files, options.into or ROOT / "docs")
     about = machine() | {"amount": "quick" if options.quick else "full"}
     sections = []
     with FastAws() as aws:
@@ -88,12 +98,40 @@ def main(args: list[str]) -> int:
     return int(bool(missed(sections)))
 
 
+def _take(files: Sequence[Path], folder: Path) -> int:
+    """Add what other benchmarks wrote to the table that there is; return 1 where a goal is missed."""
+    found = [json.loads(file.read_text()) for file in files]
+    sections = list(_joined(section for file in files for section in sections_of(file.read_text())))
+    former = folder / "performance.json"
+    about = json.loads(former.read_text())["machine"] if former.exists() else found[0]["machine"] | {"amount": "full"}
+    _write(folder, about, _with_former(folder, sections))
+    if soaks := [each for each in found if "samples" in each]:
+        (folder / "soak.svg").write_text(soak_chart(soaks))
+    print(markdown(sections))
+    return int(bool(missed(sections)))
+
+
+def _joined(sections: Iterable[Section]) -> Iterator[Section]:
+    """Yield one section for each name, with the figures of all databases."""
+    by_name: dict[str, list[Section]] = {}
+    for section in sections:
+        by_name.setdefault(section.name, []).append(section)
+    for own in by_name.values():
+        yield replace(
+            own[0],
+            command=", ".join(section.command for section in own),
+            figures=[figure for section in own for figure in section.figures],
+            load_during=max(section.load_during for section in own),
+            seconds=max(section.seconds for section in own),
+        )
+
+
 def _with_former(folder: Path, sections: Sequence[Section]) -> list[Section]:
     """Return sections, and those that were written before and not measured now, in the order of the table."""
     file = folder / "performance.json"
-    former = sections_of(file.read_text()) if file.exists() and len(sections) < len(_FULL) else []
+    former = sections_of(file.read_text()) if file.exists() else []
     by_name = {section.name: section for section in (*former, *sections)}
-    return [by_name[name] for name in _FULL if name in by_name]
+    return [by_name[name] for name in (*_FULL, *_TAKEN) if name in by_name]
 
 
 def _measured(name: str, title: str, measure: Measure, arguments: dict[str, Any]) -> Section:

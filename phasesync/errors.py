@@ -29,6 +29,9 @@ names and numbers, never from the text of another exception: botocore and databa
     │   ├── AccountMismatchError           halt
     │   ├── DestinationRejectedError       halt
     │   └── OutcomeUnknownError            replan
+    ├── ChannelError
+    │   ├── ChannelUnavailableError        retry
+    │   └── ChannelRejectedError           halt
     ├── HostUnavailableError               retry
     ├── InternalError                      retry
     ├── StateError
@@ -367,6 +370,45 @@ class OutcomeUnknownError(DestinationError):
 
     disposition = Disposition.REPLAN
     exit_code = 1
+
+
+# --- channels of notifications
+
+
+class ChannelError(PhasesyncError):
+    """A notification could not be sent."""
+
+    exit_code = 7
+
+
+class ChannelUnavailableError(ChannelError):
+    """The channel of a notification could not be reached, or takes nothing now."""
+
+    disposition = Disposition.RETRY
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        retry_after: timedelta | None = None,
+        hint: str | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """
+        Args:
+            message: None means the class's default.
+            retry_after: how long the receiver asks to wait, None if it does not say.
+            hint: None if nobody has to do anything.
+            code: status or error code of the receiver.
+            request_id: AWS's request id.
+        """
+        self.retry_after = retry_after
+        super().__init__(message, hint=hint, code=code, request_id=request_id)
+
+
+class ChannelRejectedError(ChannelError):
+    """The receiver refuses the notification, or its channel is not usable."""
 
 
 # --- our own

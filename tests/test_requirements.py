@@ -26,6 +26,7 @@ ASKED = {
         *(line for name in ("build", "dev") for line in GROUPS[name] if isinstance(line, str)),
     ],
     "helm.txt": GROUPS["helm"],
+    "kubectl.txt": GROUPS["kubectl"],
     "ministack.txt": GROUPS["ministack"],
     "runtime.txt": [*PROJECT["dependencies"], *EXTRAS["otel"], *EXTRAS["postgres"], *EXTRAS["distributed"]],
 }

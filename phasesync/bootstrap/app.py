@@ -23,6 +23,7 @@ from phasesync.store.retirement import refuse_retired
 if TYPE_CHECKING:
     from phasesync.adapters.aws.sdk import CallLimits
     from phasesync.adapters.aws.session import AwsClients
+    from phasesync.adapters.channels.mail import MailSettings
     from phasesync.core.events import Event
     from phasesync.core.figures import Figures
     from phasesync.core.sync import Sync
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
     from phasesync.engine.credential_admin import CredentialAdmin
     from phasesync.engine.dynamic_admin import DynamicAdmin
     from phasesync.engine.leases.operations import LeaseOperations
+    from phasesync.engine.notification_admin import NotificationAdmin
     from phasesync.engine.sync_admin import SyncAdmin
     from phasesync.engine.sync_operations import SyncOperations
+    from phasesync.ports.channels import ChannelSender
     from phasesync.ports.destination import Destinations
     from phasesync.ports.issuer import LeaseIssuers
     from phasesync.ports.runtime import CredentialTester, EventSink
+    from phasesync.ports.tracing import Tracer
 
 
 class _DiscardedEvents:
@@ -56,6 +60,7 @@ class Application:
         root_key: RootKey,
         events: "EventSink | None" = None,
         current: Callable[[], Settings] | None = None,
+        tracer: "Tracer | None" = None,
     ) -> None:
         """
         Args:
@@ -64,6 +69,7 @@ class Application:
             root_key: for its warnings; the store has its own.
             events: takes what happens; None for commands.
             current: returns the settings in effect now; None if they do not change.
+            tracer: takes how long the parts of a run take; None: nobody asks.
         """
         self.settings = settings
         self.current = current or (lambda: settings)
@@ -72,6 +78,7 @@ class Application:
         self._clock = SystemClock()
         self._owner = f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._events: EventSink = events or _DiscardedEvents()
+        self._tracer = tracer
 
     def __enter__(self) -> Self:
         return self
@@ -91,6 +98,7 @@ class Application:
     def context(self) -> "Context":
         """What use cases work with."""
         from phasesync.engine.context import Context
+        from phasesync.engine.tracing import NO_TRACES
 
         return Context(
             store=self.store,
@@ -105,6 +113,7 @@ class Application:
             make_issuers=self._make_issuers,
             make_tester=self._make_tester,
             windows=lambda: self.current().daemon.windows,
+            tracer=self._tracer or NO_TRACES,
         )
 
     def schema(self) -> SchemaStatus:
@@ -213,6 +222,25 @@ class Application:
             random_text=lambda: "".join(secrets.choice(RANDOM_ALPHABET) for _ in range(RANDOM)),
         )
 
+    @cached_property
+    def notification_operations(self) -> "NotificationAdmin":
+        """What an operator does with a notification."""
+        from phasesync.engine.notification_admin import NotificationAdmin
+
+        return NotificationAdmin(self.context, self.channels, random_bytes=os.urandom)
+
+    @cached_property
+    def channels(self) -> "ChannelSender":
+        """Sends notifications."""
+        from phasesync.adapters.channels import ChannelSenders
+
+        return ChannelSenders(
+            clock=self._clock,
+            clients=lambda: self.clients,
+            credential_of=self.store.credentials.get,
+            mail=lambda: mail_settings(self.current()),
+        )
+
     def _make_destinations(self) -> "Destinations":
         from phasesync.adapters.destinations import RegisteredDestinations
 
@@ -247,4 +275,19 @@ def call_limits(settings: Settings) -> "CallLimits":
         attempts=settings.aws.max_attempts,
         # Beside the workers: the sweep, and a test of the credential. Lease threads use clients of their own.
         connections=max(10, settings.daemon.workers + 2),
+    )
+
+
+def mail_settings(settings: Settings) -> "MailSettings":
+    """Return how mail is sent by the settings."""
+    from phasesync.adapters.channels.mail import MailSettings
+    from phasesync.core.channels import parse_mail_server
+    from phasesync.core.model import SecretValue
+
+    mail = settings.notifications
+    return MailSettings(
+        server=None if mail.smtp_url is None else parse_mail_server(mail.smtp_url),
+        password=None if mail.smtp_password is None else SecretValue(mail.smtp_password.get_secret_value()),
+        password_file=mail.smtp_password_file,
+        sender=mail.mail_from,
     )

@@ -19,6 +19,7 @@ from phasesync.store.migrate import open_migrated, preview_upgrade, status, upgr
 
 if TYPE_CHECKING:
     from phasesync.ports.runtime import EventSink
+    from phasesync.ports.tracing import Tracer
     from phasesync.store.backup import RestorePreview
     from phasesync.store.database_copy import CopiedDatabase, CopyPreview
     from phasesync.store.key_ring import WrappedKey
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 
 
 def open_application(
-    settings: Settings, *, events: "EventSink | None" = None, current: Callable[[], Settings] | None = None
+    settings: Settings,
+    *,
+    events: "EventSink | None" = None,
+    current: Callable[[], Settings] | None = None,
+    tracer: "Tracer | None" = None,
 ) -> Application:
     """
     Open the database with its key; see `Application` for the arguments.
@@ -45,7 +50,7 @@ def open_application(
     except BaseException:
         database.close()
         raise
-    return Application(settings, store, root_key=root_key, events=events, current=current)
+    return Application(settings, store, root_key=root_key, events=events, current=current, tracer=tracer)
 
 
 def load_instance_id(settings: Settings) -> str:

@@ -1,5 +1,8 @@
 """`phasesync daemon`: keeps AWS in step, until a signal stops it."""
 
+import os
+from functools import partial
+
 import click
 
 from phasesync.cli.imports import no_collection
@@ -24,6 +27,7 @@ def daemon(out: Output) -> int:
         from phasesync.adapters.telemetry.logging import configure_logging
         from phasesync.adapters.telemetry.metrics import Metrics
         from phasesync.adapters.telemetry.several_sinks import SeveralSinks
+        from phasesync.adapters.telemetry.tracing import open_tracer
         from phasesync.bootstrap import schema_status
         from phasesync.daemon.build import build_components
         from phasesync.daemon.service import run_daemon
@@ -37,7 +41,7 @@ def daemon(out: Output) -> int:
         loaded=loaded,
         reload=lambda: load_settings(config),
         schema_status=lambda: schema_status(loaded.settings),
-        build=build_components,
+        build=partial(build_components, tracer=open_tracer(os.environ)),
         events=SeveralSinks(LogEvents(), CountEvents(metrics)),
         metrics=metrics,
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from phasesync.core.dynamic import DynamicSecret
     from phasesync.core.lease import Lease
     from phasesync.core.lease_claim import LeaseRecord
+    from phasesync.core.notification import Notification, Sent
     from phasesync.core.planning.explain import ObjectExplanation
     from phasesync.core.planning.guard import HeldChange
     from phasesync.core.project.compare import Applied
@@ -270,6 +271,32 @@ def waiting_document(request: "ChangeRequest") -> Document:
         "asked_by": request.asked_by,
         "expires_at": request.expires_at,
         "command": request.next_command,
+    }
+
+
+def notification_document(notification: "Notification", sent: "Sent") -> Document:
+    """
+    Return a notification as `notifications list` and `show` print it: never a secret part of its channel.
+
+    `error` says why a row that was altered is not used; then the members of its channel and its rules are null.
+    """
+    channel, rules = notification.channel, notification.rules
+    return {
+        "name": notification.name,
+        "channel": None if channel is None else channel.kind,
+        "to": None if channel is None else channel.shown,
+        "signed": getattr(channel, "signing_secret", None) is not None,
+        "on": None if rules is None else list(rules.words),
+        "app": notification.app,
+        "after": None if rules is None else rules.after,
+        "remind_after": None if rules is None else rules.remind_after,
+        "quiet": None if rules is None else list(rules.quiet),
+        "created_at": notification.created_at,
+        "sent_at": sent.sent_at,
+        "pending": sent.pending,
+        "last_error": sent.error,
+        "next_attempt_at": sent.next_at,
+        "error": notification.error,
     }
 
 

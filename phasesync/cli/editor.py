@@ -12,12 +12,11 @@ from typing import Final
 
 from phasesync.cli.input import is_terminal
 from phasesync.errors import OperatorError
+from phasesync.settings.model import secret_variables
 
 _FALLBACK: Final = "vi"
 _SHELL_CHARACTERS: Final = frozenset("|&;<>()$`\\\"' \t\n*?[#~=%")
 """What makes git start an editor through a shell (prepare_shell_cmd in run-command.c)."""
-_OURS: Final = ("PHASESYNC_ROOT_KEY",)
-"""Variables that no other program gets."""
 _VIM: Final = ("-n", "-i", "NONE", "-c", "silent! set nobackup nowritebackup noundofile")
 """No swap file, no registers and no undo file on a disk, whatever the operator's settings say."""
 _PATIENCE_S: Final = 5
@@ -36,7 +35,7 @@ def run_editor(file: Path) -> None:
     command = [editor, *arguments]
     if _SHELL_CHARACTERS & set(editor):
         command = ["sh", "-c", f'{editor} "$@"', editor, *arguments]
-    environment = {name: value for name, value in os.environ.items() if name not in _OURS}
+    environment = {name: value for name, value in os.environ.items() if name not in secret_variables()}
     # A document that we print must not be mixed with what the editor draws.
     stdout = None if os.isatty(1) else 2
     with _left_to_the_editor():

@@ -68,6 +68,7 @@ COMMANDS = {
     "sandbox": ("phasesync.cli.sandbox:sandbox", "A shell with a store, a daemon and an AWS emulator; leaves nothing."),
     "init": ("phasesync.cli.init:init", "Make data directory, root key and database."),
     "status": ("phasesync.cli.status:status", "How everything stands."),
+    "metrics": ("phasesync.cli.metrics:metrics", "Metrics of the daemon, for a file or for stdout."),
     "daemon": ("phasesync.cli.daemon:daemon", "Keep AWS in step, until a signal stops it."),
     "apps": ("phasesync.cli.apps:apps", "Apps: named sets of environments."),
     "envs": ("phasesync.cli.envs:envs", "Environments of an app."),
@@ -80,10 +81,12 @@ COMMANDS = {
     "schema": ("phasesync.cli.project:schema", "Print the JSON Schema of documents."),
     "runs": ("phasesync.cli.runs:runs", "The sync log."),
     "dynamic": ("phasesync.cli.dynamic:dynamic", "Dynamic secrets: recipes for short-lived credentials."),
+    "notifications": ("phasesync.cli.notifications:notifications", "Notifications: whom to tell what is wrong."),
     "leases": ("phasesync.cli.leases:leases", "Short-lived credentials, from dynamic secrets."),
     "run": ("phasesync.cli.run:run", "Run a command with secrets, and with leases that end with it."),
     "aws": ("phasesync.cli.aws:aws", "IAM policies to paste; what is in an account."),
     "db": ("phasesync.cli.db:db", "The database: schema and backups."),
+    "completion": ("phasesync.cli.completion:completion", "Print the script that completes commands in a shell."),
 }
 """Name -> where the command is, and one line of help."""
 

@@ -1,22 +1,21 @@
 """
 `phasesync status`: how everything stands, on one screen; with `--probe`, whether the daemon is healthy.
 
-The probe asks the daemon of these settings over its own HTTP address, for health checks of containers. It is quick, has
-few imports and connects directly: no proxy stands between a program and its own host, whatever HTTP_PROXY says.
+The probe asks the daemon of these settings over its own HTTP address, for health checks of containers. It is quick, and
+has few imports.
 """
 
 import json
-import socket
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from phasesync.cli.daemon_http import Response, ask_daemon
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.core.times import instant_text
-from phasesync.errors import SettingsError, UnhealthyError
+from phasesync.errors import UnhealthyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 WITHIN_S: Final = 4.0
 """Time for the whole probe. What starts it mostly waits for 5 s."""
 _MOST_BYTES: Final = 65_536
-_EVERY_ADDRESS: Final = {"": ("127.0.0.1", "::1"), "0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}  # noqa: S104
-"""Address that a daemon listens on -> addresses to reach it from its own host, in this order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,78 +51,25 @@ def probe(host: str, port: int, *, within_s: float = WITHIN_S) -> Answer:
         SettingsError: port 0, which means a free port that only the daemon knows.
         UnhealthyError: the daemon is not healthy, or no daemon answers.
     """
-    if port == 0:
-        raise SettingsError(
-            "http.listen has port 0, so only the daemon knows its port",
-            hint="choose a port with PHASESYNC_HTTP__LISTEN, such as 127.0.0.1:8787",
-        )
-    deadline = time.monotonic() + within_s
-    refused = UnhealthyError("no daemon answers")
-    for address in _EVERY_ADDRESS.get(host, (host,)):
-        try:
-            answer = _parsed(_ask(address, port, deadline))
-        except (OSError, UnicodeError) as error:
-            refused = _unreachable(address, port, error)
-            continue
-        if answer.status != 200:
-            reason = str(answer.detail.get("reason", f"status {answer.status}"))
-            raise UnhealthyError(f"the daemon at {_joined(address, port)} is not healthy: {reason}")
-        return answer
-    raise refused
+    response = ask_daemon(host, port, "/healthz", within_s=within_s, most_bytes=_MOST_BYTES)
+    answer = _parsed(response)
+    if answer.status != 200:
+        reason = str(answer.detail.get("reason", f"status {answer.status}"))
+        raise UnhealthyError(f"the daemon at {response.address} is not healthy: {reason}")
+    return answer
 
 
-def _ask(address: str, port: int, deadline: float) -> bytes:
-    """Return the whole response to GET /healthz."""
-    request = f"GET /healthz HTTP/1.0\r\nHost: {_joined(address, port)}\r\n\r\n"
-    response = b""
-    with socket.create_connection((address, port), timeout=_left(deadline)) as connection:
-        connection.sendall(request.encode("ascii"))
-        while len(response) < _MOST_BYTES:
-            connection.settimeout(_left(deadline))
-            data = connection.recv(4096)
-            if not data:
-                break
-            response += data
-    return response
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-def _parsed(response: bytes) -> Answer:
+def _parsed(response: Response) -> Answer:
     """Return the answer in a response; status 0 if it is not the response of a daemon."""
-    head, _, body = response.partition(b"\r\n\r\n")
-    words = head.split(maxsplit=2)
-    if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+    if response.status == 0:
         return Answer(status=0, detail={"reason": "what listens there does not speak HTTP"})
     try:
-        detail = json.loads(body)
+        detail = json.loads(response.body)
     except ValueError:
         detail = None
     if not isinstance(detail, dict) or "ok" not in detail:
         return Answer(status=0, detail={"reason": "what listens there is no phasesync daemon"})
-    return Answer(status=int(words[1]), detail=detail)
-
-
-def _unreachable(address: str, port: int, error: OSError | UnicodeError) -> UnhealthyError:
-    if isinstance(error, TimeoutError):
-        why = "it does not answer in time"
-    elif isinstance(error, ConnectionRefusedError):
-        why = "nothing listens there"
-    else:
-        why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-    return UnhealthyError(
-        f"the daemon at {_joined(address, port)} cannot be reached: {why}",
-        hint="phasesync daemon starts one; http.listen in the settings says where it listens",
-    )
-
-
-def _joined(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return Answer(status=response.status, detail=detail)
 
 
 @click.command()

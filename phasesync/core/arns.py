@@ -32,6 +32,8 @@ _SECRET = re.compile(
     rf"arn:{_ANY_PARTITION}:secretsmanager:([a-z0-9-]+):\d{{12}}:secret:[A-Za-z0-9/_+=.@!-]{{1,512}}-[A-Za-z0-9]{{6}}",
     re.ASCII,
 )
+_TOPIC = re.compile(rf"arn:{_ANY_PARTITION}:sns:([a-z0-9-]+):\d{{12}}:[A-Za-z0-9_-]{{1,256}}(?:\.fifo)?", re.ASCII)
+"""API reference of SNS, CreateTopic: Name."""
 _ACCOUNT = re.compile(r"arn:[^:]*:[^:]*:[^:]*:(\d{12}):")
 
 
@@ -71,6 +73,17 @@ def check_policy_arn(arn: str) -> str:
             "aws iam list-policies prints them",
         )
     return arn
+
+
+def check_topic_arn(arn: str) -> str:
+    """Return the ARN of a topic of SNS as it is. InvalidInputError."""
+    match = _TOPIC.fullmatch(arn)
+    if match is None:
+        raise InvalidInputError(
+            "that is not the ARN of an SNS topic",
+            hint="a topic's ARN looks like arn:aws:sns:eu-west-1:123456789012:name; aws sns list-topics prints them",
+        )
+    return check_partition(arn, match[1])
 
 
 def group_name(group: str) -> str:

@@ -40,13 +40,17 @@ class Chore(StrEnum):
     REAP_USERS = "reap-users"
     """Removes orphan users."""
     HOUSEKEEPING = "housekeeping"
-    """Deletes old runs and leases."""
+    """Deletes old runs and leases, and messages of notifications."""
+    NOTIFY = "notify"
+    """Makes messages of notifications from what is wrong, and has them sent."""
 
     # Claimed work, in threads
     RECONCILE = "reconcile"
     """Runs one sync."""
     LEASE = "lease"
     """Revokes one lease."""
+    SEND = "send"
+    """Sends one message of a notification."""
 
     # At the end
     RELEASE = "release"
@@ -65,6 +69,8 @@ CLEAR_QUEUE_EVERY: Final = timedelta(seconds=5)
 """Such entries block nothing; they only add up."""
 EXPIRE_LEASES_EVERY: Final = timedelta(seconds=1)
 """A lease is over at most so long, and a few calls, after its end."""
+NOTIFY_EVERY: Final = timedelta(seconds=1)
+"""What happens is in a message so long, and `core.notices.GATHER`, later. Nearly always one statement finds nothing."""
 HOURLY: Final = timedelta(hours=1)
 """For housekeeping, and to ask whether orphan users are due, which they are once a day."""
 

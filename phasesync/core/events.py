@@ -10,6 +10,7 @@ from datetime import datetime
 
 from phasesync.core.chores import Chore
 from phasesync.core.lease import Cause, LeaseStatus
+from phasesync.core.notification_message import Condition, Step
 from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus, Trigger
 
@@ -241,6 +242,63 @@ class OrphanUsersRemoved:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MessageSent:
+    """
+    A message of a notification was sent.
+
+    Attributes:
+        notification: its name.
+        channel: the kind of its channel.
+        condition: None for a test.
+        subjects: about how many syncs or leases it is.
+        attempts: how often it was tried, this time included.
+        age_ms: from the making of the message to this attempt.
+        remark: what was not as asked although it was sent; None if there is nothing to say.
+    """
+
+    notification: str
+    channel: str
+    message_id: str
+    step: Step
+    condition: Condition | None
+    subjects: int
+    attempts: int
+    age_ms: int
+    remark: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MessageFailed:
+    """
+    A message of a notification could not be sent.
+
+    Attributes:
+        error: class name of the error.
+        code: the receiver's code, None if there is none.
+        retry_in_s: seconds until it is tried again; None: it is given up.
+
+    The others are those of `MessageSent`.
+    """
+
+    notification: str
+    channel: str
+    message_id: str
+    step: Step
+    condition: Condition | None
+    attempts: int
+    error: str
+    code: str | None
+    retry_in_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotificationUnreadable:
+    """A notification is used for nothing, since its row was altered outside phasesync. `reason` names it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChoreFailed:
     """A periodic duty of the daemon failed; it is tried again."""
 
@@ -267,5 +325,8 @@ Event = (
     | LeaseEndMoved
     | LeaseUnreadable
     | OrphanUsersRemoved
+    | MessageSent
+    | MessageFailed
+    | NotificationUnreadable
     | ChoreFailed
 )

@@ -31,6 +31,7 @@ class Figures:
 
     Attributes:
         at: the database's time.
+        host_ahead: how far this host's clock is ahead of the database's; below 0: behind it.
         syncs: status -> number of syncs, 0 included.
         longest: status -> since when the sync has it that has had it for the longest time; only where known.
         behind: how many syncs have an edit that is not applied.
@@ -48,6 +49,7 @@ class Figures:
     """
 
     at: datetime
+    host_ahead: timedelta
     syncs: Mapping[SyncStatus, int]
     longest: Mapping[SyncStatus, datetime]
     behind: int

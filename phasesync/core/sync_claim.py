@@ -112,6 +112,8 @@ class AfterRun:
         approval_used: the approval was carried out, or what it was for is not held any more.
         objects: how many remote objects the run was about.
         waits_for_window: nothing is wrong, and changes wait until a maintenance window opens.
+        drifted: somebody else had changed a remote object.
+        contested: a change is held because somebody keeps changing the object back.
         waits_for_budget: nothing is wrong, and changes wait for the version budget of their object.
         budget_full_at: when the budget of the most written object of this run is full again; None = it is full.
     """
@@ -129,5 +131,7 @@ class AfterRun:
     approval_used: bool = False
     objects: int = 1
     waits_for_window: bool = False
+    drifted: bool = False
+    contested: bool = False
     waits_for_budget: bool = False
     budget_full_at: datetime | None = None

@@ -18,18 +18,23 @@ from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import ClaimKeeper, release_claim
 from phasesync.engine.leases.expiry import LeaseExpiry
+from phasesync.engine.notifier import Notifier
 from phasesync.engine.reconcile import Reconciler
-from phasesync.engine.scheduler import LeaseWork, Scheduler
+from phasesync.engine.scheduler import LeaseWork, MessageWork, Scheduler
 from phasesync.engine.sweep import Sweeper
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 from phasesync.store.change_watch import ChangeWatch
+from phasesync.store.outbox import ClaimedMessage
 
 if TYPE_CHECKING:
     from phasesync.adapters.dispatch.procrastinate import ProcrastinateDispatcher
+    from phasesync.adapters.telemetry.tracing import OpenTelemetryTracer
 
 LEASE_THREADS = 8
 """More than IAM's request rates keep busy: revoking a lease takes about five calls."""
+MESSAGE_THREADS = 16
+"""One for each notification with something to send: a channel that hangs takes one of them for some seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +48,12 @@ class Components:
         keeper: renews claims and permits writes.
         dispatcher: threads that reconcile claimed syncs.
         lease_dispatcher: threads that revoke claimed leases.
+        message_dispatcher: threads that send notifications.
         watch: notices that something may be due.
         read_figures: reads what the database says for metrics; also of the syncs one by one, if True.
         key_ids: purpose -> id of the keys in use.
         queue: `dispatcher` if it takes its syncs out of a queue: then it has to be started. Otherwise None.
+        tracer: takes traces of runs; None: nobody asks. The daemon closes it at its end.
     """
 
     application: Application
@@ -54,10 +61,12 @@ class Components:
     keeper: ClaimKeeper
     dispatcher: SyncThreadDispatcher
     lease_dispatcher: ThreadDispatcher[ClaimedLease]
+    message_dispatcher: ThreadDispatcher[ClaimedMessage]
     watch: ChangeWatch
     read_figures: Callable[[bool], Figures]
     key_ids: Mapping[str, str]
     queue: "ProcrastinateDispatcher | None" = None
+    tracer: "OpenTelemetryTracer | None" = None
 
     @property
     def dispatchers(self) -> tuple[ThreadDispatcher[Any], ...]:
@@ -65,7 +74,13 @@ class Components:
         return self.dispatcher, self.lease_dispatcher
 
 
-def build_components(current: Callable[[], Settings], events: EventSink, metrics: Metrics) -> Components:
+def build_components(
+    current: Callable[[], Settings],
+    events: EventSink,
+    metrics: Metrics,
+    *,
+    tracer: "OpenTelemetryTracer | None" = None,
+) -> Components:
     """
     Open the installation and wire what a daemon works with.
 
@@ -73,11 +88,12 @@ def build_components(current: Callable[[], Settings], events: EventSink, metrics
         current: returns the settings that are in effect now.
         events: takes what happens.
         metrics: measures calls of AWS and transactions.
+        tracer: takes traces of runs; None: nobody asks. The daemon closes it at its end.
 
     Raises:
         PhasesyncError: as `open_application` does.
     """
-    application = open_application(current(), events=events, current=current)
+    application = open_application(current(), events=events, current=current, tracer=tracer)
     context, clients = application.context, application.clients
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
     watch = ChangeWatch(application.store.database)
@@ -88,13 +104,15 @@ def build_components(current: Callable[[], Settings], events: EventSink, metrics
     # Leases have threads of their own: large syncs must not keep a user alive.
     expiry = LeaseExpiry(context)
     lease_dispatcher = ThreadDispatcher(expiry.work, threads=LEASE_THREADS, events=events, chore=Chore.LEASE)
+    notifier = Notifier(context, application.channels)
+    message_dispatcher = ThreadDispatcher(notifier.send, threads=MESSAGE_THREADS, events=events, chore=Chore.SEND)
 
     def progressed() -> None:
         dispatcher.progressed()
         lease_dispatcher.progressed()
 
     clients.rate_limiter.progress = progressed
-    _measure(application, metrics)
+    _measure(application, metrics, tracer)
     scheduler = Scheduler(
         context,
         host=socket.gethostname(),
@@ -111,6 +129,7 @@ def build_components(current: Callable[[], Settings], events: EventSink, metrics
         ),
         wake=watch.wake,
         lease_work=LeaseWork(expiry=expiry, dispatcher=lease_dispatcher),
+        message_work=MessageWork(notifier=notifier, dispatcher=message_dispatcher),
         queue=queue,
     )
     # Beside the start: the first edit after it should not wait for the SDK to load.
@@ -121,16 +140,23 @@ def build_components(current: Callable[[], Settings], events: EventSink, metrics
         keeper=keeper,
         dispatcher=dispatcher,
         lease_dispatcher=lease_dispatcher,
+        message_dispatcher=message_dispatcher,
         watch=watch,
         read_figures=application.read_figures,
         key_ids=application.store.keys.ids(),
         queue=queue,
+        tracer=tracer,
     )
 
 
-def _measure(application: Application, metrics: Metrics) -> None:
+def _measure(application: Application, metrics: Metrics, tracer: "OpenTelemetryTracer | None") -> None:
+    def request(service: str, operation: str, result: str, took_s: float) -> None:
+        metrics.aws_request(service, operation, result, took_s)
+        if tracer is not None:
+            tracer.aws_request(service, operation, result, took_s)
+
     application.store.database.observe = metrics.transaction
-    application.clients.reports.request = metrics.aws_request
+    application.clients.reports.request = request
     application.clients.reports.clock = metrics.aws_clock
     application.clients.rate_limiter.waited = metrics.rate_limiter_waited
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 from phasesync.adapters.telemetry.logging import get_logger
 from phasesync.errors import HostUnavailableError, PhasesyncError, SettingsError
 from phasesync.host_files import is_passing
+from phasesync.name_lookup import look_up
 
 CONNECTION_LIFE_S: Final = 5.0
 """The life of a connection, for request and response together, however busy its client keeps it."""
@@ -345,8 +346,7 @@ def _host_port(host: str, port: int) -> str:
 
 
 def _bind_address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
-    addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, _, _, _, socket_address = addresses[0]
+    family, _, _, _, socket_address = look_up(host, port, flags=socket.AI_PASSIVE)[0]
     return family, socket_address
 
 
@@ -358,7 +358,9 @@ def _listen_error(address: str, error: OSError | UnicodeError) -> HostUnavailabl
         )
     message = f"http.listen: cannot listen on {address}: {_reason(error)}"
     hint = "PHASESYNC_HTTP__LISTEN takes HOST:PORT with an address of this machine, such as 127.0.0.1:8787"
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, TimeoutError):
+        transient = True
+    elif isinstance(error, socket.gaierror):
         transient = error.errno in _TRANSIENT_LOOKUP_ERRORS
     else:
         transient = isinstance(error, OSError) and (error.errno in _TRANSIENT_ERRNOS or is_passing(error))
@@ -366,7 +368,8 @@ def _listen_error(address: str, error: OSError | UnicodeError) -> HostUnavailabl
 
 
 def _reason(error: OSError | UnicodeError) -> str:
-    if isinstance(error, socket.gaierror) and error.errno in _TRANSIENT_LOOKUP_ERRORS:
+    lookup_failed = isinstance(error, socket.gaierror) and error.errno in _TRANSIENT_LOOKUP_ERRORS
+    if lookup_failed or isinstance(error, TimeoutError):
         return "the name cannot be looked up now"
     if isinstance(error, socket.gaierror | UnicodeError) or not error.errno:
         return "the name is not known"

@@ -15,6 +15,10 @@ LIVE_SETTINGS: Final = frozenset(
         "daemon.coalesce_ms",
         "daemon.windows",
         "metrics.per_sync",
+        "notifications.mail_from",
+        "notifications.smtp_password",
+        "notifications.smtp_password_file",
+        "notifications.smtp_url",
         "retention.runs_days",
     }
 )

@@ -21,6 +21,7 @@ from phasesync.core.chores import (
     CLEAR_QUEUE_EVERY,
     EXPIRE_LEASES_EVERY,
     HOURLY,
+    NOTIFY_EVERY,
     REAP_EVERY,
     TAKE_OVER_EVERY,
     Chore,
@@ -242,6 +243,7 @@ class Service:
             chores.add(Chore.QUEUE, with_schema(scheduler.clear_queue), every=CLEAR_QUEUE_EVERY)
         chores.add(Chore.SWEEP, with_schema(scheduler.sweep), every=self._sweep_every(), first_in=second)
         chores.add(Chore.LEASES, with_schema(scheduler.expire_leases), every=EXPIRE_LEASES_EVERY)
+        chores.add(Chore.NOTIFY, with_schema(scheduler.notify), every=NOTIFY_EVERY, first_in=second)
         chores.add(Chore.REAP_USERS, with_schema(scheduler.remove_orphan_users), every=HOURLY, first_in=2 * minute)
         chores.add(Chore.HOUSEKEEPING, with_schema(scheduler.prune), every=HOURLY, first_in=minute)
 

@@ -23,6 +23,9 @@ STOP_BEYOND_DRAIN: Final = timedelta(seconds=1.5)
 _MARGIN_S: Final = 0.3
 """Kept for the end of the process itself."""
 
+_TRACES_WITHIN_S: Final = 2.0
+"""How long the last spans may take: a collector that does not answer must not make each stop a slow one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShutdownResult:
@@ -68,11 +71,14 @@ def shut_down(
     def time_left() -> timedelta:
         return timedelta(seconds=max(0.0, began + drain_s - time.monotonic()))
 
-    drained, *others_drained = [dispatcher.drain(time_left()) for dispatcher in components.dispatchers]
+    dispatchers = (*components.dispatchers, components.message_dispatcher)
+    drained, *others_drained = [dispatcher.drain(time_left()) for dispatcher in dispatchers]
     unfinished = [] if drained else list(components.dispatcher.running())
     _run_within(_MARGIN_S, stop_chores)
     latest = began + drain_s + STOP_BEYOND_DRAIN.total_seconds() - _MARGIN_S
     signed_off = _run_within(max(_MARGIN_S, latest - time.monotonic()), lambda: sign_off(unfinished))
+    if components.tracer is not None:
+        components.tracer.close(min(_TRACES_WITHIN_S, latest - time.monotonic()))
     result = ShutdownResult(unfinished=len(unfinished) + others_drained.count(False), signed_off=signed_off)
     if result.clean:
         _run_within(_MARGIN_S, components.application.close)

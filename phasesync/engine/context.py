@@ -7,9 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from phasesync.core.fingerprint import Digests
+from phasesync.engine.tracing import NO_TRACES
 from phasesync.ports.destination import Destinations
 from phasesync.ports.issuer import LeaseIssuers
 from phasesync.ports.runtime import Clock, CredentialTester, EventSink
+from phasesync.ports.tracing import Tracer
 
 if TYPE_CHECKING:
     from phasesync.store import Store
@@ -36,6 +38,7 @@ class Context:
         make_issuers: returns the opener of lease issuers.
         make_tester: returns the tester of credentials.
         windows: returns the maintenance windows of all syncs, as texts; called at each run, since settings may change.
+        tracer: takes how long the parts of a run take.
     """
 
     store: "Store"
@@ -50,6 +53,7 @@ class Context:
     make_issuers: Callable[[], LeaseIssuers]
     make_tester: Callable[[], CredentialTester]
     windows: Callable[[], tuple[str, ...]] = lambda: ()
+    tracer: Tracer = NO_TRACES
 
     @property
     def instance_id(self) -> str:

@@ -59,14 +59,15 @@ def load_desired(
         DestinationError: AWS does not say who we are.
     """
     sync = state.sync
-    source = source or read_source(context.store.secrets, sync)
-    run.reads, run.labels = source.reads, source.labels
-    check_not_rolled_back(state, source)
-    if (unresolved := source.error()) is not None:
-        raise unresolved
-    payloads = build_payloads(sync, source.values, context.digests, referring=source.referring)
-    if payloads.problems and not payloads.payloads:
-        raise next(iter(payloads.problems.values()))
+    with context.tracer.span("read", read_ahead=source is not None):
+        source = source or read_source(context.store.secrets, sync)
+        run.reads, run.labels = source.reads, source.labels
+        check_not_rolled_back(state, source)
+        if (unresolved := source.error()) is not None:
+            raise unresolved
+        payloads = build_payloads(sync, source.values, context.digests, referring=source.referring)
+        if payloads.problems and not payloads.payloads:
+            raise next(iter(payloads.problems.values()))
     run.destination = destination = context.destinations.open(
         sync.destination_kind, state.credential, sync.region, tenant=sync.id, fresh=manual
     )

@@ -53,6 +53,7 @@ from phasesync.errors import (
     StaleDatabaseError,
     StoreUnavailableError,
 )
+from phasesync.ports.tracing import Span
 
 MAX_ROUNDS = 4
 """How often one run observes again after an object changed while it was written. Then a later run tries again."""
@@ -159,12 +160,18 @@ class Reconciler:
         Raises:
             StoreUnavailableError: the run could not be recorded. The claim expires by itself.
         """
+        with self._context.tracer.span("run", trigger=claim.trigger) as span:
+            return self._reconcile(claim, checkpoint, span)
+
+    def _reconcile(self, claim: Claim, checkpoint: Checkpoint, span: Span) -> Run | None:
         started_at = self._context.clock.now()
         ahead = self._ahead.pop(claim, None)
         try:
-            state = self._load(claim, started_at) if ahead is None else ahead.state
+            with self._context.tracer.span("claim", fence=claim.fence, read_ahead=ahead is not None):
+                state = self._load(claim, started_at) if ahead is None else ahead.state
             if state is None:
                 return None
+            span.note(sync=state.sync.name, region=state.sync.region)
             run = RunBuilder()
             try:
                 source = None if ahead is None else ahead.source
@@ -173,7 +180,8 @@ class Reconciler:
                 run.errors.append(error)
             except Exception as error:  # noqa: BLE001  A defect in one sync must not stop the others or be lost.
                 run.errors.append(InternalError.of_defect(error))
-            return self._record(state, claim, run, started_at)
+            span.note(account=run.account)
+            return self._record(state, claim, run, started_at, span)
         except ClaimLostError:
             self._context.events.emit(ClaimLost(sync_id=claim.sync_id))
             return None
@@ -196,11 +204,15 @@ class Reconciler:
         for entry in graces_that_ended(state, desired.left_behind, desired.account):
             journal.note(entry)
         for _ in range(MAX_ROUNDS):
-            observation = self._observe(scope)
-            plan = self._plan(scope, observation, run)
-            guarded = self._guard(scope, plan, observation.at)
+            with self._context.tracer.span("observe", objects=len(scope.wanted) - len(scope.trusted)):
+                observation = self._observe(scope)
+            with self._context.tracer.span("plan") as span:
+                plan = self._plan(scope, observation, run)
+                guarded = self._guard(scope, plan, observation.at)
+                span.note(changes=len(guarded.go), held=len(guarded.held), delayed=len(guarded.delayed))
             _record_evidence(observation, scope.entries, journal, run)
-            changed = _PlanApplier(scope, observation, plan, guarded, applier, journal, run, gate).apply()
+            with self._context.tracer.span("apply"):
+                changed = _PlanApplier(scope, observation, plan, guarded, applier, journal, run, gate).apply()
             if not changed:
                 return
             scope = scope.only(changed)
@@ -324,8 +336,8 @@ class Reconciler:
         sync = state.sync
         return apply_guard(plan, sync.config, sync.approved_digest, now=now, manual=manual, restored=state.restored)
 
-    def _record(self, state: SyncState, claim: Claim, run: RunBuilder, started_at: datetime) -> Run:
-        """Store the run and the sync's next state. ClaimLostError."""
+    def _record(self, state: SyncState, claim: Claim, run: RunBuilder, started_at: datetime, span: Span) -> Run:
+        """Store the run and the sync's next state; note the result on the span of the run. ClaimLostError."""
         result = run.conclude(
             state.sync,
             claim,
@@ -334,11 +346,24 @@ class Reconciler:
             coalesce=self._context.coalesce(),
             spread=self._context.random(),
         )
-        lag = self._context.store.runs.finish(
-            claim, result.run, result.after, () if run.journal is None else run.journal.noted()
+        event = result.event
+        span.note(
+            run=event.run_id,
+            outcome=event.outcome,
+            status=event.status,
+            revision=event.revision,
+            aws_calls=event.aws_calls,
+            versions_written=event.versions_written,
+            error=event.error,
+            code=event.code,
+            **{f"changes.{action}": count for action, count in event.counts.items()},
         )
+        with self._context.tracer.span("record"):
+            lag = self._context.store.runs.finish(
+                claim, result.run, result.after, () if run.journal is None else run.journal.noted()
+            )
         lag_ms = None if lag is None else round(lag.total_seconds() * 1000)
-        self._context.events.emit(replace(result.event, lag_ms=lag_ms))
+        self._context.events.emit(replace(event, lag_ms=lag_ms))
         return result.run
 
 

@@ -1,5 +1,5 @@
 """
-Deletes old runs and leases in small steps, so that no edit and no run of a sync waits for long.
+Deletes old runs, leases and messages of notifications in small steps, so that nobody waits for it for long.
 
 On SQLite one write runs at a time. A step is short, and a pause of the same length follows it, in which others write.
 A log with millions of old runs thus takes minutes, and goes on where it was after a stop.
@@ -51,7 +51,7 @@ def prune(
     stopped: Callable[[], bool],
 ) -> Pruned:
     """
-    Delete the runs and the ended leases that are older than this; the newest run of each sync stays.
+    Delete the runs, ended leases, sent messages and ended alerts older than this; the newest run of each sync stays.
 
     Args:
         context: its store has the runs and the leases.
@@ -75,5 +75,7 @@ def prune(
         leases += count
         if count < BATCH:
             break
+        pause(_SHORTEST_PAUSE)
+    while not stopped() and context.store.outbox.prune(older_than=older_than, limit=BATCH) >= BATCH:
         pause(_SHORTEST_PAUSE)
     return Pruned(runs=runs, leases=leases)

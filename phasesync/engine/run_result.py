@@ -249,6 +249,8 @@ class RunBuilder:
             approval_used=self.approval_over and sync.approved_digest is not None,
             objects=len({result.remote_name for result in self.results}) + self.unobserved,
             waits_for_window=bool(self.windowed) and complete,
+            drifted=self.drifted,
+            contested=any(held.rule is GuardRule.CONTESTED for held in self.held),
             waits_for_budget=bool(self.delayed) and complete,
             budget_full_at=None if self.journal is None else self.journal.budget_full_at(),
         )

@@ -28,12 +28,14 @@ from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.leases.orphan_users import AGAIN, EVERY, OrphanCollector
+from phasesync.engine.notifier import Notifier
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.retention import end_requests, prune
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import Dispatcher, SyncDispatcher, SyncQueue
 from phasesync.store.daemons import DaemonRegistry
+from phasesync.store.outbox import ClaimedMessage
 
 _CLAIMED_BY_OTHERS: Final = timedelta(milliseconds=50)
 """Until the next poll, if what is due could not be claimed."""
@@ -43,6 +45,14 @@ _BACKLOG: Final = timedelta(milliseconds=200)
 
 _HEARTBEAT: Final = (Chore.CLOCK, Chore.RENEWAL, Chore.HEARTBEAT)
 """The steps of a heartbeat in order: what the clock left ahead is moved before anything new is written by the clock."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MessageWork:
+    """How a daemon sends notifications: what makes messages, and the threads that send them."""
+
+    notifier: Notifier
+    dispatcher: Dispatcher[ClaimedMessage]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +80,7 @@ class Scheduler:
         wake: Callable[[], None] = lambda: None,
         sweeper: Sweeper | None = None,
         lease_work: LeaseWork | None = None,
+        message_work: MessageWork | None = None,
         queue: SyncQueue | None = None,
     ) -> None:
         """
@@ -86,6 +97,7 @@ class Scheduler:
             wake: called when a poll may find something that no commit announces: this daemon has become active.
             sweeper: checks many objects at once; without it, a run checks each sync.
             lease_work: revokes leases; without it, no leases are revoked.
+            message_work: sends notifications; without it, none are sent.
             queue: gets what is due and has some daemon claim it; without it, this daemon claims what is due.
         """
         self._context = context
@@ -99,6 +111,7 @@ class Scheduler:
         self._wake = wake
         self._sweeper = sweeper
         self._lease_work = lease_work
+        self._message_work = message_work
         self._queue = queue
         self._polling = threading.Lock()
         self._due_in: timedelta | None = None
@@ -191,6 +204,13 @@ class Scheduler:
         if work is None or not self._active():
             return True
         return self._round(Chore.LEASES, partial(work.expiry.dispatch_due, work.dispatcher))
+
+    def notify(self) -> bool:
+        """Make the messages of notifications that are due, and submit them to threads that send them."""
+        work = self._message_work
+        if work is None or not self._active():
+            return True
+        return self._round(Chore.NOTIFY, partial(work.notifier.round, work.dispatcher))
 
     def remove_orphan_users(self) -> bool:
         """Remove users at AWS that belong to no live lease. One daemon a day does it."""

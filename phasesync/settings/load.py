@@ -17,7 +17,7 @@ from pydantic_settings import InitSettingsSource
 
 from phasesync.errors import HostUnavailableError, SettingsError
 from phasesync.host_files import UnusableFileError, file_exists, read_regular_file
-from phasesync.settings.model import PREFIX, Settings, setting_names, variable_of
+from phasesync.settings.model import ENVIRONMENT_ONLY, PREFIX, Settings, setting_names, variable_of
 
 NOT_SETTINGS = frozenset({"PHASESYNC_CONFIG", "PHASESYNC_ACTOR", "PHASESYNC_DEBUG", "PHASESYNC_ISSUING"})
 """Variables with our prefix that other modules read."""
@@ -123,11 +123,8 @@ def _check_names(document: Mapping[str, Any], path: Path) -> None:
     known = [name for name, _ in setting_names()]
     groups = {name.partition(".")[0] for name in known if "." in name}
     for name in _flattened(document, groups):
-        if name == "root_key":
-            raise SettingsError(
-                f"{path}: root_key must not stand in the settings file",
-                hint="put the key into a file of its own with mode 0600 and name it with root_key_file",
-            )
+        if name in ENVIRONMENT_ONLY:
+            raise SettingsError(f"{path}: {name} must not stand in the settings file", hint=ENVIRONMENT_ONLY[name])
         if name not in known and name not in groups:
             raise SettingsError(f"{path}: there is no setting {name!r}{_nearest(name, known)}")
 

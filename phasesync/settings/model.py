@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
@@ -60,6 +60,27 @@ def _database(url: str) -> str:
     if not url.startswith(_DATABASES):
         raise ValueError("must be a URL that begins with sqlite: or postgresql:")
     return url
+
+
+def _mail_server(url: str) -> str:
+    # Imported here, so that a command without a mail server does not pay for it.
+    from phasesync.core.channels import parse_mail_server
+
+    try:
+        server = parse_mail_server(url.strip())
+    except InvalidInputError as error:
+        raise ValueError(f"{error.message}; {error.hint}" if error.hint else error.message) from None
+    if server.password is not None:
+        raise ValueError("must have no password; smtp_password_file names the file that has it")
+    return url.strip()
+
+
+def _mail_address(text: str) -> str:
+    from phasesync.core.channels import is_mail_address
+
+    if not is_mail_address(text.strip()):
+        raise ValueError("must be one mail address, such as phasesync@example.com")
+    return text.strip()
 
 
 def _lower(value: object) -> object:
@@ -166,6 +187,19 @@ class ApprovalSettings(_Group):
     compares the claimed name too: in a container all work as one user."""
 
 
+class NotificationSettings(_Group):
+    """How notifications are sent."""
+
+    smtp_url: Annotated[str, AfterValidator(_mail_server)] | None = None
+    """smtp://USER@HOST:PORT with STARTTLS, or smtps://: the mail server of all channels that name none of their own."""
+    smtp_password_file: UserPath | None = None
+    """File with the password of its user. Read each time, so that a new one counts at once."""
+    smtp_password: SecretStr | None = None
+    """The password itself, for places that have no files. Environment only: never in the settings file."""
+    mail_from: Annotated[str, AfterValidator(_mail_address)] | None = None
+    """Who sends the mail. Default: the user of the mail server if it is an address, else phasesync@ and the host."""
+
+
 class AwsSettings(_Group):
     """How AWS is called."""
 
@@ -205,6 +239,7 @@ class Settings(BaseSettings):
     daemon: DaemonSettings = DaemonSettings()
     retention: RetentionSettings = RetentionSettings()
     approvals: ApprovalSettings = ApprovalSettings()
+    notifications: NotificationSettings = NotificationSettings()
     aws: AwsSettings = AwsSettings()
 
     @property
@@ -228,6 +263,18 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take nothing from outside: only `load_settings` reads the environment and files."""
         return (init_settings,)
+
+
+ENVIRONMENT_ONLY: Final = {
+    "root_key": "put the key into a file of its own with mode 0600 and name it with root_key_file",
+    "notifications.smtp_password": "put it into a file of its own with mode 0600 and name it with smtp_password_file",
+}
+"""Secrets that must not stand in the settings file -> where to put them."""
+
+
+def secret_variables() -> frozenset[str]:
+    """Return the environment variables that hold secrets of ours: no other program gets them."""
+    return frozenset(variable_of(name) for name in ENVIRONMENT_ONLY)
 
 
 def setting_names(model: type[BaseModel] = Settings) -> Iterator[tuple[str, FieldInfo]]:

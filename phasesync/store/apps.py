@@ -39,7 +39,17 @@ from phasesync.store.key_ring import ENVIRONMENT_KEY, KeyRing, insert_key
 from phasesync.store.projects import note_edit, refuse_if_strict
 from phasesync.store.protection import require_approval
 from phasesync.store.run_requests import request_runs_of_readers, retry_unresolved, retry_waiting_for_window
-from phasesync.store.tables import LEASE_IS_LIVE, apps, data_keys, dynamic_secrets, environments, leases, secrets, syncs
+from phasesync.store.tables import (
+    LEASE_IS_LIVE,
+    apps,
+    data_keys,
+    dynamic_secrets,
+    environments,
+    leases,
+    notifications,
+    secrets,
+    syncs,
+)
 
 if TYPE_CHECKING:
     from phasesync.core.change_request import Proposal
@@ -137,6 +147,11 @@ class AppStore(BaseStore):
                 raise IllegalTransitionError(
                     f"the app {app.name} still has environments: {names}",
                     hint=f"phasesync envs remove {app.name}/{names.first[0]}",
+                )
+            if told := Names.of(connection, notifications, notifications.c.app_id == app.id):
+                raise IllegalTransitionError(
+                    f"the app {app.name} is the subject of notifications: {told}",
+                    hint=f"phasesync notifications remove {told.first[0]}",
                 )
             note_edit(connection, self._keys, ObjectKind.APP, app.id, removed=True)
             connection.execute(apps.delete().where(apps.c.id == app.id))

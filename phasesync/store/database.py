@@ -392,7 +392,7 @@ def _sqlite_engine(url: sa.URL, file: SqliteFile) -> sa.Engine:
 
 def _postgresql_engine(url: sa.URL) -> sa.Engine:
     # Imported here, so that a user of SQLite does not pay for it.
-    from phasesync.store.postgresql import configure, connect_arguments
+    from phasesync.store.postgresql import configure, connect_arguments, with_addresses
 
     engine = sa.create_engine(
         url,
@@ -401,6 +401,10 @@ def _postgresql_engine(url: sa.URL) -> sa.Engine:
         max_overflow=30,
         connect_args=connect_arguments(url),
     )
+
+    @event.listens_for(engine, "do_connect")
+    def look_hosts_up(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
+        parameters.update(with_addresses(parameters, url))
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: object) -> None:

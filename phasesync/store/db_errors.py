@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -31,7 +32,7 @@ from phasesync.errors import (
     SettingsError,
     StoreUnavailableError,
 )
-from phasesync.host_files import out_of_descriptors
+from phasesync.host_files import mount_of, out_of_descriptors
 
 CONFLICTS: Final = frozenset({"40001", "40P01"})
 """SQLSTATEs of a conflict between transactions: serialization failure, deadlock. The transaction can be repeated."""
@@ -109,9 +110,16 @@ def invalidates_connections(error: PhasesyncError) -> bool:
     """
     Return whether an error means that the open connections must not be used again.
 
-    They may lead to a server that was replaced or that only answers reads; a new one proves that it can write.
+    They may lead to a server that was replaced or that only answers reads; a new one proves that it can write. What
+    SQLite opened while the file could not be written stays read-only for as long as it is open.
     """
-    return isinstance(error, StoreUnavailableError) and not (error.code or "").startswith(_CONNECTION_IS_USABLE)
+    code = error.code or ""
+    if code.startswith(_OPENED_READ_ONLY):
+        return True
+    return isinstance(error, StoreUnavailableError) and not code.startswith(_CONNECTION_IS_USABLE)
+
+
+_OPENED_READ_ONLY: Final = "SQLITE_READONLY"
 
 
 _CONNECTION_IS_USABLE: Final = (
@@ -172,6 +180,13 @@ def _not_opened(file: str, name: str) -> PhasesyncError:
     if not is_final and may_write and os.path.isfile(file):
         return StoreUnavailableError(
             f"the database {file} cannot be opened now ({name})", hint="check its disk, and its folder", code=name
+        )
+    if (mount := mount_of(Path(file))) is not None and mount.read_only:
+        return SettingsError(
+            f"the database {file} lies on a file system that is mounted read-only ({mount.point})",
+            hint=f"mount -o remount,rw {mount.point}; the kernel makes a disk with errors read-only: look at dmesg. "
+            "Under systemd, the folder has to be the StateDirectory or in ReadWritePaths of the unit",
+            code=name,
         )
     return SettingsError(
         f"the database {file} or its folder may not be opened for writing by this user",
@@ -316,6 +331,14 @@ def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
     return StoreUnavailableError(
         f"the database at {place} cannot be reached",
         hint="is it running? check host and port in PHASESYNC_DATABASE_URL",
+    )
+
+
+def unknown_host(url: sa.URL, reason: str) -> StoreUnavailableError:
+    """Return the error for hosts of which none could be looked up."""
+    return StoreUnavailableError(
+        f"the database at {_place(url)} cannot be reached: {reason}",
+        hint="check the host in PHASESYNC_DATABASE_URL, and the name servers in /etc/resolv.conf",
     )
 
 

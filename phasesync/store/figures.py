@@ -5,8 +5,9 @@ Their cost does not depend on the number of syncs, except for the count by statu
 Rows are not authenticated here: an altered row counts as it is.
 """
 
+import time
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from phasesync.store.daemons import is_alive
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.restore_mark import is_restored, select_mark
 from phasesync.store.run_requests import WAITS_FOR_BUDGET
-from phasesync.store.sync_statuses import count_by_status, is_running, longest_by_status, select_each
+from phasesync.store.sync_statuses import count_with_longest, is_running, select_each
 from phasesync.store.tables import LEASE_IS_LIVE, daemons, dynamic_secrets, leases, syncs
 
 MOST_SYNCS: Final = 2_000
@@ -44,16 +45,19 @@ class FigureStore(BaseStore):
             each: also of the syncs one by one.
         """
         with self._database.read() as connection:
+            before = time.time()
+            at = from_microseconds(connection.scalar(_CLOCK) or 0)
+            host_at = (before + time.time()) / 2
             overall = connection.execute(_OVERALL).one()
             restored = is_restored(connection.execute(select_mark()).one(), self._keys)
             overdue = connection.execute(_overdue(restored), {"revocable": list(revocable)}).one()
             rows = connection.execute(select_each(MOST_SYNCS)).all() if each else []
-            counts = count_by_status(connection)
-            at = from_microseconds(overall.clock)
+            counts, longest = count_with_longest(connection)
             return Figures(
                 at=at,
+                host_ahead=timedelta(seconds=host_at - at.timestamp()),
                 syncs={status: counts.get(status, 0) for status in SyncStatus},
-                longest=longest_by_status(connection),
+                longest=longest,
                 behind=overall.behind,
                 behind_since=_instant(overall.behind_since),
                 versions_left=writes_left_of(_instant(overall.budget_full_at) or at, at),
@@ -106,8 +110,8 @@ def _one(value: sa.ColumnElement[Any], *which: sa.ColumnElement[bool]) -> sa.Sca
     return sa.select(value).where(*which).scalar_subquery()
 
 
+_CLOCK: Final = sa.select(now())
 _OVERALL: Final = sa.select(
-    now().label("clock"),
     _one(sa.func.count(), syncs.c.behind_since.is_not(None)).label("behind"),
     _one(sa.func.min(_number(syncs.c.behind_since)), syncs.c.behind_since.is_not(None)).label("behind_since"),
     _one(sa.func.max(_number(syncs.c.budget_full_at)), syncs.c.budget_full_at.is_not(None)).label("budget_full_at"),

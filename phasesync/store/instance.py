@@ -1,10 +1,11 @@
 """
-The row of this installation: its id, its first keys, and the registry of credentials and dynamic secrets.
+The row of this installation: its id, its first keys, and the registry of credentials, dynamic secrets and
+notifications.
 
 A ciphertext that is bound to its row does not prove that the row is the newest, or should exist at all. The registry
-does: it is one ciphertext with the id and version of every credential and dynamic secret. So an attacker who can write
-to the database but has no key cannot restore an older credential or definition. It is bound to the other columns of the
-row, which it thereby authenticates.
+does: it is one ciphertext with the id and version of every credential, dynamic secret and notification. So an attacker
+who can write to the database but has no key cannot restore an older credential or definition, nor remove a notification
+unnoticed. It is bound to the other columns of the row, which it thereby authenticates.
 
 A transaction that changes the registry locks this row before any other, so that no two transactions deadlock.
 """
@@ -23,9 +24,9 @@ from phasesync.store.db_time import from_microseconds, now, to_microseconds
 from phasesync.store.key_ring import CREDENTIALS_KEY, DIGEST_KEY, UNVERSIONED, KeyRing, insert_key
 from phasesync.store.retirement import refuse_retired
 from phasesync.store.sqlite import Installation
-from phasesync.store.tables import credentials, data_keys, dynamic_secrets, instance
+from phasesync.store.tables import credentials, data_keys, dynamic_secrets, instance, notifications
 
-REGISTERED: Final = (credentials, dynamic_secrets)
+REGISTERED: Final = (credentials, dynamic_secrets, notifications)
 """Tables with rows that are registered by id and version."""
 
 BOUND: Final = ("id", "instance_id", "created_at", "restored_at", "generation_floor")

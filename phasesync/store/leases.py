@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.alert import Ended, SubjectKind
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import CLOCK_AHEAD, ENDED, Lease, LeaseStatus, is_reusable
 from phasesync.core.lease_claim import (
@@ -26,6 +27,7 @@ from phasesync.core.lease_claim import (
     Outputs,
     Step,
 )
+from phasesync.core.notification_message import Condition
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.errors import (
     CiphertextError,
@@ -35,6 +37,7 @@ from phasesync.errors import (
     NotFoundError,
     StalePlanError,
 )
+from phasesync.store.alert_rows import end_alerts, open_alert
 from phasesync.store.base import BaseStore, from_pair_cursor, full_id, new_id, to_pair_cursor
 from phasesync.store.database import Database, row_lock
 from phasesync.store.db_time import LONGEST_WAIT, after, before, from_microseconds, next_fence, now
@@ -242,6 +245,7 @@ class LeaseStore(BaseStore):
         connection.execute(leases.update().where(leases.c.id == row.id).values(**values))
         if not lease.live:
             drop_live_lease(connection, self._keys, row.dynamic_id, row.id)
+        _alert(connection, lease)
         if (log_entry := entry(lease) if callable(entry) else entry) is not None:
             self._log(connection, row, log_entry)
         return lease
@@ -573,3 +577,12 @@ def _unknown(lease_id: str) -> NotFoundError:
 
 _IDS_PER_STATEMENT: Final = 500
 """Ids in one statement."""
+
+
+def _alert(connection: sa.Connection, lease: Lease) -> None:
+    """Open an alert with the first failure to revoke a lease, and end it with the lease. Time opens others."""
+    failed = lease.status is LeaseStatus.REVOKE_FAILED
+    if failed and lease.failures <= 1:
+        open_alert(connection, Condition.LEASE_OVERDUE, SubjectKind.LEASE, lease.id, f"{lease.dynamic}/{lease.id}")
+    elif not lease.live and lease.failures:
+        end_alerts(connection, [lease.id], Ended.OVER)

@@ -17,13 +17,14 @@ from phasesync.store.apps import select_environments
 from phasesync.store.daemons import is_alive
 from phasesync.store.db_time import LONGEST_WAIT, after, now
 from phasesync.store.environment_mac import environment_mac, load_pointers
-from phasesync.store.instance import REGISTERED, encrypt_registry
+from phasesync.store.instance import encrypt_registry
 from phasesync.store.journal import to_entry
 from phasesync.store.key_ring import CREDENTIALS_KEY, KeyRing
 from phasesync.store.lease_rows import lease_mac, live_leases_mac, load_live_leases
 from phasesync.store.serialization import to_json
 from phasesync.store.sync_rows import sync_mac
 from phasesync.store.tables import (
+    credentials,
     daemons,
     dynamic_secrets,
     environments,
@@ -153,7 +154,7 @@ def _instance(connection: sa.Connection, keys: KeyRing) -> None:
     row = connection.execute(sa.select(instance)).one()
     versions = {
         table.name: {row.id: row.version for row in connection.execute(sa.select(table.c.id, table.c.version))}
-        for table in REGISTERED
+        for table in (credentials, dynamic_secrets)
     }
     registry = encrypt_registry(keys, keys.data_key(CREDENTIALS_KEY), row._asdict(), versions)
     connection.execute(instance.update().values(registry=registry))

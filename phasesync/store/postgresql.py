@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from psycopg import errors
 from sqlalchemy import exc
 
-from phasesync.store.db_errors import Refusal, not_writable, wrong_encoding
+from phasesync.name_lookup import look_up
+from phasesync.store.db_errors import Refusal, not_writable, unknown_host, wrong_encoding
 from phasesync.store.sqlite import BUSY_TIMEOUT_MS
 
 _CONNECT_TIMEOUT_S: Final = 5
@@ -39,6 +40,44 @@ def connect_arguments(url: sa.URL) -> dict[str, Any]:
     # Prepared statements do not survive PgBouncer in transaction mode.
     arguments["prepare_threshold"] = None
     return arguments
+
+
+def with_addresses(parameters: Mapping[str, Any], url: sa.URL) -> dict[str, Any]:
+    """
+    Return parameters of libpq with the addresses of the hosts that they name, one attempt for each address.
+
+    libpq and psycopg look names up without a limit, and would hold up whoever connects: for minutes, where name servers
+    do not answer. The names stay beside the addresses: certificates are checked against them.
+
+    Raises:
+        StoreUnavailableError: no name could be looked up.
+    """
+    hosts = str(parameters.get("host") or "").split(",")
+    if "hostaddr" in parameters or all(not host or host.startswith("/") for host in hosts):
+        return dict(parameters)
+    ports = str(parameters.get("port") or "").split(",")
+    found: list[tuple[str, str, str]] = []
+    reason = "the DNS does not know its name"
+    for number, host in enumerate(hosts):
+        port = ports[number if len(ports) == len(hosts) else 0]
+        if not host or host.startswith("/"):
+            found.append((host, "", port))
+            continue
+        try:
+            addresses = look_up(host, int(port or _PORT))
+        except TimeoutError:
+            reason = "the DNS does not answer"
+        except (OSError, UnicodeError, ValueError):
+            continue  # Another host may be known; libpq says what is wrong with a port.
+        else:
+            found += [(host, str(address[4][0]), port) for address in addresses]
+    if not found:
+        raise unknown_host(url, reason)
+    names, numbers, their_ports = (",".join(parts) for parts in zip(*found, strict=True))
+    return {**parameters, "host": names, "hostaddr": numbers, **({"port": their_ports} if any(ports) else {})}
+
+
+_PORT: Final = 5432
 
 
 def configure(connection: Any, url: sa.URL) -> None:
@@ -105,7 +144,8 @@ def refusal_of(error: exc.DBAPIError, engine: sa.Engine) -> Refusal:
     if getattr(cause, "sqlstate", None) is not None or isinstance(cause, errors.ConnectionTimeout):
         return Refusal()
     # libpq does not know this one.
-    return diagnose({name: value for name, value in driver_parameters(engine).items() if name != "prepare_threshold"})
+    parameters = {name: value for name, value in driver_parameters(engine).items() if name != "prepare_threshold"}
+    return diagnose(with_addresses(parameters, engine.url))
 
 
 # --- Why a server refused a connection

@@ -23,6 +23,7 @@ from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.core.sync_claim import AfterRun, Claim
 from phasesync.errors import NotFoundError, StaleDatabaseError
+from phasesync.store.alert_rows import alert_after_run
 from phasesync.store.base import BaseStore, from_pair_cursor, full_id, to_pair_cursor
 from phasesync.store.database import insert_or_update
 from phasesync.store.db_time import after as later
@@ -104,8 +105,10 @@ class RunStore(BaseStore):
                 _store_reads(connection, row.id, after.former_reads, after.reads)
             applied = after.applied_revision is not None
             finished, configured = _finished(applied), self._configured(connection, row, after)
+            alerted = alert_after_run(connection, row, after.status, drifted=after.drifted, contested=after.contested)
             connection.execute(
-                finished.values(**configured) if configured else finished, self._settled(row, run, after)
+                finished.values(**configured) if configured else finished,
+                {**self._settled(row, run, after), "alerted": alerted},
             )
             store_entries(connection, self._keys, row.data_key_id, entries)
             insert_runs(connection, self._keys, [(run, row.data_key_id)])
@@ -137,6 +140,7 @@ class RunStore(BaseStore):
                 .where(syncs.c.id == row.id)
                 .values(
                     **settled(SyncStatus.HALTED.value),
+                    alerted_status=alert_after_run(connection, row, SyncStatus.HALTED, drifted=False, contested=False),
                     status_reason=self._keys.encrypt_text(row.data_key_id, context, reason),
                     error_class=run.error.cls if run.error else None,
                     last_run_id=run.id,
@@ -344,6 +348,7 @@ def _finished(applied: bool) -> sa.Update:
         .where(syncs.c.id == sa.bindparam("sync"))
         .values(
             **settled(sa.bindparam("new_status")),
+            alerted_status=sa.bindparam("alerted"),
             status_reason=sa.bindparam("new_reason"),
             error_class=sa.bindparam("new_error_class"),
             failures=sa.bindparam("new_failures"),

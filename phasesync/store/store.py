@@ -15,6 +15,7 @@ from phasesync.store.instance import read_installation, read_registry
 from phasesync.store.key_ring import KeyRing
 
 if TYPE_CHECKING:
+    from phasesync.store.alerts import AlertStore
     from phasesync.store.change_requests import ChangeRequestStore
     from phasesync.store.claims import ClaimStore
     from phasesync.store.clock_watch import ClockWatch
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from phasesync.store.figures import FigureStore
     from phasesync.store.journal import JournalStore
     from phasesync.store.leases import LeaseStore
+    from phasesync.store.notifications import NotificationStore
+    from phasesync.store.outbox import OutboxStore
     from phasesync.store.projects import ProjectStore
     from phasesync.store.restore_mark import RestoreMark
     from phasesync.store.runs import RunStore
@@ -139,6 +142,27 @@ class Store:
         from phasesync.store.projects import ProjectStore
 
         return ProjectStore(self.database, self.keys)
+
+    @cached_property
+    def alerts(self) -> "AlertStore":
+        """What is wrong with syncs and leases."""
+        from phasesync.store.alerts import AlertStore
+
+        return AlertStore(self.database, self.keys)
+
+    @cached_property
+    def notifications(self) -> "NotificationStore":
+        """Whom to tell about what."""
+        from phasesync.store.notifications import NotificationStore
+
+        return NotificationStore(self.database, self.keys)
+
+    @cached_property
+    def outbox(self) -> "OutboxStore":
+        """Messages of notifications."""
+        from phasesync.store.outbox import OutboxStore
+
+        return OutboxStore(self.database, self.keys)
 
     @cached_property
     def figures(self) -> "FigureStore":

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.actors import BY_ACTOR, is_same_person
+from phasesync.core.alert import Ended
 from phasesync.core.sync import Adopt, Paused, Trigger
 from phasesync.errors import IllegalTransitionError, PhasesyncError
+from phasesync.store.alert_rows import NONE_OPEN, end_alerts
 from phasesync.store.base import BaseStore
 from phasesync.store.database import in_id_order, lock_rows
 from phasesync.store.db_time import from_microseconds, now
@@ -66,7 +68,13 @@ class SyncRequestStore(BaseStore):
         """Pause a sync; pausing again replaces who, why and until. NotFoundError."""
         with self._database.write() as connection:
             row = locked_sync(connection, self._keys, name)
-            update_row(connection, row, **with_mac(connection, self._keys, row, self._pausing(row, paused)))
+            update_row(
+                connection,
+                row,
+                alerted_status=NONE_OPEN,
+                **with_mac(connection, self._keys, row, self._pausing(row, paused)),
+            )
+            end_alerts(connection, [row.id], Ended.PAUSED)
 
     def resume(self, name: str, *, actor: str) -> None:
         """Resume a paused sync and have it reconciled at once; leave any other alone. NotFoundError."""
@@ -86,7 +94,16 @@ class SyncRequestStore(BaseStore):
     def pause_all(self, names: Sequence[str], paused: Paused) -> dict[str, PhasesyncError]:
         """Pause several syncs in one transaction, as `pause` does; return the errors of those left alone, by name."""
         with self._database.write() as connection:
-            return self._change_all(connection, names, lambda row: self._pausing(row, paused))
+            paused_ids: list[str] = []
+
+            def pausing(row: sa.Row[Any]) -> dict[str, Any]:
+                paused_ids.append(row.id)
+                return {**self._pausing(row, paused), "alerted_status": NONE_OPEN}
+
+            errors = self._change_all(connection, names, pausing)
+            for part in in_parts(paused_ids):
+                end_alerts(connection, part, Ended.PAUSED)
+            return errors
 
     def resume_all(self, names: Sequence[str], *, actor: str) -> dict[str, PhasesyncError]:
         """Resume several syncs in one transaction, as `resume` does; return the errors of those left alone, by name."""

@@ -312,7 +312,7 @@ def has_newer_revision() -> sa.ColumnElement[bool]:
 
 
 def lock_claimed(connection: sa.Connection, claim: Claim) -> sa.Row[Any]:
-    """Lock and return the row of a claimed sync, with `data_key_id` and the time `clock`. ClaimLostError if it is lost."""
+    """Lock and return a claimed sync's row, with `data_key_id` and the time `clock`. ClaimLostError if it is lost."""
     row = connection.execute(_claimed_row(), claimed_by(claim)).first()
     if row is None:
         raise ClaimLostError

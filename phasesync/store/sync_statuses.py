@@ -12,7 +12,6 @@ the alteration.
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from itertools import chain
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -51,9 +50,14 @@ _STATUS: Final = sa.case(
     else_=SyncStatus.HALTED.value,
 )
 
+
+def _number(instant: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    return sa.type_coerce(instant, sa.BigInteger())
+
+
 _SINCE: Final = sa.case(
     *(
-        (condition, sa.type_coerce(since, sa.BigInteger()))
+        (condition, _number(since))
         for condition, since in (
             (_PAUSED, syncs.c.paused_at),
             (_INCOMPLETE, syncs.c.status_since),
@@ -64,9 +68,12 @@ _SINCE: Final = sa.case(
             ),
         )
     ),
-    else_=sa.type_coerce(syncs.c.status_since, sa.BigInteger()),
+    else_=_number(syncs.c.status_since),
 )
 """Since when a sync has its status."""
+_LOOKED_AT: Final = 500
+"""How many syncs of a status are looked at for the one that has had it for the longest time: those that have another
+status since their runs, such as paused ones, are passed over."""
 
 _REQUESTED: Final = syncs.c.urgency == 0
 """The same as `requested IS NOT NULL`, as the index has it."""
@@ -90,22 +97,34 @@ def count_by_status(connection: sa.Connection) -> dict[SyncStatus, int]:
     return {status: count for status, count in counts.items() if count > 0}
 
 
-def longest_by_status(connection: sa.Connection) -> dict[SyncStatus, datetime]:
-    """Return status -> since when the sync has it that has had it for the longest time, where that is known."""
-    instants: dict[SyncStatus, int] = {}
-    settled = ((word, since) for word, since in connection.execute(_LONGEST_SETTLED))
-    changed = ((word, since) for word, since in connection.execute(_LONGEST_CHANGED))
-    for word, since in chain(settled, changed):
+def count_with_longest(connection: sa.Connection) -> tuple[dict[SyncStatus, int], dict[SyncStatus, datetime]]:
+    """
+    Return status -> number of syncs, as `count_by_status` does, and status -> since when the sync has it that has had
+    it for the longest time, where that is known.
+    """
+    counts = dict.fromkeys(SyncStatus, 0)
+    longest: dict[SyncStatus, int] = {}
+
+    def note(status: SyncStatus, since: object) -> None:
         if isinstance(since, int):  # SQLite may hold text in any column.
-            status = _to_status(word)
-            instants[status] = min(since, instants.get(status, since))
-    return {status: from_microseconds(since) for status, since in instants.items()}
+            longest[status] = min(since, longest.get(status, since))
+
+    for word, count in connection.execute(_COUNT_SETTLED):
+        counts[_to_status(word)] += count
+    for word, status, count, since in connection.execute(_CHANGED_WITH_SINCE):
+        counts[_to_status(word)] -= count
+        counts[_to_status(status)] += count
+        note(_to_status(status), since)
+    for status, since in connection.execute(_LONGEST_SETTLED):
+        note(_to_status(status), since)
+    found = {status: count for status, count in counts.items() if count > 0}
+    return found, {status: from_microseconds(since) for status, since in longest.items()}
 
 
 def select_each(most: int) -> sa.Select[Any]:
     """Return the select of name, status, since and behind_since of up to `most` syncs; those in step come last."""
     in_step = sa.case((syncs.c.settled_status == SyncStatus.IN_SYNC.value, 1), else_=0)
-    behind_since = sa.type_coerce(syncs.c.behind_since, sa.BigInteger())
+    behind_since = _number(syncs.c.behind_since)
     return (
         sa.select(syncs.c.name, _STATUS.label("status"), _SINCE.label("since"), behind_since.label("behind_since"))
         .order_by(in_step, syncs.c.name_key)
@@ -136,27 +155,27 @@ def _to_status(word: str) -> SyncStatus:
 
 
 _COUNT_SETTLED: Final = sa.select(syncs.c.settled_status, sa.func.count()).group_by(syncs.c.settled_status)
-_changed: Final = sa.select(syncs.c.settled_status, _STATUS.label("status")).where(
+_changed: Final = sa.select(syncs.c.settled_status, _STATUS.label("status"), _SINCE.label("since")).where(
     syncs.c.id.in_(_ids([condition for conditions in _SINCE_THE_RUN.values() for condition in conditions]))
 )
-_LONGEST_CHANGED: Final = (
-    sa.select(_STATUS.label("status"), sa.func.min(_SINCE))
-    .where(syncs.c.id.in_(_ids([condition for conditions in _SINCE_THE_RUN.values() for condition in conditions])))
-    .group_by("status")
-)
 
 
-def _first_of(status: SyncStatus) -> sa.Select[Any]:
+def _first_of(status: SyncStatus) -> sa.Select[str, int]:
     """Return the select of a status, and since when the sync has it that its run left with it the longest time ago."""
-    first = (
-        sa.select(sa.type_coerce(syncs.c.status_since, sa.BigInteger()).label("since"))
-        .where(syncs.c.settled_status == status.value, syncs.c.status_since.is_not(None), _STATUS.in_([status.value]))
+    longest_ago = (
+        sa.select(syncs.c.id)
+        .where(syncs.c.settled_status == status.value, syncs.c.status_since.is_not(None))
         .order_by(syncs.c.status_since)
-        .limit(1)
-        .subquery()
+        .limit(_LOOKED_AT)
     )
-    return sa.select(sa.literal(status.value, sa.String()), first.c.since)
+    return sa.select(sa.literal(status.value, sa.String()), sa.func.min(_number(syncs.c.status_since))).where(
+        syncs.c.id.in_(longest_ago), _STATUS.in_([status.value])
+    )
 
 
 _LONGEST_SETTLED: Final = sa.union_all(*map(_first_of, SyncStatus))
-_COUNT_CHANGED: Final = sa.select(_changed.subquery("changed"), sa.func.count()).group_by("settled_status", "status")
+_rows = _changed.subquery("changed")
+_COUNT_CHANGED: Final = sa.select(_rows.c.settled_status, _rows.c.status, sa.func.count()).group_by(
+    _rows.c.settled_status, _rows.c.status
+)
+_CHANGED_WITH_SINCE: Final = _COUNT_CHANGED.add_columns(sa.func.min(_rows.c.since))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from phasesync.core.alert import Ended
 from phasesync.core.names import check_name, normalise_path
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.project.ownership import ObjectKind
@@ -30,6 +31,7 @@ from phasesync.errors import (
     CiphertextError,
     ClaimHeldError,
 )
+from phasesync.store.alert_rows import NONE_OPEN, end_alerts
 from phasesync.store.apps import find_app, find_environment
 from phasesync.store.base import BaseStore, Names, lookup_error, name_of_cursor, new_id, no_such, refuse_taken_name
 from phasesync.store.credentials import credential_chain, find_credential
@@ -130,6 +132,7 @@ class SyncStore(BaseStore):
                     **values,
                     settled_status=SyncStatus.PENDING,
                     status_since=now(),
+                    alerted_status=NONE_OPEN,
                     failures=0,
                     objects=_expected_objects(draft.config, environment.id),
                     next_due_at=now(),
@@ -324,6 +327,7 @@ class SyncStore(BaseStore):
             except CiphertextError:
                 entries = ()  # An altered journal must not keep the sync from being removed.
             note_edit(connection, self._keys, ObjectKind.SYNC, row.id, removed=True)
+            end_alerts(connection, [row.id], Ended.REMOVED)
             connection.execute(syncs.delete().where(syncs.c.id == row.id))
             return entries
 

@@ -9,6 +9,8 @@ All tables. `migrations/versions` creates the same ones step by step; a test com
                   └─────< dynamic_secrets ─< leases ─< lease_events
     environments ─< change_requests
     projects ─< owned_objects
+    notifications ─< notices >─ alerts
+    notifications ─< messages
     instance, daemons, chores, sweeps
 
 Columns of type LargeBinary are ciphertexts, digests or wrapped keys. Values, names of keys, comments, reasons and
@@ -39,10 +41,13 @@ The condition of an index, as it has to be in a query too: SQLite compares the t
 An unknown status counts as live: it is an alteration, which a daemon finds and reports.
 """
 
+OPEN_ALERT: Final = "ended_at IS NULL"
+"""The condition of the index of open alerts, which is unique: one of each condition for a subject."""
 
-def _partial_index(name: str, *columns: str, where: str) -> sa.Index:
+
+def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> sa.Index:
     # As options of the index, the condition would load the dialects of both databases. The migration has it.
-    return sa.Index(name, *columns, info={"where": where})
+    return sa.Index(name, *columns, unique=unique, info={"where": where})
 
 
 _Id = sa.String(40)
@@ -62,7 +67,8 @@ instance = sa.Table(
     # since when nobody may work with this database, since its copy is in use, and where that is (without a password)
     sa.Column("retired_at", Instant),
     sa.Column("retired_to", sa.Text),
-    # id and version of every credential and dynamic secret; bound to the instance, its restoration and the floor
+    # id and version of what an operator defines (`instance.REGISTERED`); bound to the instance, its restoration and the
+    # floor
     sa.Column("registry", sa.LargeBinary),
 )
 
@@ -181,6 +187,7 @@ syncs = sa.Table(
     sa.Column("applied_revision", sa.BigInteger),
     sa.Column("settled_status", _Word, nullable=False),
     sa.Column("status_since", Instant),  # since when; NULL = since before it was kept
+    sa.Column("alerted_status", _Word),  # the status that its alerts are for; NULL = they have to be brought in line
     sa.Column("behind_since", Instant),  # when the oldest edit was committed that no run has applied; NULL = none
     sa.Column("budget_full_at", Instant),  # when the version budget of its most written object is full again
     sa.Column("status_reason", sa.LargeBinary),
@@ -377,6 +384,74 @@ owned_objects = sa.Table(
     sa.Column("edited_at", Instant),  # the first change that somebody made by hand since it was applied
     sa.Column("removed_at", Instant),  # when somebody removed it by hand
     _partial_index("ix_owned_objects_edited_at", "edited_at", where="edited_at IS NOT NULL"),
+)
+
+# --- notifications
+
+notifications = sa.Table(
+    "notifications",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("name", _Name, nullable=False),
+    sa.Column("name_key", _Name, nullable=False, unique=True),
+    sa.Column("app_id", sa.ForeignKey("apps.id"), index=True),  # only what belongs to this app; NULL = everything
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # channel, signing secret and rules; bound to all of the above
+    sa.Column("created_at", Instant, nullable=False),
+)
+
+# What is wrong, or was. A row opens and ends in the transaction that changes the state of its subject.
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("condition", _Word, nullable=False),
+    sa.Column("subject_kind", _Word, nullable=False),  # sync or lease
+    sa.Column("subject_id", _Id, nullable=False),  # no foreign key: the end of a subject ends its alerts
+    sa.Column("subject", sa.Text, nullable=False),  # its name when the alert opened
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.Column("ended_by", _Word),  # why it ended: in-sync, repaired, paused, removed, over
+    sa.Column("news_at", Instant),  # when it opened or ended, until the daemon has looked at that
+    _partial_index("ix_alerts_open", "subject_id", "condition", where=OPEN_ALERT, unique=True),
+    _partial_index("ix_alerts_news_at", "news_at", where="news_at IS NOT NULL"),
+    _partial_index("ix_alerts_ended_at", "ended_at", where="ended_at IS NOT NULL"),
+)
+
+# How far each notification is with each alert
+notices = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("notification_id", sa.ForeignKey("notifications.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("alert_id", sa.ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),  # how many messages there were: 0 = none yet, 1 = the first
+    sa.Column("next_at", Instant),  # when the next one is due; NULL = there is none
+    sa.Column("made_at", Instant),  # when the newest one was made
+    sa.Column("message_id", _Id),  # the newest one
+    sa.Column("cause", sa.String(128)),  # what it has in common with others of a digest
+    sa.Index("ix_notices_alert_id", "alert_id"),
+    _partial_index("ix_notices_next_at", "next_at", where="next_at IS NOT NULL"),
+)
+
+# The outbox
+messages = sa.Table(
+    "messages",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("notification_id", sa.ForeignKey("notifications.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("step", _Word, nullable=False),
+    sa.Column("condition", _Word, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),  # bound to the message and its notification
+    sa.Column("created_at", Instant, nullable=False, index=True),
+    sa.Column("due_at", Instant),  # when it is sent next; NULL = it was sent, or given up
+    sa.Column("after_id", _Id),  # a message that has to be sent before
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("error_class", sa.String(64)),  # of the newest attempt
+    sa.Column("sent_at", Instant),
+    # the claim
+    sa.Column("claim_owner", sa.Text),
+    sa.Column("claim_until", Instant),
+    _partial_index("ix_messages_due_at", "due_at", where="due_at IS NOT NULL"),
 )
 
 # --- daemons

@@ -10,7 +10,6 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from phasesync.core.sync import SyncStatus
 from phasesync.store.database import in_id_order
 from phasesync.store.db_time import now
 from phasesync.store.tables import sync_reads, syncs
@@ -25,15 +24,6 @@ WOKEN: Final = {"woken_at": sa.func.coalesce(syncs.c.woken_at, now())}
 """Values of an update that marks syncs: a mark stays until a run has a result, and says since when it waits."""
 
 
-_WAS_IN_STEP: Final = syncs.c.woken_at.is_(None) & (syncs.c.settled_status == SyncStatus.IN_SYNC.value)
-_EDITED: Final = {
-    **WOKEN,
-    # What stands there for a sync in step was left by a run of a former release, which knows no such column.
-    "behind_since": sa.case((_WAS_IN_STEP, now()), else_=sa.func.coalesce(syncs.c.behind_since, now())),
-}
-"""As `WOKEN`, for an edit: the oldest edit that no run has applied counts."""
-
-
 def wake_readers(connection: sa.Connection, environment_id: str) -> None:
     """Mark the syncs that read an environment; called in the transaction that gives it a new revision."""
     if connection.execute(_wake_readers(), {"environment": environment_id}).rowcount:
@@ -44,7 +34,12 @@ def wake_readers(connection: sa.Connection, environment_id: str) -> None:
 def _wake_readers() -> sa.Update:
     # Syncs that are marked already are locked too: the end of a run may be clearing the mark at this moment.
     readers = sa.select(sync_reads.c.sync_id).where(sync_reads.c.environment_id == sa.bindparam("environment"))
-    return syncs.update().where(in_id_order(syncs, syncs.c.id.in_(readers))).values(**_EDITED)
+    # Of several edits that no run has applied, the oldest counts. What stands there for a sync in step was left by a
+    # run of a former release, which knows no such column.
+    in_step = syncs.c.woken_at.is_(None) & (syncs.c.settled_status == "in-sync")
+    behind_since = sa.case((in_step, now()), else_=sa.func.coalesce(syncs.c.behind_since, now()))
+    readers_update = syncs.update().where(in_id_order(syncs, syncs.c.id.in_(readers)))
+    return readers_update.values(**WOKEN, behind_since=behind_since)
 
 
 def notify_daemons(connection: sa.Connection) -> None:

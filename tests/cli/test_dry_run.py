@@ -31,11 +31,22 @@ PROGRAMS = {"demo", "sandbox", "daemon"}
 """They run until they are stopped."""
 
 READING = {
-    *("status", "diff", "dump", "schema", "apps list", "envs list", "envs requests", "runs list", "runs show"),
+    *(
+        "status",
+        "metrics",
+        "diff",
+        "dump",
+        "schema",
+        "apps list",
+        "envs list",
+        "envs requests",
+        "runs list",
+        "runs show",
+    ),
     *("secrets list", "secrets get", "secrets history", "secrets export"),
     *("credentials list", "credentials show", "dynamic list", "dynamic show", "leases list", "leases show"),
     *("syncs list", "syncs show", "syncs plan", "syncs wait", "syncs why", "syncs verify"),
-    *("aws policy", "aws trust-policy", "aws list-secrets", "db status"),
+    *("aws policy", "aws trust-policy", "aws list-secrets", "db status", "completion"),
 }
 """They change nothing, in the store or at AWS."""
 

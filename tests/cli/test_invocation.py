@@ -69,6 +69,7 @@ def test_an_actor_that_does_not_fit_a_log_line_is_refused(shop, actor):
 
 
 HEAVY = {"boto3", "botocore", "alembic", "apscheduler", "moto", "psycopg", "rich", "structlog"}
+HEAVY |= {"prometheus_client", "opentelemetry"}
 HEAVY |= {"greenlet", "sqlalchemy.orm", "sqlalchemy.ext.asyncio", "sqlalchemy.dialects.postgresql"}
 OTHERS = {"engine", "adapters.aws", "core.events", "core.planning", "store.backup", "store.migration_0003"}
 """Our own modules and packages that a list does not need; asyncio is missing since SQLAlchemy needs it."""

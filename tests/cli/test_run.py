@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.cli.output import Output
-from phasesync.cli.run.variables import warn_of_loading
+from phasesync.cli.run.variables import environ_with, warn_of_loading
 from phasesync.emulator import Answer, Operation
 from tests.cli.conftest import CommandLine, add_dynamic, users
 from tests.support.aws import Aws
@@ -55,6 +55,17 @@ def test_a_command_that_cannot_be_run_has_a_shells_exit_code_and_no_lease(
 
     assert (refused.exit_code, said in refused.stderr) == (code, True), refused.stderr
     assert ci.items("leases", "list", "--all") == []
+
+
+def test_a_command_gets_no_secret_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The root key opens everything, and the password of the mail server is for mail."""
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY", "key")
+    monkeypatch.setenv("PHASESYNC_NOTIFICATIONS__SMTP_PASSWORD", "password")
+
+    environ = environ_with({"URL": "postgres://db"}, [])
+
+    assert environ["URL"] == "postgres://db"
+    assert not {"PHASESYNC_ROOT_KEY", "PHASESYNC_NOTIFICATIONS__SMTP_PASSWORD"} & set(environ)
 
 
 def test_what_only_the_kernel_refuses_is_there_and_cannot_be_executed(ci: CommandLine, aws: Aws) -> None:

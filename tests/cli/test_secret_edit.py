@@ -296,19 +296,20 @@ def script(directory: Path, text: str) -> str:
     return str(file)
 
 
-def test_the_editor_gets_its_own_arguments_and_no_root_key(
+def test_the_editor_gets_its_own_arguments_and_no_secret_of_ours(
     filled: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     program = script(tmp_path, f'env > {tmp_path}/env; echo "$1 $2" > {tmp_path}/words; echo N=1 >> "$3"')
     key = (tmp_path / "root.key").read_text().strip()
     monkeypatch.delenv("PHASESYNC_ROOT_KEY_FILE")
     monkeypatch.setenv("PHASESYNC_ROOT_KEY", key)
+    monkeypatch.setenv("PHASESYNC_NOTIFICATIONS__SMTP_PASSWORD", "password-of-mail")
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", f"{program} --wait 'two words'")
     filled.done(*EDIT)
     assert (tmp_path / "words").read_text() == "--wait two words\n"
     assert values(filled)["N"] == "1"
-    assert_absent((tmp_path / "env").read_bytes(), [CANARY_VALUE, key])
+    assert_absent((tmp_path / "env").read_bytes(), [CANARY_VALUE, key, "password-of-mail"])
 
 
 @pytest.mark.parametrize(

@@ -45,13 +45,14 @@ def a_figure() -> Figures:
     """Figures of an empty installation."""
     return Figures(
         at=datetime.now(UTC),
+        host_ahead=timedelta(0),
         syncs=dict.fromkeys(SyncStatus, 0),
         longest={},
         behind=0,
         behind_since=None,
         versions_left=30,
         waiting_for_budget=0,
-        leases={},
+        leases={"active": 0},
         overdue=0,
         overdue_since=None,
         claims=0,
@@ -91,6 +92,7 @@ class World:
     hang_in_poll: bool = False
     hang_in_sign_off: bool = False
     hang_in_work: bool = False
+    each_asked: Callable[[bool], object] = lambda _: None
 
     def let_go(self) -> None:
         """End whatever hangs."""
@@ -174,10 +176,12 @@ class FakeComponents:
         self.dispatcher = FakeDispatcher(world)
         self.dispatchers: tuple[Any, ...] = (self.dispatcher,)
         self.queue = None
+        self.tracer = None
         self.key_ids = {"root": "root-1"}
         self.watch = FakeWatch()
 
     def read_figures(self, each: bool) -> Figures:
+        self.application.world.each_asked(each)
         if self.application.world.down:
             raise StoreUnavailableError
         return a_figure()

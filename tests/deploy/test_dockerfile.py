@@ -11,7 +11,7 @@ from phasesync.settings.model import setting_names, variable_of
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
-KNOWN = {"FROM", "ENV", "WORKDIR", "RUN", "COPY", "USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
+KNOWN = {"FROM", "ENV", "WORKDIR", "RUN", "COPY", "USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD", "LABEL"}
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -89,6 +89,24 @@ def test_it_runs_our_command() -> None:
 
     assert json.loads(arguments("ENTRYPOINT")[0]) == list(scripts)
     assert json.loads(arguments("CMD")[0]) == ["daemon"]
+
+
+def test_its_labels_say_what_the_project_says() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', " ".join(arguments("LABEL"))))
+
+    assert labels == {
+        "title": project["name"],
+        "description": project["description"],
+        "version": project["version"],
+        "licenses": project["license"],
+    }
+
+
+def test_it_exposes_the_port_of_the_settings() -> None:
+    from phasesync.settings.model import HttpSettings
+
+    assert arguments("EXPOSE") == [HttpSettings().listen.rpartition(":")[2]]
 
 
 def test_it_holds_no_secret_and_knows_its_settings() -> None:

@@ -1,140 +1,347 @@
-"""The manifests are what Kubernetes takes, run as nobody in particular, and name what exists."""
+"""What is installed on Kubernetes is what Kubernetes takes, runs as nobody in particular, and fits together."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import copy
+import json
 
 import click
+import jsonschema  # type: ignore[import-untyped]
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from phasesync.settings.model import setting_names, variable_of
+from phasesync.cli.main import cli
+from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN
+from phasesync.settings import Settings, load_settings
+from tests.deploy.renderings import PAIRS, RENDERINGS, rendered
+from tests.support.kubernetes import KUSTOMIZE, NAMESPACE, Object, Rendered, chart, containers, fits, overlay, variables
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
-FILES = sorted(FOLDER.glob("*.yaml"))
-SETTINGS = {variable_of(name) for name, _ in setting_names()}
+__all__ = ["rendered"]
 
-
-def documents(file: Path) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(file.read_text()))
-
-
-def only(file: Path, kind: str) -> dict[str, Any]:
-    (found,) = [document for document in documents(file) if document["kind"] == kind]
-    return found
+VOLUMES = {"configMap", "csi", "emptyDir", "persistentVolumeClaim", "secret"}
+POD_IDENTITY_AGENT = ("169.254.170.23/32", "fd00:ec2::23/128")
+"""https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html"""
 
 
-def pod(file: Path) -> dict[str, Any]:
-    return only(file, "Deployment")["spec"]["template"]["spec"]
+def settings_of(container: Object) -> Settings:
+    """Load the settings that a container's variables make; what a Secret holds is a URL of PostgreSQL."""
+    environ = {name: each.get("value", "postgresql://db/phasesync") for name, each in variables(container).items()}
+    loaded = load_settings(environ=environ)
+    assert loaded.warnings == (), "every variable of ours is a setting"
+    return loaded.settings
 
 
-def containers(file: Path) -> list[dict[str, Any]]:
-    return [*pod(file)["initContainers"], *pod(file)["containers"]]
+def selects(selector: Object, labels: Object) -> bool:
+    assert list(selector) == ["matchLabels"] and selector["matchLabels"]
+    return bool(selector["matchLabels"].items() <= labels.items())
 
 
-def test_there_is_one_for_each_database() -> None:
-    assert [file.name for file in FILES] == ["postgresql.yaml", "sqlite.yaml"]
+def ports_of(rules: list[Object]) -> set[tuple[str, int | str]]:
+    return {(port["protocol"], port["port"]) for rule in rules for port in rule["ports"]}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-class TestEach:
-    def test_every_object_fits_its_schema(self, file) -> None:
-        for document in documents(file):
-            kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+class TestSchemas:
+    def test_every_object_fits_its_schema(self, rendered: Rendered) -> None:
+        assert len(rendered.objects) >= 4
+        for document in rendered.objects:
+            fits(document)
 
-    def test_a_wrong_field_would_be_found(self, file) -> None:
-        deployment = only(file, "Deployment")
-        deployment["spec"]["template"]["spec"]["containers"][0]["livenessProb"] = {}
+    @pytest.mark.parametrize(
+        ("kind", "name"),
+        [
+            ("CronJob", "phasesync-backup"),
+            ("Deployment", "phasesync"),
+            ("NetworkPolicy", "phasesync"),
+            ("PersistentVolumeClaim", "phasesync-data"),
+            ("Service", "phasesync"),
+            ("ServiceMonitor", "phasesync"),
+            ("PrometheusRule", "phasesync"),
+        ],
+    )
+    def test_a_field_that_does_not_exist_would_be_found(self, kind, name) -> None:
+        document = copy.deepcopy(PAIRS["sqlite-watched-and-backed-up"].as_overlay().only(kind, name))
+        document["spec"]["relpicas"] = 1
+
+        with pytest.raises((kubernetes_validate.ValidationError, jsonschema.ValidationError), match="relpicas"):
+            fits(document)
+
+    def test_a_wrong_field_deep_inside_would_be_found(self) -> None:
+        document = copy.deepcopy(overlay("sqlite").only("Deployment"))
+        document["spec"]["template"]["spec"]["containers"][0]["livenessProb"] = {}
 
         with pytest.raises(kubernetes_validate.ValidationError):
-            kubernetes_validate.validate(deployment, kubernetes_validate.latest_version(), strict=True)
+            fits(document)
 
-    def test_it_meets_the_restricted_profile(self, file) -> None:
+    def test_a_wrong_field_of_an_endpoint_would_be_found(self) -> None:
+        document = copy.deepcopy(overlay("sqlite", components=("service-monitor",)).only("ServiceMonitor"))
+        document["spec"]["endpoints"][0]["honourLabels"] = True
+
+        with pytest.raises(jsonschema.ValidationError):
+            fits(document)
+
+    def test_no_object_is_there_twice_and_each_is_in_the_namespace(self, rendered: Rendered) -> None:
+        places = [(each["kind"], each["metadata"]["name"]) for each in rendered.objects]
+
+        assert len(places) == len(set(places))
+        for document in rendered.objects:
+            if document["kind"] != "Namespace":
+                assert document["metadata"]["namespace"] == NAMESPACE
+
+
+class TestSecurity:
+    def test_every_pod_meets_the_restricted_profile(self, rendered: Rendered) -> None:
         """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
-        context = pod(file)["securityContext"]
-        assert context["runAsNonRoot"] is True and context["runAsUser"] > 0
-        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in containers(file):
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-        assert {"hostNetwork", "hostPID", "hostIPC"}.isdisjoint(pod(file))
-        assert {next(iter(set(volume) - {"name"})) for volume in pod(file)["volumes"]} <= {
-            "secret",
-            "emptyDir",
-            "persistentVolumeClaim",
-        }
-        assert only(file, "Namespace")["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
+        for template in rendered.templates:
+            spec = template["spec"]
+            assert spec["securityContext"]["runAsNonRoot"] is True and spec["securityContext"]["runAsUser"] > 0
+            assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert {"hostNetwork", "hostPID", "hostIPC"}.isdisjoint(spec)
+            assert {next(iter(set(volume) - {"name"})) for volume in spec["volumes"]} <= VOLUMES
+            for container in containers(template):
+                assert container["securityContext"] == {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                }
 
-    def test_every_variable_is_a_setting(self, file) -> None:
-        names = {variable["name"] for container in containers(file) for variable in container["env"]}
-        assert names and names <= SETTINGS
+    def test_no_pod_may_ask_kubernetes_or_is_told_what_else_runs(self, rendered: Rendered) -> None:
+        for template in rendered.templates:
+            assert template["spec"]["automountServiceAccountToken"] is False
+            assert template["spec"]["enableServiceLinks"] is False
+        for account in rendered.all("ServiceAccount"):
+            assert account["automountServiceAccountToken"] is False
 
-    def test_no_secret_is_in_it(self, file) -> None:
-        assert [document for document in documents(file) if document["kind"] == "Secret"] == []
-        variables = {item["name"]: item for container in containers(file) for item in container["env"]}
-        assert "PHASESYNC_ROOT_KEY" not in variables
-        if "PHASESYNC_DATABASE_URL" in variables:
-            assert "secretKeyRef" in variables["PHASESYNC_DATABASE_URL"]["valueFrom"]
+    def test_no_secret_is_in_it(self, rendered: Rendered) -> None:
+        assert rendered.all("Secret") == []
+        for template in rendered.templates:
+            for container in containers(template):
+                found = variables(container)
+                assert "PHASESYNC_ROOT_KEY" not in found
+                assert "secretKeyRef" in found.get("PHASESYNC_DATABASE_URL", {"valueFrom": "secretKeyRef"})["valueFrom"]
 
-    def test_the_root_key_is_a_file_from_a_secret(self, file) -> None:
-        (volume,) = [volume for volume in pod(file)["volumes"] if volume["name"] == "root-key"]
-        assert volume["secret"]["defaultMode"] == 0o400
-        for container in containers(file):
+    def test_the_root_key_is_a_file_that_the_daemon_reads_and_no_backup_has(self, rendered: Rendered) -> None:
+        daemon, *backups = rendered.templates
+        (volume,) = [volume for volume in daemon["spec"]["volumes"] if volume["name"] == "root-key"]
+        if "secret" in volume:
+            assert volume["secret"]["defaultMode"] == 0o400
+        else:
+            assert volume["csi"]["readOnly"] is True
+        for container in containers(daemon):
             (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "root-key"]
-            (setting,) = [item for item in container["env"] if item["name"] == "PHASESYNC_ROOT_KEY_FILE"]
             assert mount["readOnly"] is True
-            assert setting["value"] == f"{mount['mountPath']}/root.key"
+            assert str(settings_of(container).root_key_file.parent) == mount["mountPath"]
+        for backup in backups:
+            assert "root-key" not in json.dumps(backup)
 
-    def test_probes_ask_where_the_daemon_listens(self, file) -> None:
-        (container,) = pod(file)["containers"]
-        (listen,) = [item["value"] for item in container["env"] if item["name"] == "PHASESYNC_HTTP__LISTEN"]
-        (port,) = container["ports"]
-        assert listen == f"0.0.0.0:{port['containerPort']}"
-        assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": port["name"]}
-        assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": port["name"]}
+    def test_the_network_policy_lets_in_probes_and_metrics_and_out_what_is_needed(self, rendered: Rendered) -> None:
+        for policy in rendered.all("NetworkPolicy"):
+            assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        daemons = [
+            policy["spec"]
+            for policy in rendered.all("NetworkPolicy")
+            if selects(policy["spec"]["podSelector"], rendered.daemon["metadata"]["labels"])
+        ]
+        for spec in daemons:
+            assert ports_of(spec["ingress"]) == {("TCP", "http")}
+            outside = ports_of(spec["egress"]) - {("TCP", 4318)}
+            agent = [rule for rule in spec["egress"] if "to" in rule]
+            database = {("TCP", 5432), ("TCP", 6432)} if rendered.has_postgresql else set()
+            if agent:
+                assert [block["ipBlock"]["cidr"] for block in agent[0]["to"]] == list(POD_IDENTITY_AGENT)
+                assert ports_of(agent) == {("TCP", 80)}
+                outside -= {("TCP", 80)}
+            assert {("UDP", 53), ("TCP", 53), ("TCP", 443)} <= outside
+            assert len(outside) == 3 + rendered.has_postgresql
+            assert outside - database == {("UDP", 53), ("TCP", 53), ("TCP", 443)}
 
-    def test_kubernetes_waits_longer_for_the_end_than_the_daemon_takes(self, file) -> None:
-        from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN
-        from phasesync.settings.model import DaemonSettings
-
-        assert pod(file)["terminationGracePeriodSeconds"] > (
-            DaemonSettings().drain_s + STOP_BEYOND_DRAIN.total_seconds()
+    def test_a_backup_of_sqlite_reaches_nothing_and_one_of_postgresql_its_server(self, rendered: Rendered) -> None:
+        if not rendered.all("CronJob") or not rendered.all("NetworkPolicy"):
+            return
+        (backup,) = rendered.templates[1:]
+        (policy,) = [
+            policy["spec"]
+            for policy in rendered.all("NetworkPolicy")
+            if selects(policy["spec"]["podSelector"], backup["metadata"]["labels"])
+        ]
+        assert "ingress" not in policy
+        out = ports_of(policy.get("egress", []))
+        assert out - {("TCP", 6432), ("TCP", 5432)} == (
+            {("UDP", 53), ("TCP", 53)} if rendered.has_postgresql else set()
         )
 
-    def test_images_are_versions_and_commands_exist(self, file) -> None:
-        from phasesync.cli.main import cli
 
-        for container in containers(file):
-            _, _, tag = container["image"].partition(":")
-            assert tag not in ("", "latest")
-            assert container["args"][0] in cli.list_commands(click.Context(cli))
+class TestFit:
+    def test_the_variables_are_settings_with_values_that_phasesync_takes(self, rendered: Rendered) -> None:
+        first, daemon = containers(rendered.daemon)
 
-    def test_selectors_meet_their_pods(self, file) -> None:
-        spec = only(file, "Deployment")["spec"]
-        labels = spec["template"]["metadata"]["labels"]
-        assert spec["selector"]["matchLabels"] == labels
-        for document in documents(file):
-            if document["kind"] == "PodDisruptionBudget":
-                assert document["spec"]["selector"]["matchLabels"] == labels
-            if document["kind"] != "Namespace":
-                assert document["metadata"]["namespace"] == only(file, "Namespace")["metadata"]["name"]
+        assert settings_of(first) == settings_of(daemon)
+        assert settings_of(daemon).log.format == "json"
+        if not rendered.has_postgresql:
+            mounts = {mount["name"]: mount["mountPath"] for mount in daemon["volumeMounts"]}
+            assert str(settings_of(daemon).data_dir) == mounts["data"]
+
+    def test_a_variable_that_is_no_setting_would_be_found(self) -> None:
+        with pytest.raises(AssertionError, match="is a setting"):
+            settings_of({"env": [{"name": "PHASESYNC_WORKERS", "value": "8"}]})
+
+    def test_init_and_daemon_have_the_same_variables_and_volumes(self, rendered: Rendered) -> None:
+        first, daemon = containers(rendered.daemon)
+
+        assert first["env"] == daemon["env"]
+        assert first["volumeMounts"] == daemon["volumeMounts"]
+        assert first["image"] == daemon["image"]
+
+    def test_images_are_versions_and_commands_exist(self, rendered: Rendered) -> None:
+        for template in rendered.templates:
+            for container in containers(template):
+                name, _, digest = container["image"].partition("@")
+                tag = name.rpartition("/")[2].partition(":")[2]
+                assert digest or tag not in ("", "latest")
+        assert [container["args"] for container in containers(rendered.daemon)] == [["init"], ["daemon"]]
+        assert {"init", "daemon"} <= set(cli.list_commands(click.Context(cli)))
+
+    def test_probes_ask_what_the_daemon_answers_where_it_listens(self, rendered: Rendered) -> None:
+        (container,) = rendered.daemon["spec"]["containers"]
+        (port,) = container["ports"]
+
+        assert settings_of(container).http.listen == f"0.0.0.0:{port['containerPort']}"
+        for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+            assert container[probe]["httpGet"] == {"path": path, "port": port["name"]}
+
+    def test_the_start_may_take_two_minutes(self, rendered: Rendered) -> None:
+        (container,) = rendered.daemon["spec"]["containers"]
+
+        assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] >= 120
+
+    def test_kubernetes_waits_longer_for_the_end_than_the_daemon_takes(self, rendered: Rendered) -> None:
+        (container,) = rendered.daemon["spec"]["containers"]
+        drain_s = settings_of(container).daemon.drain_s
+
+        assert rendered.daemon["spec"]["terminationGracePeriodSeconds"] > drain_s + STOP_BEYOND_DRAIN.total_seconds()
+
+    def test_what_selects_meets_the_pods_of_the_daemon_and_of_nothing_else(self, rendered: Rendered) -> None:
+        daemon, *backups = [template["metadata"]["labels"] for template in rendered.templates]
+        selectors = [rendered.only("Deployment")["spec"]["selector"]]
+        selectors += [{"matchLabels": rendered.only("Service")["spec"]["selector"]}]
+        selectors += [
+            each["spec"]["selector"] for kind in ("PodDisruptionBudget", "PodMonitor") for each in rendered.all(kind)
+        ]
+        selectors += [each["labelSelector"] for each in rendered.daemon["spec"].get("topologySpreadConstraints", [])]
+        for job in rendered.templates[1:]:
+            for rule in (
+                job["spec"]
+                .get("affinity", {})
+                .get("podAffinity", {})
+                .get("requiredDuringSchedulingIgnoredDuringExecution", [])
+            ):
+                selectors.append(rule["labelSelector"])
+
+        for selector in selectors:
+            assert selects(selector, daemon)
+            assert not any(selects(selector, backup) for backup in backups)
+
+    def test_monitors_find_the_port_with_the_metrics(self, rendered: Rendered) -> None:
+        service = rendered.only("Service")
+        (container,) = rendered.daemon["spec"]["containers"]
+        for monitor in rendered.all("ServiceMonitor"):
+            assert selects(monitor["spec"]["selector"], service["metadata"]["labels"])
+            (endpoint,) = monitor["spec"]["endpoints"]
+            assert endpoint["port"] == service["spec"]["ports"][0]["name"]
+            assert endpoint["honorLabels"] is True, "otherwise `service` would be the Service's name"
+        for monitor in rendered.all("PodMonitor"):
+            (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+            assert endpoint["port"] == container["ports"][0]["name"]
+        assert service["spec"]["ports"][0]["targetPort"] == container["ports"][0]["name"]
+        assert service["spec"]["publishNotReadyAddresses"] is True
+
+    def test_what_is_named_is_there_or_made_beforehand(self, rendered: Rendered) -> None:
+        made = {(each["kind"], each["metadata"]["name"]) for each in rendered.objects}
+        outside = {"default", "sync", "mine", "dumps", "vault"}
+        for template in rendered.templates:
+            account = template["spec"].get("serviceAccountName", "default")
+            assert ("ServiceAccount", account) in made or account in outside
+            mounted = {mount["name"] for container in containers(template) for mount in container["volumeMounts"]}
+            assert mounted == {volume["name"] for volume in template["spec"]["volumes"]}
+            for volume in template["spec"]["volumes"]:
+                if "persistentVolumeClaim" in volume:
+                    claim = volume["persistentVolumeClaim"]["claimName"]
+                    assert ("PersistentVolumeClaim", claim) in made or claim in outside
+                if "csi" in volume:
+                    name = volume["csi"]["volumeAttributes"]["secretProviderClass"]
+                    assert ("SecretProviderClass", name) in made or name in outside
 
 
-def test_sqlite_is_never_opened_by_two_pods() -> None:
-    spec = only(FOLDER / "sqlite.yaml", "Deployment")["spec"]
-    claim = only(FOLDER / "sqlite.yaml", "PersistentVolumeClaim")
+class TestReplicas:
+    def test_sqlite_is_never_opened_by_two_daemons(self, rendered: Rendered) -> None:
+        if rendered.has_postgresql:
+            return
+        spec = rendered.only("Deployment")["spec"]
 
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+        assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+        assert rendered.all("PodDisruptionBudget") == [], "it could only forbid that a node is drained"
+        for claim in rendered.all("PersistentVolumeClaim"):
+            assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+    def test_postgresql_is_worked_on_without_a_pause_while_pods_are_replaced(self, rendered: Rendered) -> None:
+        if not rendered.has_postgresql:
+            return
+        spec = rendered.only("Deployment")["spec"]
+
+        assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+        for budget in rendered.all("PodDisruptionBudget"):
+            assert 1 <= budget["spec"]["minAvailable"] < spec["replicas"]
+            assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+        assert bool(rendered.all("PodDisruptionBudget")) == (spec["replicas"] > 1)
+
+    def test_pods_are_spread_over_nodes_and_zones(self) -> None:
+        for each in (overlay("postgresql"), chart(PAIRS["postgresql"].values)):
+            constraints = each.daemon["spec"]["topologySpreadConstraints"]
+            assert [one["topologyKey"] for one in constraints] == [
+                "kubernetes.io/hostname",
+                "topology.kubernetes.io/zone",
+            ]
+
+    def test_a_backup_of_sqlite_runs_on_the_node_of_the_daemon(self) -> None:
+        for each in (
+            PAIRS["sqlite-watched-and-backed-up"].as_overlay(),
+            PAIRS["sqlite-watched-and-backed-up"].as_chart(),
+        ):
+            (backup,) = each.templates[1:]
+            (rule,) = backup["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+            assert rule["topologyKey"] == "kubernetes.io/hostname"
 
 
-def test_postgresql_is_worked_on_by_several_pods_of_which_one_stays() -> None:
-    file = FOLDER / "postgresql.yaml"
+def test_the_maintenance_pod_has_the_volumes_and_variables_of_the_daemon_with_sqlite() -> None:
+    pod = yaml.safe_load((KUSTOMIZE / "maintenance.yaml").read_text())
+    daemon = PAIRS["sqlite-watched-and-backed-up"].as_overlay().daemon
+    fits(pod)
 
-    assert only(file, "Deployment")["spec"]["replicas"] >= 2
-    assert only(file, "PodDisruptionBudget")["spec"]["minAvailable"] == 1
+    (ours,), (first, *_) = containers(pod), containers(daemon)
+    assert ours["image"] == first["image"]
+    assert ours["securityContext"] == first["securityContext"]
+    assert pod["spec"]["securityContext"] == daemon["spec"]["securityContext"]
+    assert {name: each for name, each in variables(first).items() if name in variables(ours)} == variables(ours)
+    assert [mount for mount in first["volumeMounts"] if mount not in ours["volumeMounts"]] == []
+    assert [volume for volume in daemon["spec"]["volumes"] if volume not in pod["spec"]["volumes"]] == []
+    assert not selects(overlay("sqlite").only("Deployment")["spec"]["selector"], pod["metadata"]["labels"])
+
+
+def test_every_kind_is_rendered_somewhere() -> None:
+    """So that no test above passes because there is nothing to look at."""
+    kinds = {each["kind"] for render in RENDERINGS.values() for each in render().objects}
+
+    assert kinds == {
+        "CronJob",
+        "Deployment",
+        "Namespace",
+        "NetworkPolicy",
+        "PersistentVolumeClaim",
+        "PodDisruptionBudget",
+        "PodMonitor",
+        "PrometheusRule",
+        "SecretProviderClass",
+        "Service",
+        "ServiceAccount",
+        "ServiceMonitor",
+    }

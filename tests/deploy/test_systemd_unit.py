@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,15 +60,98 @@ def test_systemd_would_complain(spoil, unit) -> None:
 
 
 @needs_systemd
-def test_it_is_locked_up(unit) -> None:
-    done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(unit)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.mark.parametrize("drop_ins", [(), ("encrypted-key.conf",)])
+def test_it_is_locked_up(unit, drop_ins) -> None:
+    for name in drop_ins:
+        add_drop_in(unit, name)
+    command = ["systemd-analyze", "security", "--offline=yes"]
+    done = subprocess.run([*command, "--threshold=12", str(unit)], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout[-500:]
+    strict = subprocess.run([*command, "--threshold=5", str(unit)], capture_output=True, text=True, check=False)
+    assert strict.returncode != 0, "the threshold is looked at"
+
+
+# --- drop-ins
+
+
+def add_drop_in(unit: Path, name: str) -> None:
+    folder = unit.with_name(f"{unit.name}.d")
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(DEPLOY / "systemd" / name, folder / name)
+
+
+def systemd_version() -> int:
+    said = subprocess.run(["systemd-analyze", "--version"], capture_output=True, text=True, check=True).stdout
+    return int(said.split()[1])
+
+
+@needs_systemd
+def test_systemd_has_no_complaint_about_an_encrypted_key(unit) -> None:
+    add_drop_in(unit, "encrypted-key.conf")
+
+    assert verify(unit) == ""
+
+
+@needs_systemd
+def test_waiting_for_a_reload_is_for_systemd_that_knows_it(unit) -> None:
+    add_drop_in(unit, "notify-reload.conf")
+
+    assert ("notify-reload" in verify(unit)) is (systemd_version() < 253)
+
+
+def test_a_drop_in_takes_the_place_of_what_the_unit_says() -> None:
+    """systemd adds to a list, such as that of credentials, unless an empty assignment clears it first."""
+    encrypted = settings_of(DEPLOY / "systemd" / "encrypted-key.conf")
+    assert encrypted[0] == ("LoadCredential", "")
+    assert encrypted[1][0] == "LoadCredentialEncrypted"
+    assert settings_of(DEPLOY / "systemd" / "notify-reload.conf") == [("Type", "notify-reload"), ("ExecReload", "")]
+
+
+def settings_of(file: Path) -> list[tuple[str, str]]:
+    lines = [line for line in file.read_text().splitlines() if line and not line.startswith(("#", "["))]
+    return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
+
+
+# --- the root key
+
+
+@pytest.fixture
+def systemd_creds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """systemd-creds with a host key of its own: that of this machine is not made."""
+    monkeypatch.setenv("SYSTEMD_CREDENTIAL_SECRET", str(tmp_path / "credential.secret"))
+
+    def run(*words: str | Path) -> None:
+        done = subprocess.run(["systemd-creds", *words], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(done.stderr)
+
+    try:
+        run("setup")
+    except OSError as error:
+        pytest.skip(f"systemd-creds makes no host key here: {error}")
+    return run
+
+
+@pytest.mark.skipif(shutil.which("systemd-creds") is None, reason="systemd-creds is not installed")
+def test_the_daemon_takes_the_root_key_that_systemd_decrypted(systemd_creds, tmp_path) -> None:
+    from phasesync.adapters.root_keys import load_root_key, write_new_root_key
+
+    key = write_new_root_key(tmp_path / "root.key")
+    ((_, given),) = [each for each in settings_of(DEPLOY / "systemd" / "encrypted-key.conf") if each[1]]
+    name, _, file = given.partition(":")
+    encrypted = tmp_path / Path(file).name
+    # As docs/operations.md has it. systemd decrypts it with the name of the credential, under which the daemon looks.
+    systemd_creds("encrypt", "--with-key=host", f"--name={name}", tmp_path / "root.key", encrypted)
+    assert (tmp_path / "root.key").read_bytes().strip() not in encrypted.read_bytes()
+    (tmp_path / "credentials").mkdir()
+    systemd_creds("decrypt", f"--name={name}", encrypted, tmp_path / "credentials" / name)
+
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
+    loaded = load_root_key(file=tmp_path / "away.key", environ=environ)
+    assert loaded.material == key.material
+    with pytest.raises(OSError, match="name"):
+        systemd_creds("decrypt", "--name=another", encrypted, tmp_path / "other")
 
 
 def test_the_key_comes_under_the_name_that_the_daemon_looks_for() -> None:

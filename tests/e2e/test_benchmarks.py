@@ -24,6 +24,8 @@ from bench.endpoint import Endpoint
 from bench.fast_aws import FastAws
 from bench.fast_secrets import REGION
 from bench.figures import MODEL, Figure, Section, document, markdown, missed, picture, sections_of
+from bench.samples import Sample, growths
+from bench.soak import GROWTH_PERCENT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -141,6 +143,52 @@ def test_small_syncs_are_done_long_before_large_ones(bench: Bench) -> None:
     assert int(meanwhile) < 80
 
 
+def test_after_a_soak_nothing_is_lost_and_its_chart_can_be_drawn(bench: Bench, tmp_path: Path) -> None:
+    written = tmp_path / "soak.json"
+    options = ("--minutes", "0.05", "--syncs", "9", "--edits", "6", "--no-leases", "--preloaded", "--seed", "1")
+    _, printed = bench("soak", *options, "--output", str(written))
+
+    assert int(cells(printed, "edits committed", "sqlite")[0]) > 9
+    for row in (
+        "objects that differ from the store",
+        "edits that are lost",
+        "versions that are wrong or written twice",
+    ):
+        assert cells(printed, row, "sqlite")[0] == "0", printed
+
+    table._take([written], tmp_path)
+
+    assert "| edits committed" in (tmp_path / "performance.md").read_text()
+    assert "SQLite: memory, MB" in (tmp_path / "soak.svg").read_text()
+
+
+def test_a_restart_under_load_loses_no_edit(bench: Bench) -> None:
+    options = ("--replicas", "1", "--rounds", "1", "--syncs", "9", "--edits", "6", "--quiet-s", "0.7", "--preloaded")
+    code, printed = bench("rolling", *options)
+
+    assert code == 0, printed
+    assert cells(printed, "restarts of replicas", "postgresql")[0] == "1"
+    assert float(cells(printed, "meanwhile: commit → AWSCURRENT, max (ms)", "postgresql")[0]) > 0
+
+
+def test_a_process_that_grows_is_told_from_one_that_does_not() -> None:
+    def life(pid: int, grows_mb: float) -> list[Sample]:
+        return [
+            Sample(
+                at=at, age=at, replica="r", pid=pid, rss_mb=100 + grows_mb * at / 60 + 30 * (at % 100 == 0), pss_mb=90,
+                descriptors=20, threads=9, connections=5,
+            )
+            for at in range(0, 1500, 5)
+        ]  # fmt: skip
+
+    flat, growing = growths([*life(1, 0.0), *life(2, 1.0)])
+
+    assert flat.judged
+    assert growing.judged
+    assert flat.percent("rss_mb") == 0, "peaks do not count"
+    assert growing.percent("rss_mb") > GROWTH_PERCENT
+
+
 def test_the_table_writes_what_it_printed_and_its_exit_code_follows_the_goals(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +265,7 @@ def test_the_list_names_what_there_is() -> None:
 
     listed = set(re.findall(r"python -m bench\.(\w+)", done.stdout))
     helpers = {
-        "__init__", "__main__", "endpoint", "fast_secrets", "figures", "ground", "machine", "peers", "synthetic"
+        "__init__", "__main__", "convergence", "endpoint", "fast_secrets", "faults", "figures", "ground", "line_chart",
+        "machine", "peers", "replicas", "samples", "synthetic", "webhook", "workload",
     }  # fmt: skip
     assert listed == {path.stem for path in (ROOT / "bench").glob("*.py")} - helpers

@@ -66,10 +66,12 @@ DECIDED: dict[str, dict[str, Worth]] = {
             ("destination_key", "applied_revision", "settled_status", "error_class", "failures"), EXCEPTION
         ),
         "status_since": EXCEPTION,
+        "alerted_status": EXCEPTION,
         **dict.fromkeys(("objects", "retry_at", "next_due_at", "requested", "request_number", "woken_at"), EXCEPTION),
         **dict.fromkeys(("fence", "claim_owner", "claim_until", "claim_trigger", "claim_request"), EXCEPTION),
         **dict.fromkeys(("claimed_at", "interrupted_at"), EXCEPTION),
         **dict.fromkeys(("paused_reason", "status_reason", "last_run_id", "requested_by", "claim_actor"), NOTHING),
+        **dict.fromkeys(("behind_since", "budget_full_at"), NOTHING),
         "created_at": NOTHING,
     },
     "sync_reads": dict.fromkeys(("sync_id", "environment_id", "revision"), EXCEPTION),
@@ -101,6 +103,24 @@ DECIDED: dict[str, dict[str, Worth]] = {
     ),
     "projects": dict.fromkeys(("id", "name", "name_key", "manage", "source", "applied_at", "applied_by"), EXCEPTION),
     "owned_objects": dict.fromkeys(("kind", "object_id", "project_id", "spec", "edited_at", "removed_at"), EXCEPTION),
+    "notifications": {
+        **dict.fromkeys(("id", "name", "name_key", "app_id", "version", "sealed"), REFUSED),
+        "created_at": NOTHING,
+    },
+    "alerts": dict.fromkeys(
+        ("id", "condition", "subject_kind", "subject_id", "subject", "since", "ended_at", "ended_by", "news_at"),
+        EXCEPTION,
+    ),
+    "notices": dict.fromkeys(
+        ("notification_id", "alert_id", "number", "next_at", "made_at", "message_id", "cause"), EXCEPTION
+    ),
+    "messages": {
+        **dict.fromkeys(("id", "notification_id", "payload"), REFUSED),
+        **dict.fromkeys(
+            ("step", "condition", "created_at", "due_at", "after_id", "attempts", "error_class"), EXCEPTION
+        ),
+        **dict.fromkeys(("sent_at", "claim_owner", "claim_until"), EXCEPTION),
+    },
     "daemons": dict.fromkeys(("owner", "host", "pid", "role", "started_at", "beat_at", "until"), EXCEPTION),
     "chores": dict.fromkeys(("name", "owner", "claimed_at"), EXCEPTION),
     "sweeps": dict.fromkeys(("destination_kind", "account", "region", "changed_since", "full_at"), EXCEPTION),

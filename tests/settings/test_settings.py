@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from phasesync.errors import SettingsError
 from phasesync.settings import Settings, load_settings, model
-from phasesync.settings.model import setting_names, variable_of
+from phasesync.settings.model import ENVIRONMENT_ONLY, setting_names, variable_of
 from phasesync.store.database_url import parse_database_url
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -301,6 +301,27 @@ def test_the_root_key_does_not_belong_into_the_settings_file(tmp_path):
     assert "canary" not in repr(error)
 
 
+def test_the_password_of_a_mail_server_does_not_belong_into_the_settings_file(tmp_path):
+    error = refusal(written(tmp_path / "c.toml", '[notifications]\nsmtp_password = "canary"\n'))
+    assert "notifications.smtp_password must not stand in the settings file" in error.message
+    error = refusal(written(tmp_path / "c.toml", '[notifications]\nsmtp_url = "smtp://me:canary@mail.example.com"\n'))
+    assert "smtp_password_file names the file" in error.message
+    assert "canary" not in repr(error)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("smtp_url", "mail.example.com:port", "no valid host"),
+        ("smtp_url", "https://mail.example.com", "write smtp://USER@HOST:587"),
+        ("mail_from", "a@example.com, b@example.com", "one mail address"),
+    ],
+)
+def test_a_wrong_mail_setting_says_how_it_is_written(setting, value, says):
+    with pytest.raises(SettingsError, match=says):
+        load_settings(environ={f"PHASESYNC_NOTIFICATIONS__{setting.upper()}": value})
+
+
 def test_settings_print_neither_the_root_key_nor_the_database_url():
     environ = {"PHASESYNC_ROOT_KEY": "canary", "PHASESYNC_DATABASE_URL": "postgresql://u:canary@h/d"}
     loaded = load_settings(environ=environ)
@@ -338,10 +359,11 @@ def test_the_example_has_every_setting_and_its_defaults(home, tmp_path):
         for group, value in document.items()
         for name in (value if isinstance(value, dict) else [""])
     }
-    assert names == {name for name, _ in setting_names()} - {"root_key"}
+    assert names == {name for name, _ in setting_names()} - set(ENVIRONMENT_ONLY)
 
-    # The database's default follows another setting, so that its line shows an example.
+    # The database's default follows another setting, so that its line shows an example; mail has no default.
     del document["database_url"]
+    assert set(document.pop("notifications")) == {"smtp_url", "smtp_password_file", "mail_from"}
     assert Settings(**document) == Settings()
 
 

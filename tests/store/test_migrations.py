@@ -122,6 +122,7 @@ def forget_new_macs(database_url):
 
 NEW_IN_0002 = {"dynamic_secrets", "leases", "lease_events"}
 NEW_IN_0005 = {"change_requests", "projects", "owned_objects"}
+NEW_IN_0006 = {"notifications", "alerts", "notices", "messages"}
 
 
 def manual_claim(store):
@@ -151,7 +152,7 @@ def test_the_first_migration_alone_has_no_tables_of_dynamic_secrets(database_url
     first = tables_of(database_url)
     assert migrate.status(database_url).current == "0001"
     migrate.upgrade(database_url)
-    assert tables_of(database_url) == first | NEW_IN_0002 | {"sweeps"} | NEW_IN_0005
+    assert tables_of(database_url) == first | NEW_IN_0002 | {"sweeps"} | NEW_IN_0005 | NEW_IN_0006
     migrate.downgrade(database_url, "0001")
     assert tables_of(database_url) == first
 

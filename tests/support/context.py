@@ -73,10 +73,11 @@ def watched(store: Store, reach: Reach) -> Store:
             return stored
 
     class WatchedRuns(RunStore):
-        def finish(self, *args: Any) -> None:
+        def finish(self, *args: Any) -> timedelta | None:
             reach("before", "finish")
-            store.runs.finish(*args)
+            lag = store.runs.finish(*args)
             reach("after", "finish")
+            return lag
 
     copy = Store(store.database, store.keys, instance_id=store.instance_id)
     copy.journal = WatchedJournal(store.database, store.keys)

@@ -28,6 +28,7 @@ PHASESYNC = Path(sys.executable).with_name("phasesync")
 ENDS_WITHIN_S = 10.0
 """What docs/operations.md says of its end, even with a thread that hangs."""
 
+_PHASESYNC = "from phasesync.__main__ import main\nmain()\n"
 _DEFECTS = frozenset({"a round failed", "uncaught exception", "exception that nothing could catch", "python warning"})
 """Events that no daemon of a test may log, whatever is done to it."""
 
@@ -35,12 +36,13 @@ _DEFECTS = frozenset({"a round failed", "uncaught exception", "exception that no
 class Daemon:
     """A daemon and its log. It leads a process group of its own, so that a Ctrl-C of the tests is not its own."""
 
-    def __init__(self, environ: Mapping[str, str], log: Path, *, installed: bool = False) -> None:
+    def __init__(self, environ: Mapping[str, str], log: Path, *, installed: bool = False, first: str = "") -> None:
         """
         Args:
             environ: its whole environment.
             log: a file that its stderr goes to.
             installed: start the command as an installation has it; otherwise begin after its imports.
+            first: Python that the process runs before it becomes phasesync. Not if `installed`.
         """
         self.log = log
         self.process: subprocess.Popen[bytes] | PreloadedProcess
@@ -57,7 +59,8 @@ class Daemon:
             else:
                 with open(os.devnull, "r+b") as nothing:
                     streams = (nothing.fileno(), nothing.fileno(), stderr.fileno())
-                    self.process = PreloadedProcess(["daemon"], environ, streams)
+                    program = f"{first}\n{_PHASESYNC}" if first else None
+                    self.process = PreloadedProcess(["daemon"], environ, streams, program=program)
         self.pid = self.process.pid
 
     # --- its log

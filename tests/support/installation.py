@@ -137,10 +137,10 @@ class Installation:
 
     # --- daemons
 
-    def start_daemon(self, *, ready: bool = True, installed: bool = False, **environ: str) -> Daemon:
-        """Start a daemon; with `ready` it works or stands by when this returns. `installed`: see `Daemon`."""
+    def start_daemon(self, *, ready: bool = True, installed: bool = False, first: str = "", **environ: str) -> Daemon:
+        """Start a daemon; with `ready` it works or stands by when this returns. `installed`, `first`: see `Daemon`."""
         log = self.folder / f"daemon-{len(self.daemons) + 1}.log"
-        daemon = Daemon(self.environ | environ, log, installed=installed)
+        daemon = Daemon(self.environ | environ, log, installed=installed, first=first)
         self.daemons.append(daemon)
         if ready:
             daemon.wait_until_ready()

@@ -17,8 +17,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -69,12 +72,43 @@ class PostgresServer:
 
     def restart(self) -> None:
         """Restart the server, which ends every connection; return when it accepts connections. Needs the guard."""
+        self._command("restart")
+
+    def halt(self) -> None:
+        """Shut the server down, and keep its files for `resume`. Needs the guard."""
+        self._command("stop")
+
+    def crash(self) -> None:
+        """Have the server die without a shutdown; `resume` recovers it. Needs the guard."""
+        self._command("crash")
+
+    def resume(self) -> None:
+        """Start the server after `halt` or `crash`; return when it accepts connections. Needs the guard."""
+        self._command("start")
+
+    def _command(self, command: str) -> None:
         assert self.guard is not None and self.guard.stdin and self.guard.stdout
-        self.guard.stdin.write("restart\n")
+        self.guard.stdin.write(f"{command}\n")
         self.guard.stdin.flush()
         answer = json.loads(self.guard.stdout.readline() or '{"error": "its guard process died"}')
         if "error" in answer:
-            raise PostgresUnavailable(f"PostgreSQL for tests did not start again: {answer['error']}")
+            raise PostgresUnavailable(f"PostgreSQL for tests did not {command}: {answer['error']}")
+
+    def freeze(self) -> None:
+        """SIGSTOP to each process of the server: connections stay, and nothing answers. As root, or as its user."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        main = int((Path(self.socket_directory) / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(main, number)  # It first: it starts the others.
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                if int(stat.read_text().rpartition(")")[2].split()[1]) == main:
+                    os.kill(int(stat.parent.name), number)
 
     def stop(self) -> None:
         """Stop the server and remove its files. Safe to repeat; does nothing without the guard."""
@@ -115,7 +149,7 @@ def start_server() -> PostgresServer:
         PostgresUnavailable: The wheel is not installed, or the server did not start.
     """
     guard = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(GUARD), str(_site_packages() / WHEEL / INSTALLATION)],
+        [sys.executable, "-I", "-S", str(GUARD), str(program_folder().parent)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -129,6 +163,11 @@ def start_server() -> PostgresServer:
         server.stop()
         raise PostgresUnavailable(f"PostgreSQL for tests did not start: {answer['error']}")
     return server
+
+
+def program_folder() -> Path:
+    """Return where PostgreSQL's programs are: `pg_dump`, `pg_restore`, `psql`."""
+    return _site_packages() / WHEEL / INSTALLATION / "bin"
 
 
 def _site_packages() -> Path:

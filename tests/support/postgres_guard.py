@@ -1,8 +1,8 @@
 """The process between a test run and its PostgreSQL server; started by `postgres.py`, never imported.
 
 It creates the cluster, starts the server, answers with one line of JSON on stdout, and waits until its
-stdin closes. Then it stops the server and removes every file. Each line on stdin has it restart the
-server, which it answers with a line as well. It needs the standard library only.
+stdin closes. Then it stops the server and removes every file. A line on stdin has it stop, crash, start or
+restart the server, which it answers with a line as well. It needs the standard library only.
 
 PostgreSQL refuses to run as root, and an unprivileged user may be unable to read an environment below
 root's home. So, as root, the guard copies the binaries to a folder that everybody can read and runs them
@@ -67,17 +67,21 @@ def main() -> int:
         _create_cluster(installation, run, user)
         server = _start(installation, run, user)
         print(json.dumps({"socket_directory": str(run)}), flush=True)
-        while _restart_is_asked_for(server):
-            server.send_signal(signal.SIGINT)  # a fast shutdown: connections end, and what is committed stays
-            server.wait()
-            server = _start(installation, run, user)
+        while command := _next_command(server):
+            if server is not None and command in ("stop", "crash", "restart"):
+                # A fast shutdown, where connections end and what is committed stays; or none at all, as in a crash.
+                server.send_signal(signal.SIGQUIT if command == "crash" else signal.SIGINT)
+                server.wait()
+                server = None
+            if server is None and command in ("start", "restart"):
+                server = _start(installation, run, user)
             print(json.dumps({}), flush=True)
     except Exception as error:
         # Whatever it is, the test run has to hear of it, in one line.
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
         return 1
     finally:
-        if server is not None:
+        if server is not None and server.poll() is None:
             server.send_signal(signal.SIGQUIT)  # an immediate shutdown: there is nothing to save
             server.wait()
         for folder in folders:
@@ -155,13 +159,13 @@ def _is_ready(pid_file: Path) -> bool:
     return len(lines) >= 8 and lines[7].strip() == "ready"
 
 
-def _restart_is_asked_for(server: subprocess.Popen[bytes]) -> bool:
-    """Return True when a line arrives, and False when stdin closes or the server has died."""
-    while server.poll() is None:
+def _next_command(server: subprocess.Popen[bytes] | None) -> str:
+    """Return a line when it arrives, and nothing when stdin closes or the server has died."""
+    while server is None or server.poll() is None:
         readable, _, _ = select.select([sys.stdin], [], [], 1.0)
         if readable:
-            return os.read(sys.stdin.fileno(), 1024) != b""
-    return False
+            return os.read(sys.stdin.fileno(), 1024).decode().strip()
+    return ""
 
 
 def _last_lines(log: Path) -> str:

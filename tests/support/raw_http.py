@@ -75,14 +75,14 @@ class RawServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            while _read_request(connection):
+            while read_request(connection):
                 with self._lock:
                     self.requests += 1
                 for piece in self.script():
                     connection.sendall(piece)
 
 
-def _read_request(connection: socket.socket) -> bool:
+def read_request(connection: socket.socket) -> bool:
     """Read one request, body included; return whether there was one."""
     data = b""
     while b"\r\n\r\n" not in data:

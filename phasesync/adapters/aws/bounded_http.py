@@ -1,6 +1,6 @@
 """
-Limits for one call of AWS that the SDK does not have: a deadline for the whole call, a size limit for a response, and
-no proxy in front of an address on this machine.
+Limits for one call of AWS that the SDK does not have: a deadline for the whole call, the lookup of a name included, a
+size limit for a response, and no proxy in front of an address on this machine.
 
 The read time-out of the SDK starts again with every byte, so a server that sends one byte every few seconds holds a
 thread for as long as it likes. The SDK also reads a response of any size into memory. Both limits are checked here as
@@ -18,6 +18,8 @@ from functools import cache
 from typing import Any, Final
 
 from phasesync.adapters.aws.endpoint import is_loopback
+from phasesync.host_files import out_of_descriptors
+from phasesync.name_lookup import LOOKUP_WITHIN_S, look_up
 
 
 class _Deadline(threading.local):
@@ -62,15 +64,23 @@ class ResponseTooLargeError(Exception):
     """The response is larger than any that AWS sends."""
 
 
-class _BoundedReader(io.RawIOBase):
-    """The bytes of one response as they arrive from a socket."""
+class LookupTimeoutError(Exception):
+    """The name servers did not answer in time."""
 
-    def __init__(self, sock: socket.socket) -> None:
+
+class OutOfDescriptorsError(Exception):
+    """This process, or its host, can open no further socket."""
+
+
+class BoundedReader(io.RawIOBase):
+    """The bytes of one response as they arrive from a socket, until the deadline of this thread's call."""
+
+    def __init__(self, sock: socket.socket, most_bytes: int = MAX_RESPONSE_BYTES) -> None:
         self._sock = sock
         self._raw: Any = sock.makefile("rb", buffering=0)  # Keeps the socket open until it is closed itself.
         self._read_timeout_s = sock.gettimeout()
         self._deadline = deadline()
-        self._left_bytes = MAX_RESPONSE_BYTES
+        self._most_bytes = self._left_bytes = most_bytes
 
     def readable(self) -> bool:
         return True
@@ -84,7 +94,7 @@ class _BoundedReader(io.RawIOBase):
         count: int | None = self._raw.readinto(buffer)
         self._left_bytes -= count or 0
         if self._left_bytes < 0:
-            raise ResponseTooLargeError(f"a response of more than {MAX_RESPONSE_BYTES:,} bytes")
+            raise ResponseTooLargeError(f"a response of more than {self._most_bytes:,} bytes")
         return count
 
     def close(self) -> None:
@@ -96,16 +106,27 @@ class _BoundedReader(io.RawIOBase):
 class _Source:
     """Takes the place of the socket from which http.client reads a response."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, most_bytes: int) -> None:
         self._sock = sock
+        self._most_bytes = most_bytes
 
     def makefile(self, *_: object, **__: object) -> io.BufferedReader:
-        return io.BufferedReader(_BoundedReader(self._sock))
+        return io.BufferedReader(BoundedReader(self._sock, self._most_bytes))
 
 
-class _BoundedResponse(http.client.HTTPResponse):
+class BoundedResponse(http.client.HTTPResponse):
+    """A response of http.client that is read within the deadline of this thread's call."""
+
+    most_bytes = MAX_RESPONSE_BYTES
+
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(_Source(sock), *args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(_Source(sock, self.most_bytes), *args, **kwargs)  # type: ignore[arg-type]
+
+
+def _lookup_within_s() -> float:
+    """Return how long a lookup may take now."""
+    at = deadline()
+    return LOOKUP_WITHIN_S if at is None else min(LOOKUP_WITHIN_S, at - time.monotonic())
 
 
 @cache
@@ -117,12 +138,41 @@ def _pool_classes() -> dict[str, type]:
         AWSHTTPSConnection,
         AWSHTTPSConnectionPool,
     )
+    from urllib3.connection import HTTPConnection
+    from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+    def connect(self: Any) -> socket.socket:
+        """Connect to one address of the host after the other, as urllib3 does, after a lookup that has a limit."""
+        name: str = self._dns_host
+        try:
+            addresses = look_up(name.strip("[]"), self.port, within_s=_lookup_within_s())
+        except socket.gaierror as error:
+            raise NameResolutionError(name, self, error) from None
+        except TimeoutError:
+            raise LookupTimeoutError from None
+        except OSError:
+            raise NewConnectionError(self, f"{name} cannot be looked up now") from None
+        failure: Exception | None = None
+        try:
+            for address in addresses:
+                self._dns_host = address[4][0]
+                try:
+                    return HTTPConnection._new_conn(self)
+                except (ConnectTimeoutError, NewConnectionError) as error:
+                    failure = error
+        finally:
+            self._dns_host = name  # TLS and the header Host have the name.
+        if isinstance(failure, NewConnectionError) and out_of_descriptors():
+            raise OutOfDescriptorsError
+        raise failure or NewConnectionError(self, f"{name} has no address")
 
     class HttpConnection(AWSHTTPConnection):
-        response_class = _BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
+        response_class = BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
+        _new_conn = connect
 
     class HttpsConnection(AWSHTTPSConnection):
-        response_class = _BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
+        response_class = BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
+        _new_conn = connect
 
     class HttpPool(AWSHTTPConnectionPool):
         ConnectionCls = HttpConnection

@@ -18,6 +18,7 @@ _VARIABLE_OF_SERVICE: Final = {
     "iam": "AWS_ENDPOINT_URL_IAM",
     "kms": "AWS_ENDPOINT_URL_KMS",
     "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    "sns": "AWS_ENDPOINT_URL_SNS",
     "sts": "AWS_ENDPOINT_URL_STS",
 }
 """Service -> its variable (AWS SDKs and Tools Reference, identifiers for service-specific endpoints)."""

@@ -31,6 +31,8 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         "AccessDenied AccessDeniedException UnauthorizedOperation NotAuthorized UnauthorizedAccess"
         # The state of a KMS key or our permissions on it: a person has to correct it, so retries are slow.
         " EncryptionFailure DecryptionFailure DisabledException KMSInvalidStateException KeyUnavailableException"
+        # SNS.
+        " AuthorizationError KMSAccessDenied KMSDisabled KMSInvalidState KMSNotFound"
     ),
     CredentialRejectedError: (
         "UnrecognizedClientException InvalidClientTokenId InvalidAccessKeyId InvalidToken AuthFailure"
@@ -40,13 +42,14 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         " RequestExpired RequestTimeTooSkewed RequestInTheFuture"
         " AccountProblem NotSignedUp RegionDisabledException InvalidIdentityToken IDPRejectedClaim"
         " ExpiredTradeInTokenException OutboundWebIdentityFederationDisabledException"
-        " SessionDurationEscalationException"
+        " SessionDurationEscalationException KMSOptInRequired"
     ),
     # The lists of the guide's page on retries and of botocore's standard mode, without LimitExceededException.
     ThrottledError: (
         "Throttling ThrottlingException ThrottledException RequestThrottledException TooManyRequestsException"
         " ProvisionedThroughputExceededException TransactionInProgressException RequestLimitExceeded"
         " BandwidthLimitExceeded RequestThrottled SlowDown EC2ThrottledException PriorRequestNotComplete"
+        " Throttled KMSThrottling"
     ),
     DestinationUnavailableError: (
         "InternalServiceError InternalServiceErrorException InternalFailure InternalServerError"
@@ -65,16 +68,18 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         " InvalidQueryParameter MalformedQueryString MissingAction MissingParameter SerializationException"
         " UnknownOperationException RequestEntityTooLarge RequestEntityTooLargeException"
         " InvalidInput PolicyNotAttachable UnmodifiableEntity NotSupportedService"
+        " InvalidParameter ParameterValueInvalid NotFound EndpointDisabled PlatformApplicationDisabled"
     ),
 }
 
 CODES: Final[Mapping[str, type[PhasesyncError]]] = {
     code: error for error, codes in _BY_CLASS.items() for code in codes.split()
 }
-"""AWS error code -> class. Sources: the API models of Secrets Manager, IAM, STS and KMS, AWS's common errors, and
+"""AWS error code -> class. Sources: the API models of Secrets Manager, IAM, STS, KMS and SNS, AWS's common errors, and
 status codes if a response has no code. A code that is not listed is a DestinationRejectedError."""
 
 TLS_FAILED: Final = "TLS failed"
+OUT_OF_DESCRIPTORS: Final = "this process, or its host, has too many open files"
 
 _UNSENT: Final = False
 _MAYBE_SENT: Final = True
@@ -83,6 +88,10 @@ EXCEPTIONS: Final[Mapping[str, tuple[type[PhasesyncError], bool, str]]] = {
     # class of botocore -> our class, whether it may have reached AWS, what happened
     "EndpointConnectionError": (DestinationUnavailableError, _UNSENT, "no connection"),
     "ConnectTimeoutError": (DestinationUnavailableError, _UNSENT, "no connection within the time limit"),
+    # Ours and urllib3's, which botocore wraps.
+    "NameResolutionError": (DestinationUnavailableError, _UNSENT, "the DNS does not know the name of the host"),
+    "LookupTimeoutError": (DestinationUnavailableError, _UNSENT, "the DNS does not answer"),
+    "OutOfDescriptorsError": (DestinationUnavailableError, _UNSENT, OUT_OF_DESCRIPTORS),
     "ProxyConnectionError": (DestinationUnavailableError, _UNSENT, "no connection to the proxy"),
     # Most often the handshake; a broken stream looks the same.
     "SSLError": (DestinationUnavailableError, _MAYBE_SENT, TLS_FAILED),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from phasesync.adapters.aws.error_codes import TLS_FAILED, class_of_code, row_of_exception
+from phasesync.adapters.aws.error_codes import OUT_OF_DESCRIPTORS, TLS_FAILED, class_of_code, row_of_exception
 from phasesync.adapters.aws.response_check import is_from_aws, may_have_reached_aws
 from phasesync.errors import (
     CredentialRejectedError,
@@ -31,6 +31,11 @@ _TLS_HINT: Final = (
     "behind a proxy that opens TLS, or with an endpoint of your own, name the file with its CA: AWS_CA_BUNDLE, "
     "ca_bundle in ~/.aws/config, or REQUESTS_CA_BUNDLE; else check that the file named there exists"
 )
+_HINTS: Final = {
+    TLS_FAILED: _TLS_HINT,
+    OUT_OF_DESCRIPTORS: "raise the limit: LimitNOFILE in the systemd unit, or ulimit -n; or lower daemon.workers",
+}
+"""What happened -> a hint."""
 _IN_BETWEEN_HINT: Final = (
     "check the proxy (HTTPS_PROXY, NO_PROXY), the firewall and AWS_ENDPOINT_URL: a page of theirs came instead of "
     "AWS's answer"
@@ -206,7 +211,7 @@ def _of_exception(exc: Exception, *, action: str, write: bool, landed: bool | No
         cls, reason = DestinationUnavailableError, "a garbled answer"
     # Only a failure to connect hides earlier attempts: any other error before sending happens at the first attempt.
     hides_attempts = landed is None and cls in (DestinationUnavailableError, ThrottledError)
-    hint = _TLS_HINT if reason == TLS_FAILED else None
+    hint = _HINTS.get(reason)
     if write and (landed or maybe_sent or hides_attempts):
         return OutcomeUnknownError(f"{action}: {reason}; it may have been carried out", hint=hint)
     if cls is DestinationUnavailableError:

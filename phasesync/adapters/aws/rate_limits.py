@@ -123,5 +123,8 @@ IAM: Final = tuple(
 """IAM: AWS throttles by buckets and does not publish their figures (AWS Security Blog, "How to monitor and query IAM
 resources at scale", part 2). 20 is our own assumption; throttling slows it down. IAM has no Regions."""
 
-RATE_GROUPS: Final = (*SECRETS_MANAGER, *STS, *KMS, *IAM)
+SNS: Final = (RateGroup(name="sns:publish", per_second=300, actions=("sns:Publish",)),)
+"""SNS: Publish of an account in a Region; this is the least of all Regions (AWS General Reference, SNS quotas)."""
+
+RATE_GROUPS: Final = (*SECRETS_MANAGER, *STS, *KMS, *IAM, *SNS)
 """All groups."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from phasesync.adapters.aws.error_codes import class_of_code, row_of_exception
@@ -65,6 +66,7 @@ class RequestReports:
         """Report the requests of a client. To be called after `sdk.observe_attempts`, which may refuse to send one."""
         client.meta.events.register("before-send", self._on_send)
         client.meta.events.register("needs-retry", self._on_end)
+        client.meta.events.register("after-call-error", partial(self._on_error, client.meta.service_model.service_name))
 
     def _on_send(self, **_: object) -> None:
         self._thread.sent_at = time.monotonic()
@@ -85,6 +87,13 @@ class RequestReports:
         self.request(operation.service_model.service_name, operation.name, result_of(parsed, caught_exception), took_s)
         if parsed is not None and (ahead_s := _ahead_s(parsed, took_s)) is not None:
             self.clock(ahead_s)
+
+    def _on_error(self, service: str, *, event_name: str, exception: Exception, **_: object) -> None:
+        """Report a request whose response could not be read: botocore asks nobody then whether to repeat it."""
+        sent_at, self._thread.sent_at = self._thread.sent_at, None
+        if sent_at is not None:
+            operation = event_name.rpartition(".")[2]
+            self.request(service, operation, result_of(None, exception), time.monotonic() - sent_at)
 
 
 class _Thread(threading.local):

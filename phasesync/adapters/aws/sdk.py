@@ -181,10 +181,10 @@ def invoke(call: Callable[[], T], *, action: str, write: bool, throttled: Callab
 
 # --- clients
 
-Service = Literal["secretsmanager", "sts", "kms", "iam"]
+Service = Literal["secretsmanager", "sts", "kms", "iam", "sns"]
 
 _SERVICES_OF_A_RUN: Final[tuple[Service, ...]] = ("secretsmanager", "sts")
-_ALL_SERVICES: Final[tuple[Service, ...]] = ("secretsmanager", "sts", "kms", "iam")
+_ALL_SERVICES: Final[tuple[Service, ...]] = ("secretsmanager", "sts", "kms", "iam", "sns")
 _ENDPOINT_SETTINGS: Final = ("endpoint_url", "services", "use_fips_endpoint", "use_dualstack_endpoint")
 _NO_KEYS: Final = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
 """For a client that makes no call."""

@@ -45,15 +45,15 @@ class FreshFigures:
         self._lock = threading.Lock()
         self._reading: _Reading | None = None
 
-    def get(self) -> "tuple[Figures, float] | None":
+    def get(self) -> Figures | None:
         """
-        Return the figures, and how far this host's clock was ahead of the database's; None without a database.
+        Return the figures; None without a database.
 
         A read that has already kept a scrape waiting in vain keeps no other one: while it hangs, the answer is None.
         """
         with self._lock:
             reading = self._reading
-            if reading is None or (reading.done.is_set() and reading.age_s > self._fresh_for_s):
+            if reading is None or reading.ended_ago_s > self._fresh_for_s:
                 reading = self._reading = _Reading(self._read)
         reading.done.wait(max(0.0, self._within_s - reading.age_s))
         return reading.result
@@ -64,8 +64,8 @@ class _Reading:
 
     def __init__(self, read: Callable[[], Figures]) -> None:
         self._read = read
-        self._began = time.monotonic()
-        self.result: tuple[Figures, float] | None = None
+        self._began = self._ended = time.monotonic()
+        self.result: Figures | None = None
         self.done = threading.Event()
         threading.Thread(target=self._run, name="metrics", daemon=True).start()
 
@@ -74,15 +74,18 @@ class _Reading:
         """Seconds since it began."""
         return time.monotonic() - self._began
 
+    @property
+    def ended_ago_s(self) -> float:
+        """Seconds since it ended; 0 while it lasts."""
+        return time.monotonic() - self._ended if self.done.is_set() else 0.0
+
     def _run(self) -> None:
         try:
-            before = time.time()
-            figures = self._read()
-            # The database told its time at some moment in between.
-            self.result = figures, (before + time.time()) / 2 - figures.at.timestamp()
+            self.result = self._read()
         except PhasesyncError:
             self.result = None  # The chores report why, and `phasesync_database_up` says that it is so.
         finally:
+            self._ended = time.monotonic()
             self.done.set()
 
 
@@ -91,14 +94,14 @@ class DatabaseCollector(Collector):
 
     def __init__(
         self,
-        get: Callable[[], tuple[Figures, float] | None],
+        get: Callable[[], Figures | None],
         *,
         key_ids: Callable[[], Mapping[str, str]],
         ahead_of_aws: Callable[[], float | None],
     ) -> None:
         """
         Args:
-            get: returns figures and the skew of the clock; None without a database.
+            get: returns figures; None without a database.
             key_ids: returns purpose -> id of the keys that are in use. Ids, not keys.
             ahead_of_aws: returns how far this host's clock is ahead of AWS's; None if AWS has not answered yet.
         """
@@ -112,12 +115,13 @@ class DatabaseCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Ask the database."""
-        known = self._get()
-        yield _gauge("database_up", "Whether the database answered this scrape.", known is not None)
+        figures = self._get()
+        yield _gauge("database_up", "Whether the database answered this scrape.", figures is not None)
         yield _keys(self._key_ids())
-        yield _skew(database=None if known is None else known[1], aws=self._ahead_of_aws())
-        if known is not None:
-            yield from _families(known[0])
+        ahead_of_database = None if figures is None else figures.host_ahead.total_seconds()
+        yield _skew(database=ahead_of_database, aws=self._ahead_of_aws())
+        if figures is not None:
+            yield from _families(figures)
 
 
 def _families(figures: Figures) -> Iterator[Metric]:

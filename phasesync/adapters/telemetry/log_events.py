@@ -23,6 +23,9 @@ from phasesync.core.events import (
     LeaseEndMoved,
     LeaseRevoked,
     LeaseUnreadable,
+    MessageFailed,
+    MessageSent,
+    NotificationUnreadable,
     OrphanUsersRemoved,
     QueueCleared,
     RoleChanged,
@@ -54,6 +57,7 @@ _CHORES: Final = frozenset(
         Chore.LEASES,
         Chore.REAP_USERS,
         Chore.HOUSEKEEPING,
+        Chore.NOTIFY,
         Chore.RELEASE,
         Chore.SIGN_OFF,
     }
@@ -109,6 +113,8 @@ class LogEvents:
                 self._of_sweeps(event)
             case LeaseRevoked() | LeaseEndMoved() | LeaseUnreadable() | OrphanUsersRemoved():
                 self._of_leases(event)
+            case MessageSent() | MessageFailed() | NotificationUnreadable():
+                self._of_notifications(event)
             case ChoreFailed():
                 self._chore(event)
 
@@ -158,6 +164,28 @@ class LogEvents:
                     listed=event.listed,
                     unlisted=event.unlisted,
                 )
+
+    def _of_notifications(self, event: MessageSent | MessageFailed | NotificationUnreadable) -> None:
+        if isinstance(event, NotificationUnreadable):
+            self._log.error("notification not used: it was altered outside phasesync", reason=event.reason)
+            return
+        fields: dict[str, object] = {
+            "notification": event.notification,
+            "channel": event.channel,
+            "message": event.message_id,
+            "step": event.step.value,
+            "condition": None if event.condition is None else event.condition.value,
+            "attempts": event.attempts,
+        }
+        if isinstance(event, MessageSent):
+            fields |= {"subjects": event.subjects, "age_ms": event.age_ms, "remark": event.remark}
+            log, text = (self._log.info if event.remark is None else self._log.warning), "message sent"
+        else:
+            fields |= {"error": event.error, "code": event.code, "retry_in_s": event.retry_in_s}
+            given_up = event.retry_in_s is None
+            log = self._log.error if given_up else self._log.warning
+            text = "message given up: it could not be sent" if given_up else "message not sent"
+        log(text, **{name: value for name, value in fields.items() if value is not None})
 
     def _run(self, run: RunFinished) -> None:
         next_attempt = run.next_attempt_at

@@ -15,11 +15,11 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Info,
-    ProcessCollector,
     disable_created_metrics,
 )
 from prometheus_client.registry import Collector
 
+from phasesync.adapters.telemetry.process_metrics import ProcessMetrics
 from phasesync.core.chores import Chore
 from phasesync.core.run import Outcome
 from phasesync.core.sync import Trigger
@@ -47,7 +47,7 @@ class Metrics:
         """
         disable_created_metrics()  # type: ignore[no-untyped-call]  # They double the series and say only when a counter was first used.
         self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        ProcessMetrics(registry=registry)
         Info("phasesync_build", "The release that runs.", registry=registry).info(
             {"version": version, "python": platform.python_version()}
         )

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from phasesync.core.model import SecretValue
     from phasesync.engine.leases.issuance import IssuedLease
 
-_OURS = ("PHASESYNC_ROOT_KEY",)
-"""Variables that no command gets."""
 _TOKENS = ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
 """Variables of the shell's own session. Together with another access key they make every call fail."""
 
@@ -158,7 +156,10 @@ def warn_of_loading(names: Iterable[str], out: Output) -> None:
 
 def environ_with(values: Mapping[str, str], issued: "Sequence[IssuedLease]") -> dict[str, str]:
     """Return the environment of the command: ours, the secrets and the leases; in UTF-8, see `streams.use_utf8`."""
-    environ = {name: value for name, value in os.environ.items() if name not in _OURS}
+    # Imported here, as the settings are: the help of the command needs neither.
+    from phasesync.settings.model import secret_variables
+
+    environ = {name: value for name, value in os.environ.items() if name not in secret_variables()}
     environ |= values
     for lease in issued:
         variables = {key: value.reveal_text() for key, value in lease.credentials.items()}

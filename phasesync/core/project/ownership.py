@@ -13,6 +13,7 @@ class ObjectKind(StrEnum):
     CREDENTIAL = "credential"
     SYNC = "sync"
     DYNAMIC = "dynamic"
+    NOTIFICATION = "notification"
 
 
 class Manage(StrEnum):

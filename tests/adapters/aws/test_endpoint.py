@@ -68,6 +68,7 @@ class Host:
             "sts": clients.client(who, "sts", REGION),
             "kms": clients.client(who, "kms", REGION),
             "iam": clients.client(who, "iam", REGION),
+            "sns": clients.client(who, "sns", REGION),
         }
         return {service: client.meta.endpoint_url for service, client in made.items()}
 
@@ -85,6 +86,7 @@ AWS_OWN = {
     "sts": "https://sts.eu-west-1.amazonaws.com",
     "kms": "https://kms.eu-west-1.amazonaws.com",
     "iam": "https://iam.amazonaws.com",
+    "sns": "https://sns.eu-west-1.amazonaws.com",
 }
 IN_FILE = """[default]
 services = mine
@@ -114,6 +116,7 @@ def test_the_order_is_that_of_aws(host: Host) -> None:
         "sts": "https://sts.example.com",
         "kms": "https://all.example.com",
         "iam": "https://all.example.com",
+        "sns": "https://all.example.com",
     }
     assert host.clients().endpoints(REGION) == host.used()
 

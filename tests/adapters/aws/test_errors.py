@@ -10,6 +10,7 @@ import botocore.exceptions
 import botocore.parsers
 import botocore.session
 import pytest
+import urllib3.exceptions
 from botocore.exceptions import ClientError
 
 from phasesync.adapters.aws import bounded_http, response_check
@@ -41,6 +42,7 @@ WRITE: dict[str, Any] = {"action": "secretsmanager:PutSecretValue", "write": Tru
 
 # Operations that phasesync calls; every error that their API models name has to stand in the table.
 USED = {
+    "sns": ("Publish",),
     "iam": tuple(action.removeprefix("iam:") for group in IAM for action in group.actions),
     "secretsmanager": (
         "CreateSecret",
@@ -152,7 +154,7 @@ def answered(code: str, text: str = "", *, status: int = 400, **metadata: Any) -
 
 def raised(name: str) -> Exception:
     """An exception of botocore or of what watches it, made without its arguments."""
-    modules = (botocore.exceptions, botocore.parsers, response_check, calls, bounded_http)
+    modules = (botocore.exceptions, botocore.parsers, urllib3.exceptions, response_check, calls, bounded_http)
     cls = next(getattr(module, name) for module in modules if hasattr(module, name))
     exception = cls.__new__(cls)
     assert isinstance(exception, Exception)

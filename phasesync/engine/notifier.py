@@ -1,0 +1,130 @@
+"""
+Sends notifications: one round makes what is due into messages, and gives them to threads that send them.
+
+Threads of their own, and one message of a notification at a time: a channel that hangs delays neither syncs nor other
+channels. What is to be sent is in the database, so a process that dies loses none. If it dies between a message and its
+result, the message is sent again with the same id: receivers can drop it.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+from phasesync.core.events import MessageFailed, MessageSent, NotificationUnreadable
+from phasesync.core.schedule import backoff
+from phasesync.engine.context import Context
+from phasesync.errors import ChannelUnavailableError, InternalError, PhasesyncError, StoreUnavailableError
+from phasesync.ports.channels import ChannelSender
+from phasesync.ports.runtime import Dispatcher
+from phasesync.store.outbox import ClaimedMessage
+
+CLAIM_TTL: Final = timedelta(minutes=1)
+"""Longer than any message takes to be sent (`adapters.channels.SEND_WITHIN_S`)."""
+LONGEST_PAUSE: Final = timedelta(minutes=30)
+GIVE_UP_AFTER: Final = timedelta(days=3)
+"""A weekend passes until somebody mends a channel; what is older helps nobody."""
+LONGEST_RETRY_AFTER: Final = timedelta(hours=6)
+"""A receiver that asks for a longer pause is asked again all the same."""
+CHECK_TIMES_EVERY: Final = timedelta(seconds=15)
+"""How often some daemon looks for syncs that are stale and leases that are overdue."""
+_CHECK: Final = "alerts-by-time"
+
+
+class Notifier:
+    """Makes and sends the messages of notifications. `send` is for the threads of a dispatcher, `round` for one."""
+
+    def __init__(self, context: Context, channels: ChannelSender) -> None:
+        """
+        Args:
+            context: what use cases work with.
+            channels: sends messages.
+        """
+        self._context = context
+        self._channels = channels
+        self._reported: frozenset[str] = frozenset()
+        self._check_at = float("-inf")
+
+    def round(self, dispatcher: Dispatcher[ClaimedMessage]) -> None:
+        """Make the messages that are due, and submit what is to be sent. StoreUnavailableError."""
+        context = self._context
+        if (now := context.clock.monotonic()) >= self._check_at:
+            self._check_at = now + CHECK_TIMES_EVERY.total_seconds()
+            if context.store.daemons.claim_chore(_CHECK, context.owner, every=CHECK_TIMES_EVERY * 0.9):
+                context.store.alerts.check_times(stale_after=context.store.alerts.stale_after())
+        if not context.store.outbox.has_work():
+            return
+        self._report(context.store.outbox.make().refused)
+        running = dispatcher.running()
+        claimed = context.store.outbox.claim(
+            context.owner,
+            ttl=CLAIM_TTL,
+            limit=dispatcher.free,
+            busy=sorted({message.notification_id for message in running}),
+        )
+        for message in claimed:
+            if not dispatcher.submit(message):
+                context.store.outbox.release(message)
+
+    def send(self, claimed: ClaimedMessage) -> None:
+        """Send one claimed message and store the result. StoreUnavailableError if it could not be stored."""
+        notification, message = claimed.notification, claimed.message
+        if notification is None or notification.channel is None or message is None:
+            # Altered outside phasesync, or of a notification that is: it comes back once that is mended.
+            self._context.store.outbox.failed(claimed, error="CiphertextError", retry_in=self._pause(claimed, None))
+            return
+        try:
+            remark = self._channels.send(notification.channel, message)
+        except StoreUnavailableError:
+            raise
+        except PhasesyncError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001  A defect must not keep a message from being tried again.
+            failure = InternalError.of_defect(error)
+        else:
+            self._context.store.outbox.sent(claimed)
+            self._context.events.emit(
+                MessageSent(
+                    notification=notification.name,
+                    channel=notification.channel.kind,
+                    message_id=claimed.id,
+                    step=message.step,
+                    condition=message.condition,
+                    subjects=len(message.subjects) + message.more,
+                    attempts=claimed.attempts + 1,
+                    age_ms=round((claimed.at - claimed.created_at).total_seconds() * 1000),
+                    remark=remark,
+                )
+            )
+            return
+        pause = self._pause(claimed, failure)
+        self._context.store.outbox.failed(claimed, error=type(failure).__name__, retry_in=pause)
+        self._context.events.emit(
+            MessageFailed(
+                notification=notification.name,
+                channel=notification.channel.kind,
+                message_id=claimed.id,
+                step=message.step,
+                condition=message.condition,
+                attempts=claimed.attempts + 1,
+                error=type(failure).__name__,
+                code=failure.code,
+                retry_in_s=None if pause is None else round(pause.total_seconds(), 1),
+            )
+        )
+
+    def release(self, claimed: ClaimedMessage) -> None:
+        """Release the claim of a message that was not sent. StoreUnavailableError."""
+        self._context.store.outbox.release(claimed)
+
+    def _pause(self, claimed: ClaimedMessage, error: PhasesyncError | None) -> timedelta | None:
+        """Return the pause until a message is tried again; None: it is given up."""
+        pause = backoff(claimed.attempts + 1, self._context.random(), longest=LONGEST_PAUSE)
+        if isinstance(error, ChannelUnavailableError) and error.retry_after is not None:
+            pause = max(pause, min(error.retry_after, LONGEST_RETRY_AFTER))
+        return None if claimed.at + pause > claimed.created_at + GIVE_UP_AFTER else pause
+
+    def _report(self, refused: tuple[str, ...]) -> None:
+        """Report notifications that are used for nothing, each once until that changes."""
+        for reason in refused:
+            if reason not in self._reported:
+                self._context.events.emit(NotificationUnreadable(reason=reason))
+        self._reported = frozenset(refused)

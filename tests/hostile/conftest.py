@@ -1,0 +1,61 @@
+"""Installations under hostile conditions, and what their daemons say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import assert_no_value_was_read, installation, values_of, versions_of
+from tests.support.aws import Aws
+from tests.support.daemon import Daemon
+from tests.support.hostile import small_disk
+from tests.support.installation import Installation
+from tests.support.waiting import wait_until
+
+__all__ = ["installation"]
+
+
+@pytest.fixture
+def small(tmp_path: Path, migrated_sqlite_template: Path, aws: Aws) -> Iterator[Installation]:
+    """An installation with its database and the log of its daemon on a disk of 8 MB; `folder / "disk"` is it."""
+    disk = tmp_path / "disk"
+    with small_disk(disk, megabytes=8):
+        file = disk / "phasesync.db"
+        file.write_bytes(migrated_sqlite_template.read_bytes())
+        file.chmod(0o600)
+        made = Installation(tmp_path, f"sqlite:///{file}", aws.environ)
+        made.initialise()
+        yield made
+        made.close()
+    assert_no_value_was_read(aws)
+
+
+def says(daemon: Daemon, reason: str, *, healthy: bool = True) -> dict[str, Any]:
+    """Wait until readiness is refused for a reason; health and the status line say so too. Return the answer."""
+    answers: list[dict[str, Any]] = []
+
+    def refused() -> bool:
+        status, body = daemon.get("/readyz")
+        answers.append(body)
+        return status == 503 and reason in str(body.get("reason"))
+
+    try:
+        wait_until(refused, what=f"/readyz = 503 {reason}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it said {answers[-1:]}") from None
+    status, body = daemon.get("/healthz")
+    assert (status == 200) is healthy, body
+    return answers[-1]
+
+
+def arrives(aws: Aws, name: str, value: str) -> None:
+    """Wait until readers of a secret get an edit."""
+    wait_until(lambda: values_of(aws, name)["URL"] == value, what=f"{value} at AWS")
+
+
+def assert_versions(aws: Aws, name: str, count: int) -> None:
+    """A secret had exactly so many versions, ever: no write was made twice."""
+    assert len(versions_of(aws, name)) == count

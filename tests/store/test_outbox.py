@@ -1,0 +1,394 @@
+"""What notifications say of syncs and leases: each step once, whoever asks, on each database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from phasesync.core.notification_message import Condition, Step
+from phasesync.core.sync import Paused, SyncConfig, SyncStatus
+from phasesync.errors import IllegalTransitionError
+from phasesync.store import Store
+from phasesync.store.tables import messages, notices, notifications, syncs
+from tests.support.alerts import claim, draft, notify, run_ends, said, sent, short, time_passes
+from tests.support.sql import counted
+from tests.support.stores import (
+    ACTOR,
+    add_dynamic,
+    add_sync,
+    alter,
+    at_once,
+    end_lease,
+    fail_lease,
+    issue_lease,
+    move_lease,
+    open_test_store,
+)
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+IN_SYNC, FAILING, HALTED, HELD, PENDING = (
+    SyncStatus.IN_SYNC,
+    SyncStatus.FAILING,
+    SyncStatus.HALTED,
+    SyncStatus.HELD,
+    SyncStatus.PENDING,
+)
+
+
+def shorts(found) -> list[str]:
+    return [short(message) for message in found]
+
+
+def test_a_failure_is_reported_again_after_growing_pauses_and_its_end_once(store: Store) -> None:
+    notify(store)
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    assert shorts(said(store)) == ["first failing web"]
+    assert said(store, timedelta(minutes=50)) == []
+    assert shorts(said(store, timedelta(minutes=11))) == ["still failing web"]
+    assert said(store, timedelta(minutes=110)) == []
+    assert shorts(said(store, timedelta(minutes=11))) == ["still failing web"]
+    run_ends(store, "web", IN_SYNC)
+    assert shorts(said(store)) == ["recovered failing web"]
+    run_ends(store, "web", IN_SYNC)
+    assert said(store, DAY) == []
+
+
+def test_what_is_tried_again_and_fails_again_is_one_alert(store: Store) -> None:
+    notify(store)
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    assert shorts(said(store)) == ["first failing web"]
+    for status in (PENDING, FAILING, PENDING, HALTED, FAILING):
+        run_ends(store, "web", status)
+    assert shorts(said(store)) == [], "halted does not hold at this moment"
+    run_ends(store, "web", IN_SYNC)
+    assert shorts(said(store)) == ["recovered failing web"]
+    assert store.alerts.counts().open[Condition.FAILING] == 0
+
+
+def test_what_ends_before_its_time_is_not_reported(store: Store) -> None:
+    notify(store, after=timedelta(minutes=15))
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    assert said(store, timedelta(minutes=14)) == []
+    run_ends(store, "web", IN_SYNC)
+    assert said(store, HOUR) == []
+    run_ends(store, "web", HALTED)
+    assert shorts(said(store, timedelta(minutes=15))) == ["first halted web"]
+
+
+def test_a_paused_and_a_removed_sync_end_their_alerts_and_say_so(store: Store) -> None:
+    notify(store)
+    for name in ("web", "api", "jobs"):
+        add_sync(store, name, config=SyncConfig(remote_name=name))
+        run_ends(store, name, FAILING, error="PayloadTooLargeError")
+    assert len(said(store)) == 1
+    now = datetime.now(UTC)
+    store.sync_requests.pause("web", Paused(by="ana", at=now, reason="", until=None))
+    store.sync_requests.pause_all(["api"], Paused(by="ana", at=now, reason="", until=None))
+    store.syncs.remove_sync("jobs")
+    [recovered] = said(store)
+    assert {subject.name: subject.reason.partition(",")[0] for subject in recovered.subjects} == {
+        "web": "paused",
+        "api": "paused",
+        "jobs": "removed",
+    }
+    store.sync_requests.resume("web", actor=ACTOR)
+    run_ends(store, "web", FAILING)
+    assert shorts(said(store)) == ["first failing web"]
+
+
+def test_drift_that_a_run_repaired_is_told_once_and_never_recovers(store: Store) -> None:
+    notify(store, "ops", Condition.DRIFT)
+    add_sync(store)
+    run_ends(store, "web", IN_SYNC, drifted=True)
+    [message] = said(store)
+    assert (message.step, message.condition) == (Step.FIRST, Condition.DRIFT)
+    assert "repaired" in message.title
+    run_ends(store, "web", IN_SYNC)
+    assert said(store, DAY) == []
+    run_ends(store, "web", HELD, drifted=True)
+    run_ends(store, "web", HELD, drifted=True)
+    assert shorts(said(store)) == ["first drift web"]
+    run_ends(store, "web", IN_SYNC, drifted=True)
+    assert shorts(said(store)) == ["recovered drift web"]
+
+
+def test_a_contested_sync_is_told_as_such_to_those_who_ask_for_held_ones(store: Store) -> None:
+    notify(store, "ops", Condition.HELD)
+    add_sync(store)
+    run_ends(store, "web", HELD, contested=True)
+    assert shorts(said(store)) == ["first contested web"]
+
+
+def test_many_that_fail_for_one_cause_are_one_message(store: Store) -> None:
+    notify(store)
+    for number in range(30):
+        add_sync(store, f"s{number:02}", config=SyncConfig(remote_name=f"s{number}"))
+        run_ends(store, f"s{number:02}", FAILING)
+    [message] = said(store)
+    assert (len(message.subjects), message.more, message.cause) == (10, 20, "the credential aws")
+    assert "30 syncs are failing" in message.title
+    assert "and 20 more" in message.text
+    add_sync(store, "late", config=SyncConfig(remote_name="late"))
+    run_ends(store, "late", FAILING)
+    assert said(store) == [], "after an outage was reported, what follows is gathered for longer"
+    assert shorts(said(store, timedelta(minutes=1))) == ["first failing late"]
+    for number in range(30):
+        run_ends(store, f"s{number:02}", IN_SYNC)
+    [message] = said(store)
+    assert (message.step, len(message.subjects), message.more) == (Step.RECOVERED, 10, 20)
+
+
+def test_another_cause_is_another_message(store: Store) -> None:
+    notify(store)
+    errors = {"a": "ThrottledError", "b": "CredentialRejectedError", "c": "PayloadTooLargeError"}
+    for name, error in errors.items():
+        add_sync(store, name, config=SyncConfig(remote_name=name), account="111122223333")
+        run_ends(store, name, FAILING, error=error)
+    assert sorted(shorts(said(store))) == [f"first failing {name}" for name in errors]
+
+
+def test_quiet_hours_hold_back_and_then_only_what_is_still_open_is_told(store: Store) -> None:
+    always = "00:00-24:00 UTC"
+    notify(store, quiet=(always,))
+    for name in ("web", "api"):
+        add_sync(store, name, config=SyncConfig(remote_name=name))
+        run_ends(store, name, FAILING)
+    assert said(store) == []
+    run_ends(store, "api", IN_SYNC)
+    assert said(store, HOUR) == []
+    store.notifications.update("ops", draft())
+    assert shorts(said(store)) == ["first failing web"]
+
+
+def test_a_message_that_was_made_waits_for_the_end_of_quiet_hours(store: Store) -> None:
+    notify(store)
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    store.outbox.make()
+    time_passes(store, timedelta(seconds=4))
+    store.outbox.make()
+    store.notifications.update("ops", draft(quiet=("00:00-24:00 UTC",)))
+    assert claim(store) == []
+    assert store.alerts.counts().pending == 1
+
+
+def test_a_stale_sync_is_told_unless_something_else_was_told_of_it(store: Store) -> None:
+    notify(store)
+    for name in ("web", "api"):
+        add_sync(store, name, config=SyncConfig(remote_name=name))
+    run_ends(store, "web", FAILING)
+    assert shorts(said(store)) == ["first failing web"]
+    store.alerts.check_times(stale_after=timedelta(minutes=15))
+    assert store.alerts.counts().open[Condition.STALE] == 0
+    time_passes(store, timedelta(minutes=16))
+    store.alerts.check_times(stale_after=timedelta(minutes=15))
+    assert store.alerts.counts().open[Condition.STALE] == 2
+    assert shorts(said(store)) == ["first stale api"]
+    run_ends(store, "api", IN_SYNC)
+    with store.database.write() as connection:
+        connection.execute(syncs.update().where(syncs.c.name == "api").values(behind_since=None))
+    store.alerts.check_times(stale_after=timedelta(minutes=15))
+    assert shorts(said(store)) == ["recovered stale api"]
+
+
+def test_a_sync_that_is_paused_waits_for_a_window_or_has_no_role_yet_is_not_stale(store: Store) -> None:
+    add_sync(store, "paused", config=SyncConfig(remote_name="a"))
+    store.sync_requests.pause("paused", Paused(by="ana", at=datetime.now(UTC), reason="", until=None))
+    add_sync(store, "windowed", config=SyncConfig(remote_name="b"))
+    run_ends(store, "windowed", PENDING, waits_for_window=True)
+    time_passes(store, HOUR)
+    store.alerts.check_times(stale_after=timedelta(minutes=15))
+    assert store.alerts.counts().open[Condition.STALE] == 0
+
+
+def test_a_lease_that_could_not_be_revoked_is_overdue_until_it_ends(store: Store) -> None:
+    notify(store)
+    lease = issue_lease(store, add_dynamic(store))
+    fail_lease(store, lease)
+    assert shorts(said(store)) == [f"first lease-overdue ci/{lease.id}"]
+    store.alerts.check_times(stale_after=HOUR)
+    assert store.alerts.counts().open[Condition.LEASE_OVERDUE] == 1
+    end_lease(store, lease)
+    assert shorts(said(store)) == [f"recovered lease-overdue ci/{lease.id}"]
+
+
+def test_a_lease_that_nobody_ended_is_overdue_by_time(store: Store) -> None:
+    notify(store)
+    lease = issue_lease(store, add_dynamic(store))
+    store.alerts.check_times(stale_after=HOUR)
+    assert store.alerts.counts().open[Condition.LEASE_OVERDUE] == 0
+    move_lease(store, lease, -timedelta(days=2), "requested_at", "expires_at", "max_expires_at")
+    store.alerts.check_times(stale_after=HOUR)
+    assert shorts(said(store)) == [f"first lease-overdue ci/{lease.id}"]
+
+
+def test_only_what_belongs_to_the_app_is_told(store: Store) -> None:
+    add_sync(store)
+    store.apps.add_app("other")
+    notify(store, "others", app="other")
+    notify(store, "ours", app="shop")
+    run_ends(store, "web", FAILING)
+    assert [message.notification for message in said(store)] == ["ours"]
+    with pytest.raises(IllegalTransitionError, match="others"):
+        store.apps.remove_app("other")
+
+
+def test_a_new_notification_tells_what_is_wrong_already(store: Store) -> None:
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    assert said(store) == []
+    notify(store)
+    assert shorts(said(store)) == ["first failing web"]
+
+
+def test_recovered_is_told_only_if_it_is_asked_for(store: Store) -> None:
+    notify(store, recovered=False)
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    assert len(said(store)) == 1
+    run_ends(store, "web", IN_SYNC)
+    assert said(store, DAY) == []
+
+
+# --- sending
+
+
+def made(store: Store) -> None:
+    """One message waits."""
+    notify(store)
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    store.outbox.make()
+    time_passes(store, timedelta(seconds=4))
+    assert store.outbox.has_work()
+    assert store.outbox.make().messages == 1
+
+
+def test_a_message_has_one_sender_and_goes_again_with_its_id_after_the_sender_died(store: Store) -> None:
+    made(store)
+    [first] = claim(store, "one")
+    assert claim(store, "two") == []
+    assert not store.outbox.has_work()
+    time_passes(store, HOUR)
+    [second] = claim(store, "two")
+    assert second.message == first.message
+    store.outbox.sent(first)
+    assert store.alerts.counts().pending == 1, "a claim that was lost stores nothing"
+    store.outbox.sent(second)
+    assert store.alerts.counts().pending == 0
+
+
+def test_two_that_make_messages_at_once_make_each_once(store: Store, migrated_database_url: str) -> None:
+    notify(store)
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    store.outbox.make()
+    time_passes(store, timedelta(seconds=4))
+    other = open_test_store(migrated_database_url)
+    at_once(*[store.outbox.make, other.outbox.make] * 4)
+    found = at_once(*[lambda: claim(store), lambda: claim(other, "two")] * 2)
+    assert sorted(len(claimed) for claimed in found if isinstance(claimed, list)) == [0, 0, 0, 1]
+    other.close()
+
+
+def test_a_failed_message_waits_and_the_end_waits_for_it(store: Store) -> None:
+    made(store)
+    [claimed] = claim(store)
+    store.outbox.failed(claimed, error="ChannelUnavailableError", retry_in=timedelta(minutes=10))
+    run_ends(store, "web", IN_SYNC)
+    assert said(store) == [], "what recovered is not told before what failed"
+    state = store.notifications.sent([claimed.notification_id])[claimed.notification_id]
+    assert (state.pending, state.error) == (2, "ChannelUnavailableError")
+    assert shorts(said(store, timedelta(minutes=10))) == ["first failing web", "recovered failing web"]
+
+
+def test_without_a_first_message_there_is_no_recovery(store: Store) -> None:
+    made(store)
+    [claimed] = claim(store)
+    store.outbox.failed(claimed, error="ChannelRejectedError", retry_in=None)
+    run_ends(store, "web", IN_SYNC)
+    assert said(store) == []
+    assert store.alerts.counts().pending == 0
+
+
+def test_a_channel_that_is_busy_keeps_no_other_from_its_message(store: Store) -> None:
+    notify(store, "slow")
+    notify(store, "fast")
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    store.outbox.make()
+    time_passes(store, timedelta(seconds=4))
+    store.outbox.make()
+    slow = store.notifications.get("slow").id
+    assert [one.notification.name for one in claim(store, busy=[slow]) if one.notification] == ["fast"]
+
+
+def test_old_messages_and_alerts_are_deleted_and_those_that_wait_stay(store: Store) -> None:
+    made(store)
+    time_passes(store, DAY)
+    assert store.outbox.prune(older_than=HOUR, limit=10) == 0
+    sent(store)
+    run_ends(store, "web", IN_SYNC)
+    assert len(said(store)) == 1
+    time_passes(store, DAY)
+    assert store.outbox.prune(older_than=HOUR, limit=10) == 3
+    with store.database.read() as connection:
+        assert connection.execute(notices.select()).all() == []
+
+
+def test_a_message_that_was_altered_or_belongs_to_another_notification_is_not_sent(store: Store) -> None:
+    made(store)
+    other = notify(store, "other", url="https://elsewhere.example.com/")
+    alter(store, messages, notification_id=other.id)
+    [claimed] = claim(store)
+    assert (claimed.notification, claimed.message) == (None, None)
+
+
+@pytest.mark.parametrize("change", [{"sealed": b"x" * 60}, {"version": 7}, {"name": "another", "name_key": "another"}])
+def test_a_notification_that_was_altered_sends_nothing_and_is_reported(store: Store, change) -> None:
+    made(store)
+    alter(store, notifications, **change)
+    assert len(store.outbox.make().refused) == 1
+    assert [one.message for one in claim(store)] == [None]
+    assert store.notifications.list_all()[0].error is not None
+
+
+def test_a_notification_that_was_deleted_behind_our_back_is_reported(store: Store) -> None:
+    notify(store)
+    with store.database.write() as connection:
+        connection.execute(notifications.delete())
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    assert ["missing" in reason for reason in store.outbox.make().refused] == [True]
+
+
+# --- what it costs
+
+
+def test_a_run_that_leaves_everything_as_it_is_sends_no_statement_more(store: Store) -> None:
+    notify(store)
+    add_sync(store)
+
+    def statements(status: SyncStatus) -> list[str]:
+        with counted(store.database.engine) as sent_statements:
+            run_ends(store, "web", status)
+        return [text for text in sent_statements if "alerts" in text]
+
+    assert statements(IN_SYNC) == []
+    assert statements(IN_SYNC) == []
+    assert len(statements(FAILING)) == 1
+    assert statements(FAILING) == []
+    assert statements(PENDING) == []
+    assert len(statements(IN_SYNC)) == 1
+
+
+def test_a_round_without_work_is_one_statement(store: Store) -> None:
+    notify(store)
+    add_sync(store)
+    with counted(store.database.engine) as statements:
+        assert not store.outbox.has_work()
+    assert len(statements) == 1
