@@ -227,7 +227,7 @@ class Application:
         """What an operator does with a notification."""
         from phasesync.engine.notification_admin import NotificationAdmin
 
-        return NotificationAdmin(self.context, self.channels, random_bytes=os.urandom)
+        return NotificationAdmin(self.context, random_bytes=os.urandom)
 
     @cached_property
     def channels(self) -> "ChannelSender":

@@ -21,7 +21,16 @@ from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError
 from phasesync.store.apps import find_app
-from phasesync.store.base import BaseStore, Names, check_name_key, lookup_error, name_of_cursor, new_id, no_such
+from phasesync.store.base import (
+    BaseStore,
+    Names,
+    check_name_key,
+    lookup_error,
+    name_of_cursor,
+    new_id,
+    no_such,
+    refuse_taken_name,
+)
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.instance import Registry, lock_registry, read_registry
@@ -97,15 +106,29 @@ class NotificationStore(BaseStore):
                 return None
             return to_notification(row, self._keys, read_registry(connection, self._keys))
 
-    def update(self, name: str, draft: NotificationDraft) -> Notification:
-        """Replace a notification; one that was altered, too. What is wrong now is looked at anew. NotFoundError."""
+    def update(self, name: str, draft: NotificationDraft, *, new_name: str | None = None) -> Notification:
+        """
+        Replace a notification; one that was altered, too. What is wrong now is looked at anew.
+
+        Args:
+            name: of the notification.
+            draft: the whole notification.
+            new_name: what it is called from now on; None: it keeps its name.
+
+        Raises:
+            NotFoundError: the notification, or the app.
+            AlreadyExistsError: another one has the name.
+        """
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             row = find_notification(connection, name, lock=True)
             note_edit(connection, self._keys, ObjectKind.NOTIFICATION, row.id)
+            called = check_name(row.name if new_name is None else new_name, "notification")
+            refuse_taken_name(connection, notifications, "notification", called, but=row.id)
             values: dict[str, Any] = {
                 "id": row.id,
-                "name": row.name,
+                "name": called,
+                "name_key": called.lower(),
                 "version": registry.next_version(notifications, row),
                 **self._drafted(connection, draft),
             }
@@ -114,7 +137,7 @@ class NotificationStore(BaseStore):
             registry.note(notifications, row.id, values["version"])
             registry.store()
             _look_again(connection)
-            return self._get(connection, row.name)
+            return self._get(connection, called)
 
     def remove(self, name: str) -> int:
         """Remove a notification, altered or not; return how many messages it does not send any more. NotFoundError."""
