@@ -64,7 +64,7 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if not receiver.refuses:
-                    receiver.messages.append(json.loads(body))
+                    receiver.messages.append(json.loads(body)["data"])
                 self.send_response(503 if receiver.refuses else 204)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
