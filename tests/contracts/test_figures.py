@@ -7,7 +7,6 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.core.chores import DaemonRole
-from phasesync.core.figures import Figures
 from phasesync.core.lease import LeaseStatus
 from phasesync.core.planning.version_budget import BURST, REFILL
 from phasesync.core.run import RunError
@@ -16,7 +15,7 @@ from phasesync.core.sync_status import status_of
 from phasesync.errors import StaleDatabaseError
 from phasesync.store import Store
 from phasesync.store.db_time import from_microseconds, now
-from phasesync.store.figures import MOST_SYNCS
+from phasesync.store.figures import MOST_SYNCS, Figures
 from phasesync.store.tables import leases, syncs
 from tests.support.stores import (
     TTL,

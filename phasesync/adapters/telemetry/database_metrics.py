@@ -8,14 +8,16 @@ The figures are the same on each replica. If they cannot be read in time, these 
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Metric
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from phasesync.core.figures import Figures
 from phasesync.errors import PhasesyncError
+
+if TYPE_CHECKING:
+    from phasesync.store.figures import Figures
 
 FRESH_FOR_S: Final = 1.0
 """Figures of this age are shown again: several scrapers cost the database no more than one."""
@@ -28,7 +30,7 @@ class FreshFigures:
 
     def __init__(
         self,
-        read: Callable[[], Figures],
+        read: "Callable[[], Figures]",
         *,
         fresh_for_s: float = FRESH_FOR_S,
         within_s: float = READ_WITHIN_S,
@@ -45,7 +47,7 @@ class FreshFigures:
         self._lock = threading.Lock()
         self._reading: _Reading | None = None
 
-    def get(self) -> Figures | None:
+    def get(self) -> "Figures | None":
         """
         Return the figures; None without a database.
 
@@ -62,7 +64,7 @@ class FreshFigures:
 class _Reading:
     """One read. Ends by itself, however long the database takes."""
 
-    def __init__(self, read: Callable[[], Figures]) -> None:
+    def __init__(self, read: "Callable[[], Figures]") -> None:
         self._read = read
         self._began = self._ended = time.monotonic()
         self.result: Figures | None = None
@@ -94,7 +96,7 @@ class DatabaseCollector(Collector):
 
     def __init__(
         self,
-        get: Callable[[], Figures | None],
+        get: "Callable[[], Figures | None]",
         *,
         key_ids: Callable[[], Mapping[str, str]],
         ahead_of_aws: Callable[[], float | None],
@@ -124,7 +126,7 @@ class DatabaseCollector(Collector):
             yield from _families(figures)
 
 
-def _families(figures: Figures) -> Iterator[Metric]:
+def _families(figures: "Figures") -> Iterator[Metric]:
     """Yield the metrics that follow from figures."""
     syncs = GaugeMetricFamily("phasesync_syncs", "Syncs by status.", labels=["status"])
     longest = GaugeMetricFamily(
@@ -167,6 +169,19 @@ def _families(figures: Figures) -> Iterator[Metric]:
     for role, count in figures.daemons.items():
         daemons.add_metric([role.value], count)
     yield daemons
+    alerts = GaugeMetricFamily(
+        "phasesync_alerts", "Syncs and leases with which something is wrong, by condition.", labels=["condition"]
+    )
+    for condition, count in figures.alerts.open.items():
+        alerts.add_metric([condition.value], count)
+    yield alerts
+    yield _gauge("messages_pending", "Messages of notifications that wait to be sent.", figures.alerts.pending)
+    oldest = figures.alerts.oldest_pending
+    yield _gauge(
+        "messages_oldest_pending_seconds",
+        "For how long the oldest of them has waited; 0 if there is none.",
+        0 if oldest is None else oldest.total_seconds(),
+    )
     yield _gauge(
         "restored", "Whether the database counts as older than AWS, so that nothing is written.", figures.restored
     )
@@ -174,7 +189,7 @@ def _families(figures: Figures) -> Iterator[Metric]:
         yield from _each(figures)
 
 
-def _each(figures: Figures) -> Iterator[Metric]:
+def _each(figures: "Figures") -> Iterator[Metric]:
     """Yield the metrics of single syncs."""
     status = GaugeMetricFamily("phasesync_sync_status", "The status of a sync, as a label.", labels=["sync", "status"])
     in_status = GaugeMetricFamily(

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from phasesync.adapters.telemetry.database_metrics import FreshFigures
-from phasesync.core.figures import Figures
 from phasesync.errors import StoreUnavailableError
+from phasesync.store.figures import Figures
 from tests.daemon.fakes import a_figure
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
