@@ -41,7 +41,7 @@ from tests.support.stores import TTL
 from tests.support.waiting import wait_until
 
 RULES: Final = Path(__file__).parents[1] / "deploy" / "prometheus" / "phasesync.rules.yaml"
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 90.0
 """How long to wait for an alert to fire or to end."""
 QUICK: Final = tuple(f"quick-{number}" for number in range(12))
 """Syncs that are edited in turn where traffic is needed: each has 30 versions to write."""
@@ -251,7 +251,7 @@ def full_disk_of_the_log(stage: Stage) -> Iterator[None]:
 @contextmanager
 def denied(stage: Stage) -> Iterator[None]:
     """A policy denies the write of one secret that was edited; then it allows it, and the credential is tested."""
-    denial = stage.aws.deny("secretsmanager:PutSecretValue", resource="shop/stuck")
+    denial = stage.aws.deny("secretsmanager:PutSecretValue", resource="arn:aws:secretsmanager:*:secret:shop/stuck-*")
     stage.installation.edit("stuck", A="another value")
     yield
     stage.aws.access.allow(denial)
