@@ -11,10 +11,13 @@ started anew, and of the others one lives from two fifths of the time on: what g
 import random
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from bench.endpoint import Endpoint
@@ -31,6 +34,7 @@ EVERY_S: Final = 32.0
 """Mean time from the begin of one fault to that of the next."""
 PAUSE_S: Final = 20.0
 """A replica is left alone for this long after it was dealt with."""
+_TICK_S: Final = 0.2
 _SETTLED: Final = 0.4
 """Share of the time after which one more replica is never started anew."""
 
@@ -60,8 +64,8 @@ class Scene:
     application: Application
     server: PostgresServer | None
     lock: sqlite3.Connection | None = None
-    mended: threading.Event = field(default_factory=threading.Event)
-    """A credential works again, and has not been tested since."""
+    orders: SimpleQueue[Callable[["Scene"], object]] = field(default_factory=SimpleQueue)
+    """What the operator has to do; it may take as long as the database or AWS is away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +108,7 @@ def _start_database(scene: Scene, _: str) -> None:
 def _know_credentials(scene: Scene, _: str) -> None:
     """AWS knows the key again; the operator tests it soon, which wakes what had failed for its sake."""
     scene.endpoint.refuse(None)
-    scene.mended.set()
+    scene.orders.put(test_credentials)
 
 
 def test_credentials(scene: Scene) -> None:
@@ -176,11 +180,11 @@ KINDS: Final[dict[str, _Kind]] = {
         begin=lambda scene, _: scene.endpoint.deny("iam:DeleteUser"),
         end=lambda scene, _: scene.endpoint.deny(None),
     ),
-    "an edit drops most keys": _Kind(lasts=(40, 80), begin=lambda scene, _: _drop_keys(scene), end=_nothing),
+    "an edit drops most keys": _Kind(lasts=(40, 80), begin=lambda scene, _: scene.orders.put(_drop_keys), end=_nothing),
     "a reference leads nowhere": _Kind(
         lasts=(40, 80),
-        begin=lambda scene, _: _edit_mistaken(scene, "${NOT_THERE}"),
-        end=lambda scene, _: _edit_mistaken(scene, "found again"),
+        begin=lambda scene, _: scene.orders.put(partial(_edit_mistaken, text="${NOT_THERE}")),
+        end=lambda scene, _: scene.orders.put(partial(_edit_mistaken, text="found again")),
     ),
     "the receiver of notifications fails": _Kind(
         lasts=(20, 50),
@@ -283,7 +287,7 @@ def approve_held(scene: Scene) -> list[str]:
 
 
 class Operator:
-    """Looks after what is held, and tests what was mended, now and then, in a thread of its own."""
+    """Does what is ordered, and looks after what is held now and then, in a thread of its own."""
 
     def __init__(self, scene: Scene, *, every_s: float) -> None:
         self.approved = 0
@@ -291,10 +295,13 @@ class Operator:
         self._every_s = every_s
 
     def work(self, ended: threading.Event) -> None:
-        """Approve what is held, again and again, until the event comes."""
-        while not ended.wait(self._every_s):
-            with suppress(PhasesyncError):  # The database is away: the next look finds the same.
-                if self._scene.mended.is_set():
-                    self._scene.mended.clear()
-                    test_credentials(self._scene)
-                self.approved += len(approve_held(self._scene))
+        """Carry out orders, and approve what is held, again and again, until the event comes and no order waits."""
+        next_look = time.monotonic() + self._every_s
+        while not (ended.is_set() and self._scene.orders.empty()):
+            try:
+                self._scene.orders.get(timeout=_TICK_S)(self._scene)
+            except Empty:
+                if time.monotonic() > next_look:
+                    next_look = time.monotonic() + self._every_s
+                    with suppress(PhasesyncError):  # The database is away: the next look finds the same.
+                        self.approved += len(approve_held(self._scene))

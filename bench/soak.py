@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from bench.alerts import add_notifications, alerts_of
 from bench.convergence import differing, journal_differences, leaked_users, lost_edits, wrong_versions
 from bench.endpoint import Endpoint, Written
 from bench.faults import Fault, Faults, Operator, Scene, approve_held, make_plan, test_credentials
@@ -113,6 +114,7 @@ class Soak:
                 installation.configure(daemon__sweep_interval_s=10, daemon__full_sweep_interval_s=300)
                 workload = Workload(installation, endpoint, seed)
                 workload.furnish(self._options.syncs, leases=self._options.leases)
+                add_notifications(installation, receiver.url)
                 replicas = Replicas(installation, names, preloaded=self._options.preloaded)
                 for name in names:
                     replicas.start(name, ready=True)
@@ -153,7 +155,7 @@ class Soak:
                 faults.carry_out(seconds)
                 self._tell("the faults end")
                 work.end()
-            settled_after = self._settle(scene)
+            settled_after = self._settle(installation, scene)
             while time.monotonic() - self._began < self._seconds:
                 time.sleep(1)
         return self._judge(installation, scene, operator, plan, sampler, settled_after)
@@ -165,7 +167,7 @@ class Soak:
                 raise AssertionError(f"the first runs did not end: {scene.application.store.syncs.count_by_status()}")
             time.sleep(0.5)
 
-    def _settle(self, scene: Scene) -> float | None:
+    def _settle(self, installation: Installation, scene: Scene) -> float | None:
         """Return how many seconds after the faults everything was settled; None if it was not in time."""
         began = time.monotonic()
         deadline = began + max(_SETTLES_WITHIN_S, self._seconds * (1 - CHAOS))
@@ -176,13 +178,9 @@ class Soak:
         while time.monotonic() < deadline:
             scene.replicas.look()
             approve_held(scene)
-            if (
-                in_sync(scene.application) == len(scene.workload.syncs)
-                and not differing(scene.workload)
-                and not leaked_users()
-            ):
+            if _is_settled(installation, scene):
                 return time.monotonic() - began
-            time.sleep(0.5)
+            time.sleep(min(5.0, self._seconds / 100))
         return None
 
     def _tell(self, line: str) -> None:
@@ -201,6 +199,7 @@ class Soak:
     ) -> Soaked:
         workload, written = scene.workload, scene.endpoint.written()
         seen, account = scene.endpoint.seen(), scene.receiver.account()
+        alerts = alerts_of(installation, account)
         grown = list(growths(sampler.samples))
         wrong: list[str] = []
 
@@ -234,14 +233,17 @@ class Soak:
             none_of("users", "users left at AWS", leaked_users()),
             none_of("problems", "ends of daemons that were not as they must be", scene.replicas.problems),
             none_of("unanswered", "looks at /metrics that nothing answered", ["no answer"] * sampler.unanswered),
-            self._figure("messages", "notifications that arrived", account.messages),
-            self._figure("again", "of them more than once", account.again),
-            none_of("messages_wrong", "notifications not once first, once recovered", account.wrong),
-            none_of("messages_open", "alerts that have not ended", account.open),
             *(
-                self._figure(f"reported_{condition}", f"reported: {condition}", count)
-                for condition, count in account.by_condition.items()
+                self._figure(f"fired_{condition}", f"alerts that fired: {condition}", count)
+                for condition, count in alerts.fired.items()
             ),
+            none_of("alerts_open", "alerts that have not ended", alerts.open),
+            self._figure("messages", "messages that arrived", len(account.ids)),
+            self._figure("again", "messages that arrived again after they were taken", account.again),
+            self._figure("messages_unsent", "messages that were not sent", alerts.unsent, goal=0),
+            none_of("messages_lost", "messages or alerts that only one side knows", alerts.wrong),
+            none_of("messages_wrong", "reports that are not once first, once recovered", account.wrong),
+            self._figure("reports_open", "reports without their recovery", account.open, goal=0),
             *(figure for growth in grown for figure in self._growth_figures(growth, wrong)),
         ]
         return Soaked(figures=figures, wrong=wrong, plan=plan, sampler=sampler)
@@ -274,6 +276,14 @@ class Soak:
 def in_sync(application: Application) -> int:
     """Return how many syncs are in step."""
     return application.store.syncs.count_by_status().get(SyncStatus.IN_SYNC, 0)
+
+
+def _is_settled(installation: Installation, scene: Scene) -> bool:
+    if in_sync(scene.application) < len(scene.workload.syncs) or differing(scene.workload) or leaked_users():
+        return False
+    account = scene.receiver.account()
+    alerts = alerts_of(installation, account)
+    return not (alerts.open or alerts.unsent or account.open)
 
 
 def _unsettled(scene: Scene) -> list[Sync]:

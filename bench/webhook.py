@@ -2,14 +2,14 @@
 A receiver of notifications, as a team's own: it takes messages over HTTP, fails when it is told to, and forgets none.
 
 A message that comes again has the id that it had: it counts once. For each object in a condition there has to be one
-first message and one that it has recovered, in turns, over all daemons.
+first message and one that it has recovered, in turns, over all daemons. A digest names some objects and counts others.
 """
 
 import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -40,18 +40,18 @@ class Account:
     What arrived, counted.
 
     Attributes:
-        messages: different ones.
+        ids: of the different messages.
         again: arrivals of a message that had arrived and been taken before.
-        by_condition: condition -> objects that were reported, each time that they were.
+        reported: notification and condition -> how often an object was reported to be in it.
         wrong: what breaks the rule of one first and one recovered, as lines.
+        open: objects whose recovery has not arrived.
     """
 
-    messages: int
+    ids: frozenset[str]
     again: int
-    by_condition: Mapping[str, int]
+    reported: Mapping[str, int]
     wrong: tuple[str, ...]
-    open: tuple[str, ...]
-    """Objects whose recovery has not arrived."""
+    open: int
 
 
 class Receiver:
@@ -77,7 +77,7 @@ class Receiver:
     def _take(self, _method: str, _path: str, _headers: Mapping[str, str], body: bytes) -> Reply | None:
         with self._guard:
             refused = self._fails and len(self.arrived) % 2 == 0
-            self.arrived.append(Arrived(at=time.time(), message=json.loads(body), taken=not self._fails))
+            self.arrived.append(Arrived(at=time.time(), message=json.loads(body)["data"], taken=not self._fails))
         if self._fails:
             return _REFUSED if refused else None
         return Reply(204)
@@ -89,33 +89,63 @@ class Receiver:
         self._server.close()
 
 
-def account_of(arrived: list[Arrived]) -> Account:
-    """Count what arrived."""
+def account_of(arrived: Iterable[Arrived]) -> Account:
+    """Count what arrived, in its order."""
     taken: Counter[str] = Counter(each.id for each in arrived if each.taken)
-    first_of = {each.id: each for each in reversed(arrived)}
-    by_condition: Counter[str] = Counter()
-    wrong: list[str] = []
-    active: dict[tuple[str, str, str], bool] = {}
-    for each in sorted(first_of.values(), key=lambda each: str(each.message["at"])):
-        message = each.message
-        for subject in message["subjects"]:
-            who = (str(message["notification"]), str(message["condition"]), str(subject["name"]))
-            match message["step"]:
-                case Step.FIRST:
-                    by_condition[who[1]] += 1
-                    if active.get(who):
-                        wrong.append(f"{' '.join(who)}: a second first message")
-                    active[who] = True
-                case Step.RECOVERED:
-                    if not active.get(who):
-                        wrong.append(f"{' '.join(who)}: recovered without a first message")
-                    active[who] = False
-                case _ if not active.get(who):
-                    wrong.append(f"{' '.join(who)}: {message['step']} without a first message")
+    messages: dict[str, Mapping[str, Any]] = {}
+    topics: dict[str, _Topic] = {}
+    for each in arrived:
+        if messages.setdefault(each.id, each.message) is each.message:
+            topic = f"{each.message['notification']} {each.message['condition']}"
+            topics.setdefault(topic, _Topic(topic)).take(each.message)
     return Account(
-        messages=len(first_of),
+        ids=frozenset(messages),
         again=sum(count - 1 for count in taken.values()),
-        by_condition=dict(sorted(by_condition.items())),
-        wrong=tuple(wrong),
-        open=tuple(" ".join(who) for who, on in active.items() if on),
+        reported={name: topic.first for name, topic in sorted(topics.items())},
+        wrong=tuple(line for topic in topics.values() for line in topic.wrong),
+        open=sum(topic.first - topic.recovered for topic in topics.values()),
     )
+
+
+class _Topic:
+    """The messages of one notification about one condition."""
+
+    def __init__(self, name: str) -> None:
+        self.first = self.recovered = 0
+        self.wrong: list[str] = []
+        self._name = name
+        self._active: set[str] = set()
+        self._unnamed_first = self._unnamed_recovered = 0
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Count one message."""
+        step, more = message["step"], int(message["more"])
+        names = [str(subject["name"]) for subject in message["subjects"]]
+        for name in names:
+            if step == Step.FIRST:
+                self._begin(name)
+            else:
+                self._go_on(name, step)
+        if step == Step.FIRST:
+            self.first += len(names) + more
+            self._unnamed_first += more
+        elif step == Step.RECOVERED:
+            self.recovered += len(names) + more
+            self._unnamed_recovered += more
+
+    def _begin(self, name: str) -> None:
+        if name in self._active:
+            if not self._unnamed_recovered:
+                self.wrong.append(f"{self._name} {name}: a second first message")
+            self._unnamed_recovered = max(0, self._unnamed_recovered - 1)
+        self._active.add(name)
+
+    def _go_on(self, name: str, step: str) -> None:
+        if name in self._active:
+            if step == Step.RECOVERED:
+                self._active.remove(name)
+            return
+        if not self._unnamed_first:
+            self.wrong.append(f"{self._name} {name}: {step} without a first message")
+        elif step == Step.RECOVERED:
+            self._unnamed_first -= 1

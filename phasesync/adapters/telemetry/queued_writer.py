@@ -14,6 +14,7 @@ from typing import Final
 
 MAX_BYTES: Final = 4 << 20
 """Most bytes in the queue: about ten thousand lines."""
+_PAUSE_S: Final = 0.05
 
 
 class QueuedWriter:
@@ -66,12 +67,21 @@ class QueuedWriter:
 
     def _write_all(self) -> None:
         while True:
-            with self._changed:
-                while not self._lines:
-                    self._changed.wait()
-                line = self._lines.popleft()
-                self._writing = True
+            try:
+                self._write_next()
+            except MemoryError:
+                time.sleep(_PAUSE_S)  # The line is lost; the next one may fit.
+
+    def _write_next(self) -> None:
+        with self._changed:
+            while not self._lines:
+                self._changed.wait()
+            line = self._lines.popleft()
+            self._writing = True
+        written = False
+        try:
             written = _write(self._descriptor, line)
+        finally:
             with self._changed:
                 self._bytes -= len(line)
                 self._writing = False
@@ -79,8 +89,8 @@ class QueuedWriter:
                     self._lose(1)
                 unreported, self._unreported = (self._unreported, 0) if written else (0, self._unreported)
                 self._changed.notify_all()
-            if unreported:
-                self._on_lost(unreported)
+        if unreported:
+            self._on_lost(unreported)
 
 
 def _write(descriptor: int, data: bytes) -> bool:
@@ -90,7 +100,7 @@ def _write(descriptor: int, data: bytes) -> bool:
         try:
             view = view[os.write(descriptor, view) :]
         except BlockingIOError:  # Another process that shares the descriptor made it non-blocking.
-            time.sleep(0.05)
+            time.sleep(_PAUSE_S)
         except OSError:
             return False
     return True

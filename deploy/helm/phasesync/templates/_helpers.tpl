@@ -144,8 +144,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- range .Values.extraEnv -}}
 {{- if eq .name "PHASESYNC_ROOT_KEY" -}}
 {{- fail "\n\nextraEnv has PHASESYNC_ROOT_KEY: a variable is seen by more than a file. Name the Secret with rootKey.secret.name" -}}
-{{- else if and (hasPrefix "PHASESYNC_" .name) (not (has .name (list "PHASESYNC_CONFIG" "PHASESYNC_ACTOR"))) -}}
-{{- fail (printf "\n\nextraEnv has %s: what can be set is under settings, and the chart decides the rest" .name) -}}
+{{- else if and (hasPrefix "PHASESYNC_" .name) (not .valueFrom) (not (has .name (list "PHASESYNC_CONFIG" "PHASESYNC_ACTOR"))) -}}
+{{- fail (printf "\n\nextraEnv has %s: what can be set is under settings; a secret has valueFrom.secretKeyRef" .name) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $sqlite (gt (int (include "phasesync.replicas" .)) 1) -}}
