@@ -276,6 +276,9 @@ def lost_tags(stage: Stage) -> Iterator[None]:
     stage.aws.outside.untag("shop/drifting", *tags)
     with stage.installation.database() as connection:
         connection.execute(sa.text("UPDATE sweeps SET full_at = full_at - 7200000000"))
+        connection.execute(
+            sa.text("UPDATE chores SET claimed_at = claimed_at - 7200000000 WHERE name LIKE 'full-sweep%'")
+        )
     yield
 
 

@@ -29,8 +29,8 @@ _INCOMPLETE: Final = syncs.c.credential_id.in_(
     sa.select(credentials.c.id).where(credentials.c.status == CredentialStatus.INCOMPLETE)
 )
 WAITS_ON_PURPOSE: Final = _PAUSED | _INCOMPLETE | (sa.func.coalesce(syncs.c.error_class, "") == WAITS_FOR_WINDOW)
-"""The condition that an operator has a sync wait: it is paused, its credential has no role yet, or its maintenance window
-is closed."""
+"""The condition that an operator has a sync wait: it is paused, its credential has no role yet, or its maintenance
+window is closed."""
 _RUNNING: Final = syncs.c.claim_owner.is_not(None) & (syncs.c.claim_until >= now())
 IS_BEHIND: Final = syncs.c.id.in_(
     sa.select(sync_reads.c.sync_id)
