@@ -271,8 +271,8 @@ def edited_in_a_loop(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def lost_tags(stage: Stage) -> Iterator[None]:
-    """Somebody removes our tags of a secret, so that no list shows it; the full sweep is due an hour later, at once."""
-    tags = [tag["Key"] for tag in stage.aws.outside.describe("shop/drifting")["Tags"]]
+    """Somebody removes our tags of a secret, so that no list shows it; the full sweep is due at once. Then they are back."""
+    tags = {tag["Key"]: tag["Value"] for tag in stage.aws.outside.describe("shop/drifting")["Tags"]}
     stage.aws.outside.untag("shop/drifting", *tags)
     with stage.installation.database() as connection:
         connection.execute(sa.text("UPDATE sweeps SET full_at = full_at - 7200000000"))
@@ -280,6 +280,8 @@ def lost_tags(stage: Stage) -> Iterator[None]:
             sa.text("UPDATE chores SET claimed_at = claimed_at - 7200000000 WHERE name LIKE 'full-sweep%'")
         )
     yield
+    stage.aws.outside.tag("shop/drifting", tags)
+    stage.installation.done("syncs", "run", "drifting")
 
 
 @contextmanager

@@ -86,7 +86,7 @@ SCENES: Final = (
     Scene(
         cause=causes.lost_tags,
         alerts={"PhasesyncDriftMissed": "sum(phasesync_drift_missed_total)"},
-        notifications=("drift",),
+        notifications=("halted",),
     ),
     Scene(
         cause=causes.throttling,
@@ -137,9 +137,8 @@ def play(scene: Scene, stage: Stage, prometheus: Prometheus) -> bool:
     _note_ends(seen, prometheus, undone)
     for alert, metric in scene.alerts.items():
         seen[alert].after = prometheus.value(metric)
-    ends = [word for word in scene.notifications if word != "drift"]  # Drift is over when it is found.
-    _await(lambda: all(stage.receiver.find(word, "recovered", told) for word in ends))
-    return _print(scene, seen, stage.receiver.messages[told:], ends, caused_s)
+    _await(lambda: all(stage.receiver.find(word, "recovered", told) for word in scene.notifications))
+    return _print(scene, seen, stage.receiver.messages[told:], caused_s)
 
 
 def _watch(seen: dict[str, Seen], prometheus: Prometheus, done: Callable[[], bool], scene: Scene, began: float) -> None:
@@ -185,7 +184,7 @@ def _print(
         print(f"    said: {each.said}")
     came = True
     for word in scene.notifications:
-        for step in ("first", *(["recovered"] if word in ends else [])):
+        for step in ("first", "recovered"):
             titles = [each["title"] for each in messages if (each["condition"], each["step"]) == (word, step)]
             print(f"  notification {word}, {step}: {titles[0] if titles else 'did NOT come'}")
             came = came and bool(titles)
