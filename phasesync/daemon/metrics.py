@@ -40,6 +40,7 @@ class DaemonMetrics:
                 lambda: None if self._figures is None else self._figures.get(),
                 key_ids=lambda: self._key_ids,
                 ahead_of_aws=lambda: metrics.ahead_of_aws_s,
+                waits_for_schema=lambda: state.database_reachable is True and not state.schema_is_current,
             )
         )
 

@@ -157,6 +157,7 @@ class Service:
         self._beating = threading.Lock()
         self._signed_off = False
         self._working = False
+        """The work begins, or has begun: a stop that comes from now on may have to let calls end."""
 
     @property
     def stop_within(self) -> timedelta:
@@ -192,6 +193,10 @@ class Service:
                 except (StoreUnavailableError, SchemaMismatchError) as error:
                     self._schema_watch.report(Chore.START, error)
                 else:
+                    self._working = True
+                    if self._commands.wait(0) is Command.STOP:
+                        components.application.close()
+                        return None
                     # From now on the opened database: a new connection for each check would cost more.
                     self._schema_status = components.application.schema
                     self._warn(components.application.warnings)
@@ -205,7 +210,6 @@ class Service:
         return None
 
     def _work(self, components: "Components") -> None:
-        self._working = True
         chores = PeriodicChores(ended=self._metrics.round_ended)
         self._metrics.work_begins(components)
         self._add_chores(chores, components)

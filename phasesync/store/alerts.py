@@ -109,7 +109,7 @@ _COUNT_OPEN: Final = (
 _COUNT_PENDING: Final = sa.select(
     sa.func.count().label("pending"),
     (now() - sa.func.min(sa.type_coerce(messages.c.created_at, sa.BigInteger))).label("age"),
-).where(messages.c.due_at.is_not(None))
+).where(messages.c.next_at.is_not(None))
 
 
 # --- what depends on the time

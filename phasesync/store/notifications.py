@@ -145,7 +145,7 @@ class NotificationStore(BaseStore):
             registry = lock_registry(connection, self._keys)
             row = find_notification(connection, name, lock=True)
             note_edit(connection, self._keys, ObjectKind.NOTIFICATION, row.id, removed=True)
-            waiting = messages.c.due_at.is_not(None) & (messages.c.notification_id == row.id)
+            waiting = messages.c.next_at.is_not(None) & (messages.c.notification_id == row.id)
             dropped = connection.scalar(sa.select(sa.func.count()).select_from(messages).where(waiting))
             connection.execute(notifications.delete().where(notifications.c.id == row.id))
             registry.forget(notifications, row.id)
@@ -157,20 +157,20 @@ class NotificationStore(BaseStore):
         of_those = messages.c.notification_id.in_(ids)
         number = sa.BigInteger()
         newest = sa.func.max(sa.type_coerce(messages.c.sent_at, number)).label("sent_at")
-        waits = messages.c.due_at.is_not(None)
+        waits = messages.c.next_at.is_not(None)
         done = sa.select(messages.c.notification_id, newest).where(of_those).group_by(messages.c.notification_id)
-        waiting = sa.select(messages.c.notification_id, messages.c.error_class, messages.c.due_at)
+        waiting = sa.select(messages.c.notification_id, messages.c.error_class, messages.c.next_at)
         with self._database.read() as connection:
             sent_at = {row.notification_id: row.sent_at for row in connection.execute(done)}
             pending: dict[str, list[Any]] = {}
-            for row in connection.execute(waiting.where(of_those, waits).order_by(messages.c.due_at)):
+            for row in connection.execute(waiting.where(of_those, waits).order_by(messages.c.next_at)):
                 pending.setdefault(row.notification_id, []).append(row)
         return {
             notification_id: Sent(
                 sent_at=_instant(sent_at.get(notification_id)),
                 pending=len(rows := pending.get(notification_id, [])),
                 error=next((row.error_class for row in rows if row.error_class), None),
-                next_at=rows[0].due_at if rows else None,
+                next_at=rows[0].next_at if rows else None,
             )
             for notification_id in ids
         }

@@ -250,8 +250,8 @@ def test_a_server_that_behaves_badly_costs_no_more_than_the_time_of_one_message(
         error = sending.refusal(kind, server.port, hasty=True)
 
     assert isinstance(error, ChannelUnavailableError)
-    assert time.monotonic() - begun < WITHIN_S + 3
-    assert server.connections == 1
+    assert time.monotonic() - begun < SEND_WITHIN_S, "far more than it has, since the machine may be slow"
+    assert server.connections <= 1
 
 
 def test_a_closed_port_is_told(sending: Sending, kind: str) -> None:
@@ -309,7 +309,7 @@ def test_a_dns_server_that_never_answers_holds_nothing(
     try:
         with pytest.raises(ChannelUnavailableError, match="DNS server does not answer"):
             sending.hasty.send(named(kind, "slow.example.com"), MESSAGE)
-        assert time.monotonic() - begun < WITHIN_S + 3
+        assert time.monotonic() - begun < 9, "before the name server answers"
     finally:
         answered.set()
 
@@ -354,13 +354,13 @@ def test_a_status_counts_however_long_the_body_is(
     def endless(connection: socket.socket) -> None:
         connection.recv(65_536)
         connection.sendall(f"HTTP/1.1 {status} X\r\nconnection: close\r\n\r\n".encode())
-        drip(connection)
+        flood(connection)
 
     with TcpServer(endless) as server:
         if error is None:
-            sending.hasty.send(sending.channel(kind, server.port), MESSAGE)
+            sending.send(kind, server.port)
         else:
-            assert type(sending.refusal(kind, server.port, hasty=True)) is error
+            assert type(sending.refusal(kind, server.port)) is error
 
 
 # --- secrets

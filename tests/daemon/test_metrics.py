@@ -182,6 +182,7 @@ def test_a_schema_of_another_release_shows(run, world: World) -> None:
 
     seen = scrape(running.service.http.address)
 
+    assert seen.value("phasesync_database_up") == 1, "it answers, and what it lacks is named"
     assert seen.value("phasesync_schema_info", found="0001", expected="0002") == 1
     assert seen.value("phasesync_schema_current") == 0
 

@@ -240,6 +240,19 @@ class TestValues:
                 "podDisruptionBudget.minAvailable has to be less than replicaCount",
             ),
             ({"terminationGracePeriodSeconds": 10}, "terminationGracePeriodSeconds has to be more than"),
+            (
+                {"podLabels": {"app.kubernetes.io/name": "a"}},
+                "podLabels has app.kubernetes.io/name, which the chart sets",
+            ),
+            (
+                {"metrics": {"labels": {"app.kubernetes.io/version": "a"}}},
+                "metrics.labels has app.kubernetes.io/version",
+            ),
+            ({"podAnnotations": {"kubectl.kubernetes.io/default-container": "a"}}, "which the chart sets"),
+            (
+                {"aws": {"region": "eu-west-1"}, "extraEnv": [{"name": "AWS_REGION", "value": "eu-west-1"}]},
+                "extraEnv has AWS_REGION, and aws.region is set",
+            ),
             ({"image": {"tag": "latest"}}, "image.tag=latest could change the release with any restart"),
             ({"extraEnv": [{"name": "PHASESYNC_ROOT_KEY", "value": "x"}]}, "Name the Secret with rootKey.secret.name"),
             ({"extraEnv": [{"name": "PHASESYNC_LOG__LEVEL", "value": "x"}]}, "what can be set is under settings"),

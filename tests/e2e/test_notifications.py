@@ -54,7 +54,7 @@ def test_a_message_leaves_within_ten_seconds_once_over_all_daemons_and_survives_
     wait_until(lambda: installation.sync("api").last_run_id, what="the other sync runs while the channel hangs")
 
     with installation.database() as connection:
-        owner = connection.scalar(sa.text("SELECT claim_owner FROM messages WHERE due_at IS NOT NULL"))
+        owner = connection.scalar(sa.text("SELECT claim_owner FROM messages WHERE next_at IS NOT NULL"))
     sender = next(daemon for daemon in daemons if f"-{daemon.pid}-" in str(owner))
     sender.kill()
     receiver.answers.set()

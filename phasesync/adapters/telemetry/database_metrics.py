@@ -100,16 +100,19 @@ class DatabaseCollector(Collector):
         *,
         key_ids: Callable[[], Mapping[str, str]],
         ahead_of_aws: Callable[[], float | None],
+        waits_for_schema: Callable[[], bool],
     ) -> None:
         """
         Args:
             get: returns figures; None without a database.
             key_ids: returns purpose -> id of the keys that are in use. Ids, not keys.
             ahead_of_aws: returns how far this host's clock is ahead of AWS's; None if AWS has not answered yet.
+            waits_for_schema: returns whether the database answers, and has no figures because of its schema.
         """
         self._get = get
         self._key_ids = key_ids
         self._ahead_of_aws = ahead_of_aws
+        self._waits_for_schema = waits_for_schema
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: registering must not ask the database."""
@@ -118,7 +121,8 @@ class DatabaseCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Ask the database."""
         figures = self._get()
-        yield _gauge("database_up", "Whether the database answered this scrape.", figures is not None)
+        up = figures is not None or self._waits_for_schema()
+        yield _gauge("database_up", "Whether the database answers.", up)
         yield _keys(self._key_ids())
         ahead_of_database = None if figures is None else figures.host_ahead.total_seconds()
         yield _skew(database=ahead_of_database, aws=self._ahead_of_aws())
