@@ -26,6 +26,7 @@ from phasesync.emulator import Answer, AwsEmulator, Operation
 from tests.support.daemon import Daemon
 from tests.support.installation import Installation
 from tests.support.stores import TTL
+from tests.support.waiting import wait_until
 
 QUICK: Final = tuple(f"quick-{number}" for number in range(12))
 """Syncs that are edited in turn where traffic is needed: each has 30 versions to write."""
@@ -271,7 +272,7 @@ def edited_in_a_loop(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def lost_tags(stage: Stage) -> Iterator[None]:
-    """Somebody removes our tags of a secret, so that no list shows it; the full sweep is due at once. Then they are back."""
+    """Somebody removes our tags of a secret, so that no list shows it, and the full sweep is due; they come back."""
     tags = {tag["Key"]: tag["Value"] for tag in stage.aws.outside.describe("shop/drifting")["Tags"]}
     stage.aws.outside.untag("shop/drifting", *tags)
     with stage.installation.database() as connection:
@@ -308,6 +309,8 @@ def denied_revocation(stage: Stage) -> Iterator[None]:
 def refusing_channel(stage: Stage) -> Iterator[None]:
     """The receiver of notifications answers 503 while there is something to tell; then it takes it."""
     stage.receiver.refuses = True
+    told = len(stage.receiver.messages)
     with reference_without_a_target(stage):
         yield
         stage.receiver.refuses = False
+        wait_until(lambda: stage.receiver.find("halted", "first", told), within_s=120, what="the message")

@@ -131,7 +131,11 @@ def play(scene: Scene, stage: Stage, prometheus: Prometheus) -> bool:
     with scene.cause(stage):
         caused_s = time.monotonic() - began
         _watch(seen, prometheus, lambda: all(each.fired_s is not None for each in seen.values()), scene, began)
-        _await(lambda: all(stage.receiver.find(word, "first", told) for word in scene.notifications))
+        _await(
+            lambda: (
+                stage.receiver.refuses or all(stage.receiver.find(word, "first", told) for word in scene.notifications)
+            )
+        )
         undone = time.monotonic()
     _await(lambda: not set(prometheus.firing()) & set(scene.alerts), lambda: _note_ends(seen, prometheus, undone))
     _note_ends(seen, prometheus, undone)
@@ -168,9 +172,7 @@ def _await(done: Callable[[], object], meanwhile: Callable[[], None] = lambda: N
     meanwhile()
 
 
-def _print(
-    scene: Scene, seen: dict[str, Seen], messages: list[dict[str, Any]], ends: list[str], caused_s: float
-) -> bool:
+def _print(scene: Scene, seen: dict[str, Seen], messages: list[dict[str, Any]], caused_s: float) -> bool:
     print(f"\n{scene.cause.__doc__}")
     for alert, each in seen.items():
         print(f"  {alert}")
