@@ -162,7 +162,7 @@ def _families(figures: "Figures") -> Iterator[Metric]:
     )
     yield _gauge(
         "syncs_behind_longest_seconds",
-        "Time since the oldest edit was committed that is not at AWS; 0 if there is none.",
+        "Time since the oldest edit was committed that is not at AWS and that nobody has wait; 0 if there is none.",
         figures.age(figures.behind_since).total_seconds(),
     )
     yield _gauge(
