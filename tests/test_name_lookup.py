@@ -39,7 +39,7 @@ class Resolver:
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     made = Resolver()
-    monkeypatch.setattr(name_lookup.socket, "getaddrinfo", made)
+    monkeypatch.setattr(socket, "getaddrinfo", made)
     monkeypatch.setattr(name_lookup, "_lookups", {})
     yield made
     made.answering.set()
