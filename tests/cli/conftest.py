@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from phasesync.cli.main import cli
 from tests.support.aws import Aws
-from tests.support.stores import write_root_key
+from tests.support.stores import open_test_store, write_root_key
 
 LIVES = ("--default-ttl", "1h", "--max-ttl", "8h")
 POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":"*"}]}'
@@ -66,11 +66,23 @@ def phasesync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, migrated_sqlite_t
     return CommandLine(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def shop_template(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite_template: Path) -> Path:
+    """A database with the app `shop` and its environment `prod`, to copy; each process makes its own."""
+    file = tmp_path_factory.mktemp("shop") / "phasesync.db"
+    shutil.copyfile(migrated_sqlite_template, file)
+    store = open_test_store(f"sqlite:///{file}")
+    store.apps.add_app("shop")
+    store.apps.add_environment("shop", "prod")
+    store.close()
+    assert not file.with_name("phasesync.db-wal").exists(), "the file alone is the database"
+    return file
+
+
 @pytest.fixture
-def shop(phasesync: CommandLine) -> CommandLine:
+def shop(phasesync: CommandLine, shop_template: Path) -> CommandLine:
     """The same, with the app `shop` and its environment `prod`."""
-    phasesync.done("apps", "add", "shop")
-    phasesync.done("envs", "add", "shop/prod")
+    shutil.copyfile(shop_template, phasesync.directory / "data" / "phasesync.db")
     return phasesync
 
 

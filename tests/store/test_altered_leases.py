@@ -30,6 +30,8 @@ from tests.support.stores import (
 from tests.support.values import HOUR
 
 YEAR = timedelta(days=365)
+on_sqlite = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+"""What is told from what was read alone; what a query finds is tried on both."""
 KEPT = {"secret_access_key": SecretValue("wJalrXUtnFEMI")}
 
 
@@ -152,6 +154,7 @@ def altered(request: pytest.FixtureRequest, store: Store) -> Lease:
     return one
 
 
+@on_sqlite
 def test_an_altered_lease_is_neither_read_nor_changed(store: Store, altered: Lease) -> None:
     leases = store.leases(ttl=TTL)
     claim = leases.claim(altered.id, "me").claim
@@ -169,6 +172,7 @@ def test_an_altered_lease_is_neither_read_nor_changed(store: Store, altered: Lea
     assert leases.records(altered.id) == []
 
 
+@on_sqlite
 def test_an_altered_lease_stands_in_the_list_with_the_reason_and_hides_no_other(store: Store, altered: Lease) -> None:
     third = issue_lease(store, add_dynamic(store, "third"))
     listed = {lease.id: lease for lease in store.leases(ttl=TTL).list_leases()}
@@ -189,6 +193,7 @@ def test_an_altered_lease_is_due_and_comes_with_the_reason(store: Store, altered
     assert (claimed[third.id].lease, claimed[third.id].error) == (third, None)
 
 
+@on_sqlite
 def test_an_altered_lease_that_is_put_off_stays_live_and_is_looked_at_later(store: Store, altered: Lease) -> None:
     leases = store.leases(ttl=TTL)
     claimed = leases.claim(altered.id, "me")
@@ -199,6 +204,7 @@ def test_an_altered_lease_that_is_put_off_stays_live_and_is_looked_at_later(stor
     assert list(due(store)) == [altered.id]
 
 
+@on_sqlite
 def test_nothing_that_an_altered_lease_says_of_its_status_is_believed(store: Store, altered: Lease) -> None:
     third = issue_lease(store, add_dynamic(store, "third"))
     assert store.leases(ttl=TTL).statuses([altered.id, third.id]) == {third.id: LeaseStatus.ACTIVE}
@@ -293,7 +299,7 @@ def test_an_odd_row_keeps_no_other_lease_alive_and_ends_itself_or_is_told(
         assert again[odd.id].lease is not None, "what was altered of it is written anew"
 
 
-@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_a_text_in_place_of_an_instant_is_no_end_to_the_rounds(store: Store) -> None:
     """SQLite alone keeps such a thing."""
     dynamic = add_dynamic(store)

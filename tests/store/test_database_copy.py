@@ -40,7 +40,7 @@ from phasesync.store.raw_rows import TableDigest, columns_of, read_rows
 from phasesync.store.retire import retire, unretire
 from phasesync.store.tables import leases, metadata, runs, syncs
 from tests.support.alerts import leave_a_message
-from tests.support.databases import fresh_postgres_database
+from tests.support.databases import copy_of_filled, fresh_postgres_database
 from tests.support.stores import (
     EXPIRED,
     OTHER_ROOT_KEY,
@@ -82,9 +82,14 @@ def target_url(database_backend: str, tmp_path: Path, request: pytest.FixtureReq
 
 
 @pytest.fixture
-def filled(migrated_database_url: str) -> str:
+def filled(request: pytest.FixtureRequest, database_backend: str, tmp_path: Path) -> Iterator[str]:
     """A database with something in nearly every table that is copied."""
-    store = open_test_store(migrated_database_url)
+    yield from copy_of_filled(request, database_backend, tmp_path, "to_be_copied", fill)
+
+
+def fill(url: str) -> None:
+    """Store what most databases have."""
+    store = open_test_store(url)
     put(store, write("URL", "a"), write("UTF", "größer ✓"), write("LINES", "1\n2"))
     put(store, write("URL", "b", comment="why"))
     add_sync(store, "web")
@@ -101,7 +106,6 @@ def filled(migrated_database_url: str) -> str:
     issue_lease(store, dynamic, keep={"CI_KEY_ID": SecretValue("AKIA"), "CI_SECRET_KEY": SecretValue("s3cret")})
     end_lease(store, issue_lease(store, dynamic))
     store.close()
-    return migrated_database_url
 
 
 def fill_the_rest(store: Store) -> None:
