@@ -22,6 +22,9 @@ from phasesync.core.events import (
     LeaseEndMoved,
     LeaseRevoked,
     LeaseUnreadable,
+    MessageFailed,
+    MessageSent,
+    NotificationUnreadable,
     OrphanUsersRemoved,
     QueueCleared,
     RoleChanged,
@@ -33,6 +36,7 @@ from phasesync.core.events import (
     SyncUnreadable,
 )
 from phasesync.core.lease import Cause, LeaseStatus
+from phasesync.core.notification_message import Condition, Step
 from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.demo.canary import CANARY_KEY
@@ -95,6 +99,28 @@ EVENTS: list[Event] = [
     LeaseEndMoved(dynamic="ci", lease_id="lease-1", expires_at=RETRY_AT),
     LeaseUnreadable(lease_id="1ea5e1ea5e1ea5e0"),
     OrphanUsersRemoved(account="111122223333", orphans=0, removed=0),
+    MessageSent(
+        notification="ops",
+        channel="slack",
+        message_id="m-1",
+        step=Step.FIRST,
+        condition=Condition.HELD,
+        subjects=1,
+        attempts=1,
+        age_ms=900,
+    ),
+    MessageFailed(
+        notification="ops",
+        channel="slack",
+        message_id="m-1",
+        step=Step.FIRST,
+        condition=None,
+        attempts=2,
+        error="ChannelUnavailableError",
+        code="503",
+        retry_in_s=30.0,
+    ),
+    NotificationUnreadable(reason="the notification ops was altered"),
     ChoreFailed(chore=Chore.POLL, error="StoreUnavailableError", message="the database is locked"),
 ]
 
