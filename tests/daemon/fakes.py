@@ -183,7 +183,7 @@ class FakeComponents:
         self.keeper = FakeKeeper(world)
         self.dispatcher = FakeDispatcher(world)
         self.dispatchers: tuple[Any, ...] = (self.dispatcher,)
-        self.message_dispatcher = FakeDispatcher(World())  # It has nothing to do.
+        self.message_dispatcher = IdleDispatcher()
         self.queue = None
         self.tracer = None
         self.key_ids = {"root": "root-1"}
@@ -230,6 +230,13 @@ class FakeKeeper:
 
     def stop(self) -> None:
         self.world.may_write = False
+
+
+class IdleDispatcher:
+    """Has nothing to do."""
+
+    def drain(self, timeout: timedelta) -> bool:
+        return True
 
 
 @dataclass

@@ -1,10 +1,11 @@
 """
 What the database says, as metrics: asked for at a scrape, and never for longer than a scrape may take.
 
-The figures are the same on each replica. If they cannot be read in time, these metrics are absent from the scrape, and
+The figures are the same on each replica. If they cannot be read, these metrics are absent from the scrape, and
 `phasesync_database_up` is 0: a former value would look like the present.
 """
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +15,9 @@ from prometheus_client import Metric
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
+from phasesync.adapters.telemetry.logging import get_logger
 from phasesync.errors import PhasesyncError
+from phasesync.host_files import shortage
 
 if TYPE_CHECKING:
     from phasesync.store.figures import Figures
@@ -23,6 +26,9 @@ FRESH_FOR_S: Final = 1.0
 """Figures of this age are shown again: several scrapers cost the database no more than one."""
 READ_WITHIN_S: Final = 2.0
 """How long a scrape waits for the database."""
+KEPT_FOR_S: Final = 90.0
+"""A database that answers, but not in time, is shown as it was at the scrape before: scrapes are a minute apart at
+most. One that hangs or fails is not shown."""
 
 
 class FreshFigures:
@@ -34,31 +40,52 @@ class FreshFigures:
         *,
         fresh_for_s: float = FRESH_FOR_S,
         within_s: float = READ_WITHIN_S,
+        kept_for_s: float = KEPT_FOR_S,
     ) -> None:
         """
         Args:
             read: asks the database.
             fresh_for_s: how long figures count as present.
             within_s: how long to wait for them.
+            kept_for_s: how long figures are shown while newer ones are late.
         """
         self._read = read
         self._fresh_for_s = fresh_for_s
         self._within_s = within_s
+        self._kept_for_s = kept_for_s
         self._lock = threading.Lock()
         self._reading: _Reading | None = None
+        self._former: _Reading | None = None
+        self._wanted: queue.SimpleQueue[_Reading] = queue.SimpleQueue()
+        # Started beforehand: under load, where memory is limited, none may start any more.
+        threading.Thread(target=self._read_all, name="metrics", daemon=True).start()
 
     def get(self) -> "Figures | None":
         """
         Return the figures; None without a database.
 
-        A read that has already kept a scrape waiting in vain keeps no other one: while it hangs, the answer is None.
+        A read that has already kept a scrape waiting in vain keeps no other one: while it hangs, they are answered at
+        once, with the former figures as long as these may be shown.
         """
         with self._lock:
             reading = self._reading
             if reading is None or reading.ended_ago_s > self._fresh_for_s:
-                reading = self._reading = _Reading(self._read)
-        reading.done.wait(max(0.0, self._within_s - reading.age_s))
-        return reading.result
+                self._former, reading = reading, _Reading(self._read)
+                self._reading = reading
+                self._wanted.put(reading)
+            former = self._former
+        if reading.done.wait(max(0.0, self._within_s - reading.age_s)):
+            return reading.result
+        return None if former is None or former.ended_ago_s > self._kept_for_s else former.result
+
+    def _read_all(self) -> None:
+        while True:
+            reading = self._wanted.get()
+            try:
+                reading.run()
+            except Exception as error:  # noqa: BLE001 -- the next scrape asks again
+                if shortage(error) is None:
+                    get_logger().error("figures for metrics could not be read", exc_info=error)
 
 
 class _Reading:
@@ -69,7 +96,6 @@ class _Reading:
         self._began = self._ended = time.monotonic()
         self.result: Figures | None = None
         self.done = threading.Event()
-        threading.Thread(target=self._run, name="metrics", daemon=True).start()
 
     @property
     def age_s(self) -> float:
@@ -81,7 +107,8 @@ class _Reading:
         """Seconds since it ended; 0 while it lasts."""
         return time.monotonic() - self._ended if self.done.is_set() else 0.0
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Ask the database."""
         try:
             self.result = self._read()
         except PhasesyncError:
@@ -144,10 +171,14 @@ def _families(figures: "Figures") -> Iterator[Metric]:
         longest.add_metric([status.value], figures.age(since).total_seconds())
     yield syncs
     yield longest
-    yield _gauge("syncs_behind", "Syncs with a committed edit that is not at AWS.", figures.behind)
+    yield _gauge(
+        "syncs_behind",
+        "Syncs with a committed edit that is not at AWS, without those that were put off.",
+        figures.behind,
+    )
     yield _gauge(
         "syncs_behind_longest_seconds",
-        "Time since the oldest edit was committed that is not at AWS; 0 if there is none.",
+        "Time since the oldest edit was committed that is not at AWS and that nobody has wait; 0 if there is none.",
         figures.age(figures.behind_since).total_seconds(),
     )
     yield _gauge(
