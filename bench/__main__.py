@@ -25,6 +25,7 @@ BENCHMARKS = {
     "fairness": "How long small syncs wait beside large ones, at AWS's quotas.",
     "dispatch": "Changed syncs a second with one daemon and three, with and without a queue that distributes them.",
     "soak": "Whether daemons stay right, and as large as they are, while everything around them fails.",
+    "alerting": "Each alert made to fire and to end, with a real Prometheus, and the notifications that came.",
     "rolling": "How long edits take while three replicas are started anew, one by one.",
 }
 """Module -> what it measures."""

@@ -53,6 +53,21 @@ def is_passing(error: OSError) -> bool:
     return error.errno in _FOR_NOW
 
 
+def shortage(error: BaseException) -> str | None:
+    """Return what this process or its host lacked when an error was raised; None if the error says nothing of that."""
+    if isinstance(error, MemoryError):
+        return "there is no memory left"
+    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+        return "no thread can be started"
+    if isinstance(error, OSError) and is_passing(error):
+        return os.strerror(error.errno or 0).lower()
+    return None
+
+
+_NO_THREAD: Final = "can't start new thread"
+"""Python's own sentence: the error has no class of its own."""
+
+
 def read_regular_file(path: Path, *, most_bytes: int) -> tuple[bytes, os.stat_result]:
     """
     Return the content and the status of a file.

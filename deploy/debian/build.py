@@ -21,9 +21,9 @@ import stat
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -32,6 +32,7 @@ HOME = Path("usr/lib/phasesync")
 """The virtual environment, once installed below /."""
 SCRIPT = "phasesync"
 PROGRAM_OF_THE_UNIT = "/opt/phasesync/bin/phasesync"
+MAINTAINER = os.environ.get("DEB_MAINTAINER", "the authors of phasesync <phasesync@phasesync.invalid>")
 PYTHONS = tuple(f"/usr/bin/python3.{minor}" for minor in (14, 13, 12, 11))
 NOTIFY_RELOAD_SINCE = (3, 12)
 """Debian and Ubuntu with this Python or a newer one have systemd 253 or newer, which knows Type=notify-reload."""
@@ -70,7 +71,7 @@ def build(folder: Path, wheel: Path, output: Path, python: str, compression: str
     root = folder / "root"
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH", (TREE / "pyproject.toml").stat().st_mtime))
     version, minor = install_program(root, wheel, python)
-    add_documents(root, epoch)
+    add_documents(root, version, epoch)
     add_system_files(root, minor)
     compile_program(root, python)
     control(root, folder, version, python)
@@ -129,6 +130,9 @@ def install_program(root: Path, wheel: Path, python: str) -> tuple[str, tuple[in
     # By name: for a path pip would write down where it was.
     run(*install, "--no-index", "--find-links", wheel.resolve().parent, f"phasesync=={release_of_program}")
     tidy_scripts(home)
+    for path in (home / "lib").rglob("*"):
+        # Wheels have libraries and tests that may be executed, which nobody does.
+        path.chmod(0o755 if path.is_dir() else 0o644)
     link = root / "usr" / "bin" / SCRIPT
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(f"../lib/phasesync/bin/{SCRIPT}")
@@ -167,7 +171,7 @@ def compile_program(root: Path, python: str) -> None:
     run(*compiling, "-s", root, "-p", "/", root / HOME / "lib")
 
 
-def add_documents(root: Path, epoch: int) -> None:
+def add_documents(root: Path, version: str, epoch: int) -> None:
     """Add documents; and from the program that was just installed manual pages, and what completes its commands."""
     documents = root / "usr/share/doc/phasesync"
     documents.mkdir(parents=True)
@@ -175,12 +179,15 @@ def add_documents(root: Path, epoch: int) -> None:
         shutil.copyfile(source, documents / source.name)
     for source in sorted((TREE / "docs").glob("*.md")):
         shutil.copyfile(source, documents / source.name)
-    compressed(documents / "changelog.gz", (TREE / "CHANGELOG.md").read_bytes())
+    compressed(documents / "CHANGELOG.md.gz", (TREE / "CHANGELOG.md").read_bytes())
+    when = datetime.fromtimestamp(epoch, UTC)
+    entry = f"phasesync ({version}) unstable; urgency=medium\n\n  * What changed: CHANGELOG.md.gz beside this file.\n\n"
+    entry += f" -- {MAINTAINER}  {format_datetime(when)}\n"
+    compressed(documents / "changelog.gz", entry.encode())
 
     program = [root / HOME / "bin" / "python3", "-I", "-B"]
-    date = datetime.fromtimestamp(epoch, UTC).date().isoformat()
     pages = root / "usr/share/man/man1"
-    run(*program, HERE / "man_pages.py", "--date", date, pages)
+    run(*program, HERE / "man_pages.py", "--date", when.date().isoformat(), pages)
     for page in sorted(pages.iterdir()):
         compressed(page.with_name(f"{page.name}.gz"), page.read_bytes())
         page.unlink()
@@ -224,7 +231,6 @@ def add_system_files(root: Path, minor: tuple[int, int]) -> None:
 
 def control(root: Path, folder: Path, version: str, python: str) -> None:
     """Write what dpkg reads: the description, the settings that belong to the operator, digests, and scripts."""
-    about = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
     needs = ", ".join(
         [
             Path(python).name,
@@ -240,15 +246,16 @@ def control(root: Path, folder: Path, version: str, python: str) -> None:
         "Package": "phasesync",
         "Version": version,
         "Architecture": said("dpkg", "--print-architecture"),
-        "Maintainer": os.environ.get("DEB_MAINTAINER", "the authors of phasesync <phasesync@phasesync.invalid>"),
+        "Maintainer": MAINTAINER,
         "Installed-Size": str(size),
         "Depends": needs,
         "Recommends": "ca-certificates",
         "Section": "admin",
         "Priority": "optional",
-        "Description": about["description"].rstrip(".")
-        + "\n A daemon detects every change of a secret in an encrypted store, and writes exactly the difference to"
-        "\n AWS Secrets Manager. The command line edits the store and shows how everything stands."
+        "Description": "keeps AWS Secrets Manager in step with an encrypted store"
+        "\n A daemon detects every change of a secret in an encrypted store, and writes"
+        "\n exactly the difference to AWS Secrets Manager. The command line edits the"
+        "\n store and shows how everything stands."
         "\n .\n The program and all packages that it needs are in /usr/lib/phasesync.",
     }
     place = root / "DEBIAN"

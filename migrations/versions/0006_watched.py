@@ -80,7 +80,7 @@ def upgrade() -> None:
         sa.Column("condition", sa.String(32), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("due_at", sa.BigInteger()),
+        sa.Column("next_at", sa.BigInteger()),
         sa.Column("after_id", sa.String(40)),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("error_class", sa.String(64)),
@@ -92,7 +92,7 @@ def upgrade() -> None:
     )
     for column in ("notification_id", "created_at"):
         op.create_index(f"ix_messages_{column}", "messages", [column])
-    _partial_index("ix_messages_due_at", "messages", ["due_at"], "due_at IS NOT NULL")
+    _partial_index("ix_messages_next_at", "messages", ["next_at"], "next_at IS NOT NULL")
 
 
 def downgrade() -> None:

@@ -136,8 +136,8 @@ def _check_mode(path: Path, mode: int, mounts: Path) -> tuple[str, ...]:
 
 
 _MODE_OF_MOUNTS: Final = (
-    "in Kubernetes set fsGroup for the pod and defaultMode: 0440 on the secret volume (a CSI driver has "
-    "filePermission: '0440'), in Docker uid and mode: 0400 on the secret"
+    "in Kubernetes set fsGroup for the pod and defaultMode: 0440 on the secret volume (filePermission: '0440' with a "
+    "CSI driver that applies fsGroup), in Docker uid and mode: 0400 on the secret"
 )
 
 

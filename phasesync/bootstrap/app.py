@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.adapters.channels.mail import MailSettings
     from phasesync.core.events import Event
-    from phasesync.core.figures import Figures
     from phasesync.core.sync import Sync
     from phasesync.core.sync_windows import WindowState
     from phasesync.engine.context import Context
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from phasesync.ports.issuer import LeaseIssuers
     from phasesync.ports.runtime import CredentialTester, EventSink
     from phasesync.ports.tracing import Tracer
+    from phasesync.store.figures import Figures
 
 
 class _DiscardedEvents:
@@ -227,7 +227,7 @@ class Application:
         """What an operator does with a notification."""
         from phasesync.engine.notification_admin import NotificationAdmin
 
-        return NotificationAdmin(self.context, self.channels, random_bytes=os.urandom)
+        return NotificationAdmin(self.context, random_bytes=os.urandom)
 
     @cached_property
     def channels(self) -> "ChannelSender":

@@ -111,7 +111,12 @@ def _of_database(settings: "Settings") -> tuple[bytes, PhasesyncError | None]:
             key_ids = application.store.keys.ids()
     except PhasesyncError as error:
         failure = error
-    collector = DatabaseCollector(lambda: figures, key_ids=lambda: key_ids, ahead_of_aws=lambda: None)
+    collector = DatabaseCollector(
+        lambda: figures,
+        key_ids=lambda: key_ids,
+        ahead_of_aws=lambda: None,
+        waits_for_schema=lambda: False,
+    )
     return as_text(collector.collect()) + _up(False), failure
 
 

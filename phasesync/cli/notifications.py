@@ -12,7 +12,7 @@ from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_ter
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
-from phasesync.cli.params import DURATION, Name
+from phasesync.cli.params import DURATION, Name, comma_list
 from phasesync.cli.secret_prompt import ask_secret
 from phasesync.core.model import SecretValue
 from phasesync.core.project.ownership import ObjectKind
@@ -45,7 +45,7 @@ def list_(application: "Application", paging: Paging, out: Output) -> None:
     Example:
       phasesync notifications list
     """
-    columns = ["name", "to", "on", "app", "after", "sent_at", "pending", "last_error"]
+    columns = ["name", "to", "on", "app", "after_s", "sent_at", "pending", "last_error"]
     show_list(
         out,
         paging,
@@ -75,6 +75,15 @@ def show(application: "Application", name: str, out: Output) -> None:
     out.item(_document(application, notification) | owner_document(owner))
 
 
+def _quiet_hours(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the texts of all uses of the option; ('',) drops what was set before."""
+    del context, parameter
+    hours = tuple(part.strip() for text in texts for part in text.split(";"))
+    if len(hours) > 1 and "" in hours:
+        raise InvalidInputError("--quiet '' stands alone: it drops all quiet hours", hint="leave it out, or the others")
+    return hours
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -96,8 +105,10 @@ def _rules_options(*, new: bool) -> Callable[[F], F]:
         click.option(
             "--on",
             multiple=True,
+            callback=comma_list,
             metavar="CONDITION,...",
-            help=f"What it reports: {_WORDS}." + otherwise("all of them but drift"),
+            help=f"What it reports: {_WORDS}. Repeat it, or separate several with commas."
+            + otherwise("all of them but drift"),
         ),
         click.option(
             "--app",
@@ -112,9 +123,11 @@ def _rules_options(*, new: bool) -> Callable[[F], F]:
         click.option(
             "--quiet",
             multiple=True,
+            callback=_quiet_hours,
             metavar="TEXT",
             help="When nothing is sent, such as '22:00-07:00 Mon-Fri Europe/Berlin'; what is still wrong at its end "
-            "goes out then. Repeat it for several; '' drops them." + otherwise("none"),
+            "goes out then. Repeat it, or separate several with semicolons (commas belong to the days); '' drops them."
+            + otherwise("none"),
         ),
         click.option(
             "--remind-after",
@@ -234,7 +247,7 @@ def test(application: "Application", name: str, out: Output) -> None:
     if is_dry_run():
         out.done(f"one message would be sent to {document['to']}", document | {"delivered": None, "remark": None})
         return
-    remark = application.notification_operations.test(name)
+    remark = application.notification_operations.test(name, application.channels)
     if remark is not None:
         out.warn(remark)
     out.done(f"sent a test to {document['to']}", document | {"delivered": True, "remark": remark})
@@ -287,7 +300,7 @@ def _changes(
     return NotificationChanges(
         to=url,
         signing_secret=secret,
-        on=tuple(word for text in on for word in text.split(",")) if on else None,
+        on=on or None,
         app=app,
         after=after,
         quiet=None if not quiet else () if quiet == ("",) else quiet,

@@ -198,7 +198,7 @@ def _title(
     words = (_SEVERAL if several else _ONE)[condition]
     if step is Step.STILL:
         longest = lasting_text(now - min(story.alert.since for story in stories))
-        return f"phasesync: {who} still, for {longest}: {words}{common}"
+        return f"phasesync: still after {longest}: {who} {words}{common}"
     if all(story.alert.ended_by is Ended.REPAIRED for story in stories):
         return f"phasesync: {who} {words}, and repaired{common}"
     return f"phasesync: {who} {words}{common}"
@@ -250,7 +250,7 @@ def _paragraph(condition: Condition, step: Step, subject: Subject, story: Story,
 
 _REASONS: Final = {
     Condition.HELD: "the guard holds its changes until somebody approves them",
-    Condition.CONTESTED: "another writer keeps changing what phasesync writes, so it stopped repairing that",
+    Condition.CONTESTED: "another writer keeps changing what is written, so that it is repaired no more",
     Condition.LEASE_OVERDUE: "it has not ended at its time: what it gave out may still work",
 }
 
@@ -262,8 +262,8 @@ def _reason(condition: Condition, story: Story) -> str:
         return f"what is at AWS is older than what is wanted{status}"
     if condition is Condition.DRIFT:
         if story.alert.ended_by is Ended.REPAIRED:
-            return "somebody else changed what phasesync manages at AWS; the state of the store was written again"
-        return "somebody else changed what phasesync manages at AWS, and it is not repaired"
+            return "somebody else changed a managed object at AWS; the state of the store was written again"
+        return "somebody else changed a managed object at AWS, and that is not repaired"
     if (fixed := _REASONS.get(condition)) is not None:
         return fixed
     error = _error_named(facts.error_class)

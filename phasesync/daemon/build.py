@@ -13,7 +13,6 @@ from phasesync.adapters.dispatch import SyncThreadDispatcher, ThreadDispatcher
 from phasesync.adapters.telemetry.metrics import Metrics
 from phasesync.bootstrap import Application, open_application
 from phasesync.core.chores import Chore
-from phasesync.core.figures import Figures
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import ClaimKeeper, release_claim
@@ -25,6 +24,7 @@ from phasesync.engine.sweep import Sweeper
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.model import Settings
 from phasesync.store.change_watch import ChangeWatch
+from phasesync.store.figures import Figures
 from phasesync.store.outbox import ClaimedMessage
 
 if TYPE_CHECKING:

@@ -36,6 +36,10 @@ STUCK_AFTER: Final = timedelta(minutes=2)
 How long a run may make no progress. Every call of AWS is progress. One call with all of its attempts and pauses takes
 less than a minute, and waiting for a database or an identity has similar bounds.
 """
+OUT_OF_DESCRIPTORS: Final = (
+    "no file descriptor is left: raise the limit (LimitNOFILE in the systemd unit, or ulimit -n), or lower "
+    "daemon.workers"
+)
 FULL_AFTER: Final = timedelta(seconds=60)
 """From then on the status line says that every worker is busy and none has ended."""
 
@@ -115,6 +119,8 @@ class HealthState:
         """Returns how many lines of the log were lost because their reader did not take them."""
         self.listen_problem: Callable[[], str | None] = lambda: None
         """Returns why the health server does not listen; None if it does."""
+        self.out_of_descriptors = False
+        """Whether this process, or its host, can open no further file."""
         self.stopping = False
 
     @property
@@ -200,6 +206,8 @@ class HealthState:
             yield f"waiting for the database schema: {schema_command(self.schema)}"
         if (reason := self._reason_to_restart(heartbeat)) is not None:
             yield reason
+        if self.out_of_descriptors:
+            yield OUT_OF_DESCRIPTORS
         if heartbeat is not None:
             yield from _obstacles_at_work(heartbeat)
 

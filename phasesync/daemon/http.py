@@ -10,14 +10,16 @@ answer. A server without its address keeps trying while the daemon already works
 import errno
 import json
 import os
+import queue
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import TCPServer
 from typing import Any, Final
 
@@ -30,7 +32,8 @@ CONNECTION_LIFE_S: Final = 5.0
 """The life of a connection, for request and response together, however busy its client keeps it."""
 CLIENT_PAUSE_S: Final = 5.0
 """A client is cut off after it has sent nothing, or taken nothing, for so long."""
-MAX_CONNECTIONS: Final = 64
+MAX_CONNECTIONS: Final = 32
+"""Each has a thread. Probes, scrapers and people together need a few."""
 LISTEN_PATIENCE: Final = timedelta(seconds=60)
 """How long an active daemon tries to listen. Then it ends, and systemd starts it anew."""
 RETRY_S: Final = 1.0
@@ -208,9 +211,14 @@ class RetryingListener:
         return self.fatal is not None
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False  # A request under way must not keep the process.
+class _Server(HTTPServer):
+    """
+    Has a thread for each connection that may be open, all of them from the start.
+
+    Where memory or the number of threads is limited, none could be started later, and Python may wait for ever for one
+    that began and died. Whatever else the limit does, probes get their answer.
+    """
+
     request_queue_size = 32
 
     def __init__(
@@ -224,15 +232,45 @@ class _Server(ThreadingHTTPServer):
         self.metrics = metrics
         self._open: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
+        self._spare = _SpareDescriptor()
+        self._requests: queue.SimpleQueue[tuple[Any, Any] | None] = queue.SimpleQueue()
+        self._threads = MAX_CONNECTIONS
         super().__init__(socket_address, _Handler)
+        for _ in range(self._threads):
+            # None of them keeps the process: a request under way must not.
+            threading.Thread(target=self._serve_requests, name="http-request", daemon=True).start()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Have a thread serve a connection."""
+        self._requests.put((request, client_address))
+
+    def _serve_requests(self) -> None:
+        while (taken := self._requests.get()) is not None:
+            with suppress(Exception):  # Without memory, even the end of a request may fail.
+                self._serve_request(*taken)
+
+    def _serve_request(self, request: Any, client_address: Any) -> None:
+        try:
+            self.finish_request(request, client_address)
+        except Exception:  # noqa: BLE001 -- a client that went away, most of the time
+            self.handle_error(request, client_address)
+        finally:
+            self.shutdown_request(request)
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Take a connection. Without a free file descriptor it stays in the queue, and the next poll comes at once."""
+        """
+        Take a connection. Without a free file descriptor it takes the place of the one that is kept for that; a second
+        connection stays in the queue, and the next poll comes at once.
+        """
         try:
             return super().get_request()
         except OSError as error:
-            if is_passing(error):
-                time.sleep(_NO_DESCRIPTOR_PAUSE_S)
+            if not is_passing(error):
+                raise
+            if self._spare.give_up():
+                with suppress(OSError):  # Something else was quicker.
+                    return super().get_request()
+            time.sleep(_NO_DESCRIPTOR_PAUSE_S)
             raise
 
     def server_bind(self) -> None:
@@ -254,9 +292,17 @@ class _Server(ThreadingHTTPServer):
         with self._lock:
             self._open.pop(request, None)
         super().shutdown_request(request)
+        self._spare.take()
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._spare.close()
+        for _ in range(self._threads):
+            self._requests.put(None)
 
     def service_actions(self) -> None:
         """Cut connections that have lived too long; called between two polls."""
+        self._spare.take()
         oldest = time.monotonic() - CONNECTION_LIFE_S
         with self._lock:
             late = [connection for connection, since in self._open.items() if since < oldest]
@@ -264,6 +310,38 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore clients that went away; socketserver would print a traceback."""
+
+
+class _SpareDescriptor:
+    """A file descriptor that is kept for the moment in which there is no other one. For several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._closed = False
+        self.take()
+
+    def take(self) -> None:
+        """Have one again, if there is one."""
+        with self._lock:
+            if self._descriptor is None and not self._closed:
+                with suppress(OSError):  # There is none yet: the next end of a request tries again.
+                    self._descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def give_up(self) -> bool:
+        """Give it to whoever opens something next; return whether there was one."""
+        with self._lock:
+            if self._descriptor is None:
+                return False
+            os.close(self._descriptor)
+            self._descriptor = None
+            return True
+
+    def close(self) -> None:
+        """Need none any more."""
+        with self._lock:
+            self._closed = True
+        self.give_up()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,7 +1,8 @@
 """
 Repeats the daemon's chores, each in its rhythm, and knows when each last ended and last succeeded, by APScheduler.
 
-A round that could not do its work has ended without success. One that raised a defect has not ended.
+A round that could not do its work, such as without a file descriptor left, has ended without success. One that raised
+a defect has not ended.
 
 APScheduler 3 follows the wall clock, which jumps: after a jump forwards it would make up every missed round, after one
 backwards it would wait until the clock is there again. Here a missed round is made up once, and `correct_clock_jumps`
@@ -17,7 +18,9 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from phasesync.adapters.dispatch.threads import start_threads
 from phasesync.adapters.telemetry.logging import get_logger
+from phasesync.host_files import shortage
 
 _SLACK = timedelta(seconds=1)
 
@@ -32,7 +35,7 @@ class _PeriodicChore:
     ended_at: float
     succeeded_at: float
     reported: str | None = None
-    """The defect of the newest round, if it had one."""
+    """The defect of the newest round, if it had one, or what the host lacked."""
 
 
 class PeriodicChores:
@@ -49,9 +52,11 @@ class PeriodicChores:
         self._log = get_logger("phasesync.daemon")
         self._ended = ended
         self._chores: dict[str, _PeriodicChore] = {}
+        executor = ThreadPoolExecutor(threads)
+        start_threads(executor._pool, threads)
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"default": ThreadPoolExecutor(threads)},
+            executors={"default": executor},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
 
@@ -102,6 +107,13 @@ class PeriodicChores:
             succeeded = chore.work() is not False
         except Exception as error:  # noqa: BLE001 -- the next round must come, and the log says what it was
             self._ended(name, False)
+            if (lacking := shortage(error)) is not None:
+                # No defect: a restart would not help.
+                chore.ended_at = time.monotonic()
+                if chore.reported != lacking:
+                    self._log.warning("a round could not be done", round=str(name), reason=lacking)
+                chore.reported = lacking
+                return
             defect = type(error).__name__
             if defect != chore.reported:
                 self._log.error("a round failed", round=str(name), exc_info=error)

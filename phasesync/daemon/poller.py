@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 from phasesync.adapters.telemetry.logging import get_logger
+from phasesync.host_files import shortage
 from phasesync.store.change_watch import ChangeWatch
 
 _LONGEST: Final = timedelta(seconds=10)
@@ -46,7 +47,7 @@ class Poller:
         self._stopping = False
         self._log = get_logger("phasesync.daemon")
         self._reported: str | None = None
-        """The defect of the newest poll, which is logged once until it changes."""
+        """The defect of the newest poll, or what the host lacked: logged once until it changes."""
         self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
 
     def start(self) -> None:
@@ -63,10 +64,13 @@ class Poller:
             try:
                 self._poll_and_wait()
             except Exception as error:  # noqa: BLE001 -- the next poll must come, and the log says what it was
-                defect = type(error).__name__
-                if defect != self._reported:
+                lacking = shortage(error)
+                problem = lacking or type(error).__name__
+                if problem != self._reported and lacking is not None:
+                    self._log.warning("a poll could not be done", reason=lacking)
+                elif problem != self._reported:
                     self._log.error("a poll failed", exc_info=error)
-                self._reported = defect
+                self._reported = problem
                 time.sleep(_AFTER_DEFECT_S)
             else:
                 self._reported = None

@@ -31,6 +31,7 @@ from phasesync.core.sync_claim import Claim
 from phasesync.daemon.hardening import harden
 from phasesync.daemon.health import STUCK_AFTER, ChoreProgress, HealthState, Heartbeat, SchemaWatch
 from phasesync.daemon.http import LISTEN_PATIENCE, HealthServer, RetryingListener
+from phasesync.daemon.last_resort import LastResort
 from phasesync.daemon.metrics import DaemonMetrics
 from phasesync.daemon.periodic import PeriodicChores
 from phasesync.daemon.poller import Poller
@@ -39,6 +40,7 @@ from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN, shut_down
 from phasesync.daemon.signals import Command, CommandQueue, Signals
 from phasesync.daemon.systemd import Notifier
 from phasesync.errors import PhasesyncError, SchemaMismatchError, StoreUnavailableError
+from phasesync.host_files import out_of_descriptors, shortage
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.load import LoadedSettings
 from phasesync.settings.model import Settings
@@ -93,11 +95,8 @@ def run_daemon(
         commands=commands,
     )
 
-    def stop_within() -> float:
-        return service.settings.daemon.drain_s + STOP_BEYOND_DRAIN.total_seconds()
-
     try:
-        with Signals(commands, stop_within=stop_within):
+        with Signals(commands, stop_within=lambda: service.stop_within.total_seconds()):
             return service.run()
     finally:
         flush_log()  # What is printed afterwards, such as why the start failed, has to come last.
@@ -157,6 +156,14 @@ class Service:
         self._healthy = True
         self._beating = threading.Lock()
         self._signed_off = False
+        self._working = False
+        """The work begins, or has begun: a stop that comes from now on may have to let calls end."""
+
+    @property
+    def stop_within(self) -> timedelta:
+        """How long a stop may take that begins now. Nothing is in hand before the daemon works."""
+        drain = timedelta(seconds=self.settings.daemon.drain_s) if self._working else timedelta(0)
+        return drain + STOP_BEYOND_DRAIN
 
     def run(self) -> int:
         """Start, work, stop; see `run_daemon`."""
@@ -171,6 +178,7 @@ class Service:
         finally:
             self._begin_to_stop()
             self._listener.stop()
+            self._notifier.close()
         self._log.info("phasesync has stopped")
         if (fatal := self._fatal) is not None:
             raise fatal
@@ -185,6 +193,10 @@ class Service:
                 except (StoreUnavailableError, SchemaMismatchError) as error:
                     self._schema_watch.report(Chore.START, error)
                 else:
+                    self._working = True
+                    if self._commands.wait(0) is Command.STOP:
+                        components.application.close()
+                        return None
                     # From now on the opened database: a new connection for each check would cost more.
                     self._schema_status = components.application.schema
                     self._warn(components.application.warnings)
@@ -255,17 +267,29 @@ class Service:
         watchdog_every = self._notifier.watchdog_every
         tick_s = _TICK_S if watchdog_every is None else min(_TICK_S, watchdog_every.total_seconds() / 2)
         fed = float("-inf")
-        while self._fatal is None and (command := self._commands.wait(tick_s)) is not Command.STOP:
-            if command is Command.RELOAD:
-                self._reload(chores)
-            chores.correct_clock_jumps()
-            healthy = self._report_changes()
-            self._notifier.status(self._state.status_line())
-            if watchdog_every is None or not healthy:
-                continue
-            if time.monotonic() - fed >= watchdog_every.total_seconds() - tick_s:
-                fed = time.monotonic()
-                self._notifier.watchdog()
+        last_resort = LastResort(exit_now=self._exit_now)
+        last_resort.start()
+        try:
+            while self._fatal is None and (command := self._commands.wait(tick_s)) is not Command.STOP:
+                last_resort.pulse()
+                try:
+                    if command is Command.RELOAD:
+                        self._reload(chores)
+                    chores.correct_clock_jumps()
+                    self._state.out_of_descriptors = out_of_descriptors()
+                    healthy = self._report_changes()
+                    self._notifier.status(self._state.status_line())
+                except Exception as error:
+                    if shortage(error) is None:
+                        raise
+                    continue  # The next tick comes soon, and what the host lacks may be there again.
+                if watchdog_every is None or not healthy:
+                    continue
+                if time.monotonic() - fed >= watchdog_every.total_seconds() - tick_s:
+                    fed = time.monotonic()
+                    self._notifier.watchdog()
+        finally:
+            last_resort.stop()
 
     def _stop(self, chores: PeriodicChores, components: "Components") -> None:
         self._begin_to_stop()

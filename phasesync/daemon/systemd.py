@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 
 _SEND_TIMEOUT_S = 1.0
@@ -24,6 +25,12 @@ class Notifier:
         """
         environ = os.environ if environ is None else environ
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        self._sender: socket.socket | None = None
+        """Kept from the start, so that a process without a file descriptor left can still give signs of life."""
+        if self._address is not None:
+            with suppress(OSError):
+                self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self._sender.settimeout(_SEND_TIMEOUT_S)
         self._sent_status: str | None = None
         self.watchdog_every = _half_of_timeout(environ) if self._address else None
         """How often to call `watchdog`: half of what systemd waits (sd_watchdog_enabled(3)); None means never."""
@@ -51,16 +58,17 @@ class Notifier:
         """Send a sign of life."""
         self._send("WATCHDOG=1")
 
+    def close(self) -> None:
+        """Notify of nothing more."""
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
+
     def _send(self, message: str) -> None:
-        if self._address is None:
+        if self._address is None or self._sender is None:
             return
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.settimeout(_SEND_TIMEOUT_S)
-                sender.connect(self._address)
-                sender.send(message.encode())
-        except OSError:
-            pass  # The manager is gone or busy; it finds out by its watchdog.
+        with suppress(OSError):  # The manager is gone or busy; it finds out by its watchdog.
+            self._sender.sendto(message.encode(), self._address)
 
 
 def _address(text: str) -> bytes | None:

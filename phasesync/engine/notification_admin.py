@@ -41,6 +41,7 @@ class NotificationChanges:
         signing_secret: of a webhook.
         on: words of `--on`.
         app: name of the app that it is about; '' for everything.
+        at_once: drop what was set with `after`.
         quiet: quiet hours; empty drops them.
     """
 
@@ -49,6 +50,7 @@ class NotificationChanges:
     on: tuple[str, ...] | None = None
     app: str | None = None
     after: timedelta | None = None
+    at_once: bool = False
     quiet: tuple[str, ...] | None = None
     remind_after: timedelta | None = None
 
@@ -64,15 +66,13 @@ class Changed:
 class NotificationAdmin:
     """The operator's commands on notifications."""
 
-    def __init__(self, context: Context, channels: ChannelSender, *, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(self, context: Context, *, random_bytes: Callable[[int], bytes]) -> None:
         """
         Args:
             context: what use cases work with.
-            channels: sends messages.
             random_bytes: returns so many bytes that nobody can guess.
         """
         self._context = context
-        self._channels = channels
         self._random_bytes = random_bytes
 
     def add(self, name: str, changes: NotificationChanges) -> Changed:
@@ -97,9 +97,14 @@ class NotificationAdmin:
         draft = NotificationDraft(channel=channel, rules=check_rules(rules), app=changes.app or None)
         return Changed(notification=self._context.store.notifications.add(name, draft), new_secret=new_secret)
 
-    def update(self, name: str, changes: NotificationChanges) -> Changed:
+    def update(self, name: str, changes: NotificationChanges, *, new_name: str | None = None) -> Changed:
         """
         Change a notification; a webhook keeps its signing secret, unless another one is asked for.
+
+        Args:
+            name: of the notification.
+            changes: what is not None.
+            new_name: what it is called from now on; None: it keeps its name.
 
         Raises:
             InvalidInputError: a part is not valid.
@@ -115,7 +120,7 @@ class NotificationAdmin:
         if changes.on is not None:
             on, recovered = rules_of_words(changes.on)
             rules = replace(rules, on=on, recovered=recovered)
-        if changes.after is not None:
+        if changes.after is not None or changes.at_once:
             rules = replace(rules, after=changes.after)
         if changes.quiet is not None:
             rules = replace(rules, quiet=changes.quiet)
@@ -123,11 +128,15 @@ class NotificationAdmin:
             rules = replace(rules, remind_after=changes.remind_after)
         app = former.app if changes.app is None else changes.app or None
         draft = NotificationDraft(channel=channel, rules=check_rules(rules), app=app)
-        return Changed(notification=self._context.store.notifications.update(name, draft), new_secret=new_secret)
+        updated = self._context.store.notifications.update(name, draft, new_name=new_name)
+        return Changed(notification=updated, new_secret=new_secret)
 
-    def test(self, name: str) -> str | None:
+    def test(self, name: str, channels: ChannelSender) -> str | None:
         """
-        Send one message now; return what was not as asked although it was delivered, None if there is nothing to say.
+        Send one message now, by `channels`.
+
+        Returns:
+            What was not as asked although it was delivered; None if there is nothing to say.
 
         Raises:
             NotFoundError, CiphertextError: the notification.
@@ -137,7 +146,7 @@ class NotificationAdmin:
         if notification.channel is None:
             raise AssertionError("a notification that was read has a channel")
         message = compose_test(id=uuid.uuid4().hex, notification=notification.name, now=self._context.clock.now())
-        return self._channels.send(notification.channel, message)
+        return channels.send(notification.channel, message)
 
     def _channel(
         self, to: SecretValue, secret: SecretValue | NewSecret | None, *, former: Channel | None

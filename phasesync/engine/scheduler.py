@@ -8,7 +8,7 @@ knows a rule about syncs: the daemon calls them in their rhythm, and use cases d
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,7 @@ from phasesync.core.events import (
 )
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.sync_claim import Claim
+from phasesync.core.times import JUMP
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import LeaseExpiry
@@ -121,6 +122,8 @@ class Scheduler:
         self._role: DaemonRole | None = None
         self._role_until = float("-inf")
         self._refused_woken = False
+        self._wall_clock: datetime | None = None
+        """The host's time at which its monotonic clock was at zero; changes if somebody sets the clock."""
         self._windows: tuple[str, ...] | None = None
         """The maintenance windows of all syncs that waiting syncs were run with; None before the first heartbeat."""
         self._failures: dict[Chore, PhasesyncError] = {}
@@ -258,13 +261,15 @@ class Scheduler:
         if role is not former:
             self._context.events.emit(RoleChanged(role=role))
             self._wake()
+        self._watch_wall_clock()
         if role is DaemonRole.ACTIVE:
             active = active_daemons(self._context.store.daemons)
             self._share_among(len(active))
             if self._queue is not None and self._context.owner in active:
                 self._queue.share(active.index(self._context.owner), len(active))
             if not self._refused_woken:
-                # Keys, proxies and endpoints belong to the process: this one may reach what a former one did not.
+                # Keys, proxies and endpoints belong to the process: this one may reach what a former one did not. AWS
+                # refuses signatures of a host whose clock is off.
                 self._context.store.sync_requests.retry_refused()
                 self._context.store.sync_requests.wake_where_behind()
                 self._refused_woken = True
@@ -272,6 +277,13 @@ class Scheduler:
                 # At the start too: the settings may have been other ones when the waiting syncs ran.
                 self._context.store.sync_requests.retry_waiting_for_window(running=self._windows is not None)
                 self._windows = windows
+
+    def _watch_wall_clock(self) -> None:
+        """Have what AWS refused tried again after the host's clock was set."""
+        now = self._context.clock.now() - timedelta(seconds=self._context.clock.monotonic())
+        if self._wall_clock is not None and abs(now - self._wall_clock) > JUMP:
+            self._refused_woken = False
+        self._wall_clock = now
 
     def _claim(self, free: int) -> None:
         large = self._dispatcher.free_for_large

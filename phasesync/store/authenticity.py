@@ -29,11 +29,23 @@ from phasesync.store.lease_rows import (
     to_lease,
     to_record,
 )
+from phasesync.store.notifications import select_notifications, to_notification
+from phasesync.store.outbox import open_message
 from phasesync.store.projects import open_owned
 from phasesync.store.runs import select_runs, to_run
 from phasesync.store.secrets import select_versions, to_version
 from phasesync.store.sync_rows import check_sync_mac, reason_context
-from phasesync.store.tables import apps, credentials, dynamic_secrets, journal, lease_events, owned_objects, syncs
+from phasesync.store.tables import (
+    apps,
+    credentials,
+    dynamic_secrets,
+    journal,
+    lease_events,
+    messages,
+    notifications,
+    owned_objects,
+    syncs,
+)
 
 _BATCH: Final = 500
 
@@ -54,6 +66,8 @@ class Authenticated:
     lease_events: int
     owned_objects: int
     change_requests: int
+    notifications: int
+    messages: int
 
 
 def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
@@ -84,6 +98,10 @@ def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
             check_live_leases_mac(keys, row, load_live_leases(connection, [row.id])[row.id])
             registered[dynamic_secrets] += 1
 
+        def check_notification(row: sa.Row[Any]) -> None:
+            to_notification(row, keys, registry)
+            registered[notifications] += 1
+
         def check_sync(row: sa.Row[Any]) -> None:
             check_sync_mac(row, keys)
             for column in ("paused_reason", "status_reason"):
@@ -109,6 +127,8 @@ def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
             lease_events=_each(connection, sa.select(lease_events), lambda row: to_record(row, keys)),
             owned_objects=_each(connection, sa.select(owned_objects), lambda row: open_owned(row, keys)),
             change_requests=len(requests),
+            notifications=_each(connection, select_notifications(), check_notification),
+            messages=_each(connection, sa.select(messages), lambda row: open_message(row, keys)),
         )
         for table, found in registered.items():
             if (expected := registry.count(table)) != found:

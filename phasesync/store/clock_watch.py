@@ -25,7 +25,7 @@ from phasesync.store.base import BaseStore
 from phasesync.store.database import insert_or_update, row_lock
 from phasesync.store.db_time import before, now, to_microseconds
 from phasesync.store.lease_rows import select_leases, to_columns, to_lease
-from phasesync.store.tables import LEASE_IS_LIVE, chores, daemons, leases, syncs
+from phasesync.store.tables import LEASE_IS_LIVE, chores, daemons, leases, messages, notices, syncs
 
 _NOTE: Final = "clock"
 """Name of the row in `chores` that holds the time."""
@@ -66,6 +66,7 @@ class ClockWatch(BaseStore):
             noted = max(evidence["chores"], clock)
             _set_back_syncs(connection, clock, max(noted, evidence["syncs"]) - clock)
             count = self._set_back_leases(connection, clock, noted - clock)
+            _set_back_messages(connection, clock, by)
             _set_back_daemons(connection, clock, max(noted, evidence["daemons"]) - clock)
             connection.execute(
                 chores.update()
@@ -174,6 +175,13 @@ def _set_back_syncs(connection: sa.Connection, clock: int, by: int) -> None:
         .where(ahead)
         .values(**_earlier(syncs, moved, clock, by), retry_at=retry_at, claim_until=_claim_until(syncs, clock, by))
     )
+
+
+def _set_back_messages(connection: sa.Connection, clock: int, by: int) -> None:
+    """Move back what is said next of alerts, and when messages are tried again. Reminders may come early by as much."""
+    for table, names in ((notices, ("next_at", "made_at")), (messages, ("next_at", "claim_until"))):
+        ahead = sa.or_(*(_as_number(table.c[name]) > clock for name in names))
+        connection.execute(table.update().where(ahead).values(**_earlier(table, names, clock, by)))
 
 
 def _set_back_daemons(connection: sa.Connection, clock: int, by: int) -> None:

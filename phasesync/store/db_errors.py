@@ -174,7 +174,7 @@ def _from_sqlite(error: sqlite3.Error, url: sa.URL) -> PhasesyncError:
 def _not_opened(file: str, name: str) -> PhasesyncError:
     """SQLite has these codes for every obstacle to a file; only a missing permission is a final error."""
     if out_of_descriptors():
-        return _too_many_files(f"the database {file}", name)
+        return _too_many_files(f"the database {file}")
     is_final = name in ("SQLITE_READONLY", "SQLITE_READONLY_DIRECTORY", "SQLITE_PERM", "SQLITE_AUTH")
     may_write = all(os.access(path, os.R_OK | os.W_OK) for path in (file, os.path.dirname(os.path.abspath(file))))
     if not is_final and may_write and os.path.isfile(file):
@@ -195,11 +195,10 @@ def _not_opened(file: str, name: str) -> PhasesyncError:
     )
 
 
-def _too_many_files(subject: str, code: str | None) -> StoreUnavailableError:
+def _too_many_files(subject: str) -> StoreUnavailableError:
     return StoreUnavailableError(
         f"{subject} cannot be opened: this process, or its host, has too many open files",
         hint="raise the limit: LimitNOFILE in the systemd unit, or ulimit -n; or lower daemon.workers",
-        code=code,
     )
 
 
@@ -311,7 +310,7 @@ def _connection_failed(refusal: Refusal, url: sa.URL) -> PhasesyncError:
     """Return the error for a connection that was refused or lost; final only if every server gives the same reason."""
     place = _place(url)
     if out_of_descriptors():
-        return _too_many_files(f"a connection to the database at {place}", None)
+        return _too_many_files(f"a connection to the database at {place}")
     if refusal.option is not None:
         return SettingsError(
             f"the database URL is not usable: the option {refusal.option} has a value that PostgreSQL's client library "

@@ -6,7 +6,8 @@ Rows are not authenticated here: an altered row counts as it is.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -14,16 +15,16 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.chores import DaemonRole
-from phasesync.core.figures import Figures, SyncFigures
 from phasesync.core.lease import ENDED, LeaseStatus
 from phasesync.core.planning.version_budget import writes_left_of
 from phasesync.core.sync import SyncStatus
+from phasesync.store.alerts import AlertCounts, AlertStore
 from phasesync.store.base import BaseStore
 from phasesync.store.daemons import is_alive
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.restore_mark import is_restored, select_mark
 from phasesync.store.run_requests import WAITS_FOR_BUDGET
-from phasesync.store.sync_statuses import count_with_longest, is_running, select_each
+from phasesync.store.sync_statuses import count_with_longest, is_put_off, is_running, select_each
 from phasesync.store.tables import LEASE_IS_LIVE, daemons, dynamic_secrets, leases, syncs
 
 MOST_SYNCS: Final = 2_000
@@ -31,6 +32,71 @@ MOST_SYNCS: Final = 2_000
 
 UNREADABLE: Final = "unreadable"
 """Stands for a word in the column of a status that is no status: the row was altered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncFigures:
+    """
+    One sync.
+
+    Attributes:
+        since: since when it has its status; None if that is not known.
+        behind_since: when the oldest edit was committed that is not applied; None if there is none.
+    """
+
+    name: str
+    status: SyncStatus
+    since: datetime | None
+    behind_since: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """
+    What the database says about the whole installation, all but the alerts of one moment.
+
+    Attributes:
+        at: the database's time.
+        host_ahead: how far this host's clock is ahead of the database's; below 0: behind it.
+        syncs: status -> number of syncs, 0 included.
+        longest: status -> since when the sync has it that has had it for the longest time; only where known.
+        behind: how many syncs have an edit that is not applied, without those that were put off: they are paused, wait
+            for their maintenance window, or have a credential that is not complete yet.
+        behind_since: when the oldest of those edits was committed; None if there is none.
+        versions_left: of the version budget of the object that has the least.
+        waiting_for_budget: how many syncs have changes that wait for the version budget.
+        leases: status -> number of live leases.
+        overdue: how many leases are past their end, and their keys still work.
+        overdue_since: the earliest of those ends; None if there is none.
+        claims: how many syncs are claimed.
+        daemons: role -> number of live daemons.
+        restored: this database counts as older than AWS.
+        alerts: what is wrong, and the messages that wait.
+        each: syncs one by one, if asked for.
+        left_out: how many syncs are not in `each` because they are too many.
+    """
+
+    at: datetime
+    host_ahead: timedelta
+    syncs: Mapping[SyncStatus, int]
+    longest: Mapping[SyncStatus, datetime]
+    behind: int
+    behind_since: datetime | None
+    versions_left: int
+    waiting_for_budget: int
+    leases: Mapping[str, int]
+    overdue: int
+    overdue_since: datetime | None
+    claims: int
+    daemons: Mapping[DaemonRole, int]
+    restored: bool
+    alerts: AlertCounts
+    each: tuple[SyncFigures, ...] = ()
+    left_out: int = 0
+
+    def age(self, since: datetime | None) -> timedelta:
+        """Return the time since an instant; 0 if there is none."""
+        return timedelta(0) if since is None else max(self.at - since, timedelta(0))
 
 
 class FigureStore(BaseStore):
@@ -44,6 +110,7 @@ class FigureStore(BaseStore):
             revocable: the issuers whose keys work until they are revoked. Other leases end by themselves.
             each: also of the syncs one by one.
         """
+        counted = AlertStore(self._database, self._keys).counts()
         with self._database.read() as connection:
             before = time.time()
             at = from_microseconds(connection.scalar(_CLOCK) or 0)
@@ -68,6 +135,7 @@ class FigureStore(BaseStore):
                 claims=overall.claims,
                 daemons=_count_daemons(connection),
                 restored=restored,
+                alerts=counted,
                 each=tuple(_to_sync(row) for row in rows),
                 left_out=max(0, sum(counts.values()) - len(rows)) if each else 0,
             )
@@ -111,9 +179,10 @@ def _one(value: sa.ColumnElement[Any], *which: sa.ColumnElement[bool]) -> sa.Sca
 
 
 _CLOCK: Final = sa.select(now())
+_BEHIND: Final = (syncs.c.behind_since.is_not(None), ~is_put_off())
 _OVERALL: Final = sa.select(
-    _one(sa.func.count(), syncs.c.behind_since.is_not(None)).label("behind"),
-    _one(sa.func.min(_number(syncs.c.behind_since)), syncs.c.behind_since.is_not(None)).label("behind_since"),
+    _one(sa.func.count(), *_BEHIND).label("behind"),
+    _one(sa.func.min(_number(syncs.c.behind_since)), *_BEHIND).label("behind_since"),
     _one(sa.func.max(_number(syncs.c.budget_full_at)), syncs.c.budget_full_at.is_not(None)).label("budget_full_at"),
     _one(sa.func.count(), syncs.c.error_class == WAITS_FOR_BUDGET).label("waiting_for_budget"),
     _one(sa.func.count(), is_running()).label("claims"),

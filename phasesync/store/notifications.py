@@ -21,7 +21,16 @@ from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError
 from phasesync.store.apps import find_app
-from phasesync.store.base import BaseStore, Names, check_name_key, lookup_error, name_of_cursor, new_id, no_such
+from phasesync.store.base import (
+    BaseStore,
+    Names,
+    check_name_key,
+    lookup_error,
+    name_of_cursor,
+    new_id,
+    no_such,
+    refuse_taken_name,
+)
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.instance import Registry, lock_registry, read_registry
@@ -97,15 +106,29 @@ class NotificationStore(BaseStore):
                 return None
             return to_notification(row, self._keys, read_registry(connection, self._keys))
 
-    def update(self, name: str, draft: NotificationDraft) -> Notification:
-        """Replace a notification; one that was altered, too. What is wrong now is looked at anew. NotFoundError."""
+    def update(self, name: str, draft: NotificationDraft, *, new_name: str | None = None) -> Notification:
+        """
+        Replace a notification; one that was altered, too. What is wrong now is looked at anew.
+
+        Args:
+            name: of the notification.
+            draft: the whole notification.
+            new_name: what it is called from now on; None: it keeps its name.
+
+        Raises:
+            NotFoundError: the notification, or the app.
+            AlreadyExistsError: another one has the name.
+        """
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             row = find_notification(connection, name, lock=True)
             note_edit(connection, self._keys, ObjectKind.NOTIFICATION, row.id)
+            called = check_name(row.name if new_name is None else new_name, "notification")
+            refuse_taken_name(connection, notifications, "notification", called, but=row.id)
             values: dict[str, Any] = {
                 "id": row.id,
-                "name": row.name,
+                "name": called,
+                "name_key": called.lower(),
                 "version": registry.next_version(notifications, row),
                 **self._drafted(connection, draft),
             }
@@ -114,7 +137,7 @@ class NotificationStore(BaseStore):
             registry.note(notifications, row.id, values["version"])
             registry.store()
             _look_again(connection)
-            return self._get(connection, row.name)
+            return self._get(connection, called)
 
     def remove(self, name: str) -> int:
         """Remove a notification, altered or not; return how many messages it does not send any more. NotFoundError."""
@@ -122,7 +145,7 @@ class NotificationStore(BaseStore):
             registry = lock_registry(connection, self._keys)
             row = find_notification(connection, name, lock=True)
             note_edit(connection, self._keys, ObjectKind.NOTIFICATION, row.id, removed=True)
-            waiting = messages.c.due_at.is_not(None) & (messages.c.notification_id == row.id)
+            waiting = messages.c.next_at.is_not(None) & (messages.c.notification_id == row.id)
             dropped = connection.scalar(sa.select(sa.func.count()).select_from(messages).where(waiting))
             connection.execute(notifications.delete().where(notifications.c.id == row.id))
             registry.forget(notifications, row.id)
@@ -134,20 +157,20 @@ class NotificationStore(BaseStore):
         of_those = messages.c.notification_id.in_(ids)
         number = sa.BigInteger()
         newest = sa.func.max(sa.type_coerce(messages.c.sent_at, number)).label("sent_at")
-        waits = messages.c.due_at.is_not(None)
+        waits = messages.c.next_at.is_not(None)
         done = sa.select(messages.c.notification_id, newest).where(of_those).group_by(messages.c.notification_id)
-        waiting = sa.select(messages.c.notification_id, messages.c.error_class, messages.c.due_at)
+        waiting = sa.select(messages.c.notification_id, messages.c.error_class, messages.c.next_at)
         with self._database.read() as connection:
             sent_at = {row.notification_id: row.sent_at for row in connection.execute(done)}
             pending: dict[str, list[Any]] = {}
-            for row in connection.execute(waiting.where(of_those, waits).order_by(messages.c.due_at)):
+            for row in connection.execute(waiting.where(of_those, waits).order_by(messages.c.next_at)):
                 pending.setdefault(row.notification_id, []).append(row)
         return {
             notification_id: Sent(
                 sent_at=_instant(sent_at.get(notification_id)),
                 pending=len(rows := pending.get(notification_id, [])),
                 error=next((row.error_class for row in rows if row.error_class), None),
-                next_at=rows[0].due_at if rows else None,
+                next_at=rows[0].next_at if rows else None,
             )
             for notification_id in ids
         }

@@ -38,7 +38,7 @@ from phasesync.errors import CiphertextError
 from phasesync.store.alert_facts import UNKNOWN, Known, load_facts
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import LONGEST_WAIT, after, before, from_microseconds, now
-from phasesync.store.key_ring import CREDENTIALS_KEY, UNVERSIONED
+from phasesync.store.key_ring import CREDENTIALS_KEY, UNVERSIONED, KeyRing
 from phasesync.store.notifications import Loaded, load_notifications
 from phasesync.store.tables import alerts, messages, notices
 
@@ -140,8 +140,8 @@ class OutboxStore(BaseStore):
                     first.setdefault(row.notification_id, row)
             for notification_id, until in quiet.items():
                 if until is not None:
-                    late = (messages.c.notification_id == notification_id) & (messages.c.due_at <= clock)
-                    connection.execute(messages.update().where(late).values(due_at=until))
+                    late = (messages.c.notification_id == notification_id) & (messages.c.next_at <= clock)
+                    connection.execute(messages.update().where(late).values(next_at=until))
             ids = [row.id for row in first.values()]
             if ids:
                 connection.execute(
@@ -151,11 +151,11 @@ class OutboxStore(BaseStore):
 
     def sent(self, claimed: ClaimedMessage) -> None:
         """Store that a message was sent."""
-        self._end_attempt(claimed, sent_at=now(), due_at=None, error_class=None)
+        self._end_attempt(claimed, sent_at=now(), next_at=None, error_class=None)
 
     def failed(self, claimed: ClaimedMessage, *, error: str, retry_in: timedelta | None) -> None:
         """Store that a message could not be sent. `retry_in`: None: it is given up."""
-        self._end_attempt(claimed, due_at=None if retry_in is None else after(retry_in), error_class=error)
+        self._end_attempt(claimed, next_at=None if retry_in is None else after(retry_in), error_class=error)
 
     def release(self, claimed: ClaimedMessage) -> None:
         """Release a claim; the message stays as due as it was."""
@@ -164,7 +164,7 @@ class OutboxStore(BaseStore):
 
     def prune(self, *, older_than: timedelta, limit: int) -> int:
         """Delete messages that were sent or given up, and alerts that ended, longer ago than this; return how many."""
-        old = sa.select(messages.c.id).where(messages.c.created_at < before(older_than), messages.c.due_at.is_(None))
+        old = sa.select(messages.c.id).where(messages.c.created_at < before(older_than), messages.c.next_at.is_(None))
         ended = sa.select(alerts.c.id).where(alerts.c.ended_at < before(older_than), alerts.c.news_at.is_(None))
         with self._database.write() as connection:
             count = 0
@@ -172,13 +172,6 @@ class OutboxStore(BaseStore):
                 ids = which.limit(limit).with_for_update(skip_locked=True, of=table)
                 count += connection.execute(table.delete().where(table.c.id.in_(ids))).rowcount
         return count
-
-    def forget_waiting(self) -> int:
-        """Give up what waits to be sent: a restored backup's messages were sent by its original. Return how many."""
-        with self._database.write() as connection:
-            return connection.execute(
-                messages.update().where(messages.c.due_at.is_not(None)).values(due_at=None)
-            ).rowcount
 
     # --- messages that are due
 
@@ -252,7 +245,7 @@ class OutboxStore(BaseStore):
                     "condition": group.condition.value,
                     "payload": self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), context, message),
                     "created_at": clock,
-                    "due_at": clock,
+                    "next_at": clock,
                     "after_id": max(waits_for)[1] if waits_for else None,
                     "attempts": 0,
                 }
@@ -279,7 +272,7 @@ class OutboxStore(BaseStore):
         message = None
         if notification is not None:
             try:
-                message = self._keys.decrypt_json(Message, _context(row.id, row.notification_id), row.payload)
+                message = open_message(row, self._keys)
             except (CiphertextError, TypeError):  # SQLite stores a value of any type in any column.
                 notification = None
         return ClaimedMessage(
@@ -366,7 +359,7 @@ def _candidates(
     connection: sa.Connection, rows: Sequence[sa.Row[Any]], loaded: Loaded, known: Mapping[str, Known]
 ) -> tuple[list[Candidate], list[dict[str, Any]]]:
     """Return what may be said, and the parameters of `_STORE_NEXT` for that of which nothing is said any more."""
-    reported = _reported_otherwise(connection, rows)
+    reported, waiting = _reported_otherwise(connection, rows), _waiting(connection, rows)
     candidates: list[Candidate] = []
     over: list[dict[str, Any]] = []
     for row in rows:
@@ -381,11 +374,23 @@ def _candidates(
         waits = alert.ended_at is None and (
             not holds_now(alert.condition, subject.settled)
             or (step is Step.FIRST and (notification.id, alert.subject_id) in reported and _is_stale(alert))
+            # Reminders do not pile up while a channel takes nothing.
+            or (step is Step.STILL and row.message_id in waiting)
         )
         candidates.append(Candidate(group=group, rules=rules, alert=alert, notice=notice, step=step, waits=waits))
     left, told_by_others = one_end_each(candidates)
     over += [_next_values(one.group.notification_id, one.alert.id, None) for one in told_by_others]
     return left, over
+
+
+def _waiting(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> set[str]:
+    """Return the ids of the newest messages about alerts that wait to be sent."""
+    ids = sorted({row.message_id for row in rows if row.message_id is not None})
+    found: set[str] = set()
+    for n in range(0, len(ids), _PART):
+        waits = sa.select(messages.c.id).where(messages.c.id.in_(ids[n : n + _PART]), messages.c.next_at.is_not(None))
+        found |= set(connection.scalars(waits))
+    return found
 
 
 def _is_stale(alert: Alert) -> bool:
@@ -481,6 +486,11 @@ def _notice(row: sa.Row[Any]) -> Notice:
     return Notice(number=row.number, next_at=row.next_at, made_at=row.made_at)
 
 
+def open_message(row: sa.Row[Any], keys: KeyRing) -> Message:
+    """Decrypt a row of messages. CiphertextError; TypeError if the column holds no bytes, which SQLite allows."""
+    return keys.decrypt_json(Message, _context(row.id, row.notification_id), row.payload)
+
+
 def _held(claimed: ClaimedMessage) -> sa.ColumnElement[bool]:
     return (messages.c.id == claimed.id) & (messages.c.claim_owner == claimed.owner)
 
@@ -534,9 +544,9 @@ _is_free: Final = (
 )
 
 _MAY_BE_SENT: Final = (
-    (messages.c.due_at <= now())
+    (messages.c.next_at <= now())
     & _is_free
-    & ~sa.exists().where(_other.c.id == messages.c.after_id, _other.c.due_at.is_not(None))
+    & ~sa.exists().where(_other.c.id == messages.c.after_id, _other.c.next_at.is_not(None))
 )
 
 
@@ -545,7 +555,7 @@ def _select_due(limit: int) -> sa.Select[Any]:
     return (
         sa.select(messages)
         .where(_MAY_BE_SENT)
-        .order_by(messages.c.due_at, messages.c.created_at, messages.c.id)
+        .order_by(messages.c.next_at, messages.c.created_at, messages.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True, of=messages)
     )
@@ -554,11 +564,11 @@ def _select_due(limit: int) -> sa.Select[Any]:
 _GIVE_UP_ORPHANS: Final = (
     messages.update()
     .where(
-        messages.c.due_at <= now(),
+        messages.c.next_at <= now(),
         messages.c.step == Step.RECOVERED.value,
-        messages.c.after_id.in_(sa.select(_other.c.id).where(_other.c.due_at.is_(None), _other.c.sent_at.is_(None))),
+        messages.c.after_id.in_(sa.select(_other.c.id).where(_other.c.next_at.is_(None), _other.c.sent_at.is_(None))),
     )
-    .values(due_at=None)
+    .values(next_at=None)
 )
 _TRY_LOCK: Final = sa.select(sa.func.pg_try_advisory_xact_lock(sa.literal(_MAKING, sa.BigInteger())))
 _HAS_WORK: Final = sa.select(

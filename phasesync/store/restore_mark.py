@@ -23,7 +23,7 @@ from phasesync.store.journal import to_entry, to_row, update_entries
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.retirement import refuse_retired
 from phasesync.store.run_requests import request_runs
-from phasesync.store.tables import environments, instance, journal, leases, syncs
+from phasesync.store.tables import environments, instance, journal, leases, messages, syncs
 
 _SYNCS_AT_ONCE: Final = 200
 
@@ -68,6 +68,8 @@ def set_mark(connection: sa.Connection, keys: KeyRing) -> None:
     """
     registry = lock_registry(connection, keys)
     if registry.restored_at is None:
+        # What waits here was sent by the database that this one is a copy of, or is of no interest any more.
+        connection.execute(messages.update().where(messages.c.next_at.is_not(None)).values(next_at=None))
         registry.store(restored_at=from_microseconds(connection.scalar(sa.select(now())) or 0))
 
 

@@ -443,7 +443,7 @@ messages = sa.Table(
     sa.Column("condition", _Word, nullable=False),
     sa.Column("payload", sa.LargeBinary, nullable=False),  # bound to the message and its notification
     sa.Column("created_at", Instant, nullable=False, index=True),
-    sa.Column("due_at", Instant),  # when it is sent next; NULL = it was sent, or given up
+    sa.Column("next_at", Instant),  # when it is sent next; NULL = it was sent, or given up
     sa.Column("after_id", _Id),  # a message that has to be sent before
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("error_class", sa.String(64)),  # of the newest attempt
@@ -451,7 +451,7 @@ messages = sa.Table(
     # the claim
     sa.Column("claim_owner", sa.Text),
     sa.Column("claim_until", Instant),
-    _partial_index("ix_messages_due_at", "due_at", where="due_at IS NOT NULL"),
+    _partial_index("ix_messages_next_at", "next_at", where="next_at IS NOT NULL"),
 )
 
 # --- daemons

@@ -45,6 +45,7 @@ READING = {
     ),
     *("secrets list", "secrets get", "secrets history", "secrets export"),
     *("credentials list", "credentials show", "dynamic list", "dynamic show", "leases list", "leases show"),
+    *("notifications list", "notifications show"),
     *("syncs list", "syncs show", "syncs plan", "syncs wait", "syncs why", "syncs verify"),
     *("aws policy", "aws trust-policy", "aws list-secrets", "db status", "completion"),
 }
@@ -186,6 +187,7 @@ def _fill(phasesync: CommandLine, aws: Aws) -> dict[str, str]:
     do("dynamic", "add", "ci", "--env", "shop/prod", *recipe)
     others = "username=OLD_USER,access_key_id=OLD_ID,secret_access_key=OLD_KEY"
     do("dynamic", "add", "old", "--env", "shop/old", "--credential", "spare", *LIVES, "--key-map", others)
+    do("notifications", "add", "ops", "--to", "mailto:ops@example.com")
     lease = phasesync.json("leases", "issue", "ci", "--no-probe")["id"]
     do("leases", "issue", "old", "--no-probe")
     _leave_a_user(phasesync, aws)
@@ -250,6 +252,11 @@ CASES: list[tuple[str, str, int]] = [
     ("dynamic rename ci cd", "cd", 0),
     ("dynamic remove ci --revoke", "iam:DetachUserPolicy", 0),
     ("dynamic remove ci", "live", 4),
+    ("notifications add more --to mailto:ops@example.com", "added the notification more", 0),
+    ("notifications add hook --to https://hooks.example.com/secret", "added the notification hook", 0),
+    ("notifications update ops --after 30m", "updated the notification ops", 0),
+    ("notifications test ops", "one message would be sent to mailto:ops@example.com", 0),
+    ("notifications remove ops", "it would ask first: remove the notification ops", 0),
     ("leases issue ci", "iam:CreateUser", 0),
     ("leases issue ci --keep", "would issue a lease of ci", 0),
     ("leases issue ci --ttl 9h", "longer than leases of ci may live", 2),

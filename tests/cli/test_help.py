@@ -13,7 +13,8 @@ from phasesync.cli.params import Duration, Moment
 
 DURATION = re.compile(r"\b\d+[smhd]\b")
 UNITS = re.compile(
-    r"\b(days|percent|keys|secrets|leases|runs|apps|environments|credentials|syncs|characters|number)\b", re.IGNORECASE
+    r"\b(days|percent|keys|secrets|leases|runs|apps|environments|credentials|syncs|notifications|characters|number)\b",
+    re.IGNORECASE,
 )
 """What a whole number of an option counts."""
 DEFAULT = re.compile(r"\b(Default|No default|New syncs)\b")

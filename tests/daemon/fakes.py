@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from phasesync.core.chores import DaemonRole, Load
 from phasesync.core.events import Event
-from phasesync.core.figures import Figures
+from phasesync.core.notification_message import Condition
 from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.core.sync_claim import Claim
 from phasesync.errors import PhasesyncError, StoreUnavailableError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     # Not at run time: processes of tests start sooner without the database.
     from phasesync.adapters.telemetry.metrics import Metrics
     from phasesync.daemon.build import Components
+    from phasesync.store.figures import Figures
     from phasesync.store.migrate import SchemaStatus
 
 
@@ -43,6 +44,9 @@ def a_claim(sync_id: str = "sync-1") -> Claim:
 
 def a_figure() -> Figures:
     """Figures of an empty installation."""
+    from phasesync.store.alerts import AlertCounts
+    from phasesync.store.figures import Figures
+
     return Figures(
         at=datetime.now(UTC),
         host_ahead=timedelta(0),
@@ -58,6 +62,7 @@ def a_figure() -> Figures:
         claims=0,
         daemons=dict.fromkeys(DaemonRole, 0),
         restored=False,
+        alerts=AlertCounts(open=dict.fromkeys(Condition, 0), pending=0, oldest_pending=None),
     )
 
 
@@ -150,6 +155,9 @@ class World:
     def expire_leases(self) -> bool:
         return True
 
+    def notify(self) -> bool:
+        return True
+
     def remove_orphan_users(self) -> bool:
         return True
 
@@ -175,6 +183,7 @@ class FakeComponents:
         self.keeper = FakeKeeper(world)
         self.dispatcher = FakeDispatcher(world)
         self.dispatchers: tuple[Any, ...] = (self.dispatcher,)
+        self.message_dispatcher = IdleDispatcher()
         self.queue = None
         self.tracer = None
         self.key_ids = {"root": "root-1"}
@@ -221,6 +230,13 @@ class FakeKeeper:
 
     def stop(self) -> None:
         self.world.may_write = False
+
+
+class IdleDispatcher:
+    """Has nothing to do."""
+
+    def drain(self, timeout: timedelta) -> bool:
+        return True
 
 
 @dataclass

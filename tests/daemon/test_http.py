@@ -190,7 +190,7 @@ def test_a_process_without_a_free_descriptor_waits_between_two_looks_and_answers
     response, _ = ask(server)
 
     assert response.status == 200
-    assert all(later - earlier >= 0.05 for earlier, later in pairwise(tries))
+    assert all(later - earlier >= 0.05 for earlier, later in pairwise(tries[::2])), "two at once: the spare one"
 
 
 def test_ipv6_is_served(serve) -> None:

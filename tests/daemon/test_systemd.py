@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import socket
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -41,6 +43,34 @@ def manager(request, tmp_path) -> Iterator[Manager]:
         manager = Manager(f"\0{name}", f"@{name}")
     yield manager
     manager.socket.close()
+
+
+@pytest.fixture(autouse=True)
+def closed_at_the_end(monkeypatch) -> Iterator[None]:
+    """A notifier keeps its socket, so that it can send without a file descriptor left."""
+    made: list[Notifier] = []
+    initialise = Notifier.__init__
+
+    def remember(self: Notifier, *arguments: Any) -> None:
+        initialise(self, *arguments)
+        made.append(self)
+
+    monkeypatch.setattr(Notifier, "__init__", remember)
+    yield
+    for notifier in made:
+        notifier.close()
+
+
+def test_without_a_file_descriptor_left_the_watchdog_is_fed(manager) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.environ})
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, before[1]))
+    try:
+        notifier.watchdog()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    assert manager.told() == ["WATCHDOG=1"]
 
 
 def test_every_message_arrives(manager) -> None:

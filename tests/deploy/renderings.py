@@ -83,8 +83,15 @@ EVERYTHING = {
         "daemon": {"workers": 16, "drain_s": 25, "dispatch": "procrastinate", "windows": ["deny: 08:00-18:00 Mon-Fri"]},
         "metrics": {"per_sync": True},
         "log": {"level": "warning"},
+        "notifications": {"smtp_url": "smtp://mail.example:587", "mail_from": "phasesync@example.com"},
     },
-    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"}],
+    "extraEnv": [
+        {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},
+        {
+            "name": "PHASESYNC_NOTIFICATIONS__SMTP_PASSWORD",
+            "valueFrom": {"secretKeyRef": {"name": "mail", "key": "password"}},
+        },
+    ],
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}],
     "serviceAccount": {"name": "sync", "annotations": {"a.example/b": "c"}},

@@ -13,11 +13,10 @@ import yaml
 import phasesync
 from phasesync.settings import load_settings
 from phasesync.settings.model import setting_names
+from tests.deploy.copies import CHART_RULES, COMPONENT_RULES, FIXED, RULES, SCHEMA, component_rules, settings_schema
 from tests.deploy.renderings import EVERYTHING, PAIRS, POSTGRESQL
-from tests.deploy.settings_schema import FILE, FIXED, settings_schema
 from tests.support.kubernetes import (
     CHART,
-    DEPLOY,
     KUSTOMIZE,
     NAMESPACE,
     Object,
@@ -28,7 +27,6 @@ from tests.support.kubernetes import (
     variables,
 )
 
-RULES = DEPLOY / "prometheus" / "phasesync.rules.yaml"
 RELEASED = {
     "sqlite": [
         ("ServiceAccount", "phasesync"),
@@ -99,7 +97,8 @@ class TestTheOverlaysAndTheChart:
         """`make manifests` writes both copies."""
         groups = yaml.safe_load(RULES.read_text())["groups"]
 
-        assert (CHART / "files" / "phasesync.rules.yaml").read_bytes() == RULES.read_bytes()
+        assert CHART_RULES.read_bytes() == RULES.read_bytes()
+        assert COMPONENT_RULES.read_text() == component_rules()
         for name in ("sqlite-watched-and-backed-up", "postgresql-watched-and-backed-up"):
             for installed in (PAIRS[name].as_overlay(), PAIRS[name].as_chart()):
                 assert installed.only("PrometheusRule")["spec"] == {"groups": groups}
@@ -166,8 +165,8 @@ class TestValues:
         assert "PHASESYNC_LOG__FORMAT" not in variables(container)
 
     def test_the_schema_has_every_setting_but_those_that_the_chart_decides(self) -> None:
-        """`python -m tests.deploy.settings_schema` writes it anew."""
-        schema = json.loads(FILE.read_text())
+        """`make manifests` writes it anew."""
+        schema = json.loads(SCHEMA.read_text())
 
         assert schema["properties"]["settings"] == settings_schema()
         assert {name for name, _ in setting_names()} >= FIXED
@@ -180,7 +179,7 @@ class TestValues:
 
     def test_the_schema_knows_every_value_and_nothing_else(self) -> None:
         values = yaml.safe_load((CHART / "values.yaml").read_text())
-        schema = json.loads(FILE.read_text())
+        schema = json.loads(SCHEMA.read_text())
 
         assert set(schema["properties"]) - {"global"} == set(values)
         assert _open_objects(schema, "") <= {
@@ -204,6 +203,11 @@ class TestValues:
             ({"settings": {"daemon": {"worker": 1}}}, "settings.daemon: Additional property worker is not allowed"),
             ({"settings": {"daemon": {"workers": 65}}}, "settings.daemon.workers: Must be less than or equal to 64"),
             ({"settings": {"root_key": "x"}}, "settings: Additional property root_key is not allowed"),
+            (
+                {"settings": {"notifications": {"smtp_password": "x"}}},
+                "settings.notifications: Additional property smtp_password is not allowed",
+            ),
+            ({"settings": {"notifications": {"smtp_url": 1}}}, "settings.notifications.smtp_url: Invalid type"),
             ({"settings": {"http": {"listen": "[::]:1"}}}, "settings: Additional property http is not allowed"),
             ({"metrics": {"monitor": True}}, "metrics.monitor must be one of the following"),
             ({"backup": {"schedule": "daily"}}, "backup.schedule: Does not match pattern"),
@@ -236,6 +240,19 @@ class TestValues:
                 "podDisruptionBudget.minAvailable has to be less than replicaCount",
             ),
             ({"terminationGracePeriodSeconds": 10}, "terminationGracePeriodSeconds has to be more than"),
+            (
+                {"podLabels": {"app.kubernetes.io/name": "a"}},
+                "podLabels has app.kubernetes.io/name, which the chart sets",
+            ),
+            (
+                {"metrics": {"labels": {"app.kubernetes.io/version": "a"}}},
+                "metrics.labels has app.kubernetes.io/version",
+            ),
+            ({"podAnnotations": {"kubectl.kubernetes.io/default-container": "a"}}, "which the chart sets"),
+            (
+                {"aws": {"region": "eu-west-1"}, "extraEnv": [{"name": "AWS_REGION", "value": "eu-west-1"}]},
+                "extraEnv has AWS_REGION, and aws.region is set",
+            ),
             ({"image": {"tag": "latest"}}, "image.tag=latest could change the release with any restart"),
             ({"extraEnv": [{"name": "PHASESYNC_ROOT_KEY", "value": "x"}]}, "Name the Secret with rootKey.secret.name"),
             ({"extraEnv": [{"name": "PHASESYNC_LOG__LEVEL", "value": "x"}]}, "what can be set is under settings"),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.promql import unknown
 from tests.support.promtool import promtool
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"
@@ -133,3 +134,10 @@ def test_an_expression_that_is_wrong_would_be_found(tmp_path) -> None:
     code, said = check([*expressions(), "sum by (status (phasesync_syncs)"], tmp_path)
 
     assert code != 0 and "parse error" in said
+
+
+def test_it_shows_metrics_and_labels_that_exist() -> None:
+    wrong, named = unknown(expressions())
+
+    assert wrong == []
+    assert named > 40

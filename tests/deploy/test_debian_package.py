@@ -125,6 +125,8 @@ def test_only_root_may_change_it_and_nothing_is_of_the_machine_that_built_it(fil
     assert {(file.uname, file.gname) for file in files.values()} == {("root", "root")}
     assert {file.mtime for file in files.values()} == {EPOCH}
     assert {oct(file.mode) for file in files.values() if not file.issym()} == {"0o755", "0o644"}
+    executable = {name for name, file in files.items() if file.isreg() and file.mode & 0o111}
+    assert executable == {"/usr/lib/phasesync/bin/phasesync"}
     links = {name: file.linkname for name, file in files.items() if file.issym()}
     assert [name for name, leads_to in links.items() if leads_to.startswith("/") and leads_to[:9] != "/usr/bin/"] == []
 

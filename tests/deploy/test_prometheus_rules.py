@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from phasesync.cli.main import cli
+from tests.support.promql import unknown
 from tests.support.promtool import promtool
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,7 @@ DESCRIPTIONS = {
     "PhasesyncDaemonAbsent": "No daemon of phasesync has answered or worked for 5 minutes.",
     "PhasesyncDatabaseUnavailable": "2 of the daemons of phasesync cannot reach or write the database.",
     "PhasesyncSchemaWaiting": "1 of the daemons of phasesync have waited for 5 minutes for the schema",
+    "PhasesyncDaemonNotReady": "1 of the daemons of phasesync have not been ready for 5 minutes.",
     "PhasesyncClockSkew": "The clock of a is 1h 0m 0s from the clock of the other side (aws).",
     "PhasesyncLogLinesDropped": "About 12 lines of the log of a were lost within 15 minutes.",
     "PhasesyncSyncStale": "A sync of phasesync has been behind its environment for 18m 0s:",
@@ -136,9 +138,12 @@ def test_the_runbook_has_a_section_for_each_alert_and_for_nothing_else() -> None
             assert part in body, f"{part} of {name}"
 
 
-@pytest.mark.parametrize("name", ALERTS)
-def test_every_command_of_a_fix_exists(name: str) -> None:
-    for words in re.findall(r"`phasesync ((?!notifications )[a-z][^`]*)`", ALERTS[name]["annotations"]["fix"]):
+def test_every_command_of_a_fix_and_of_the_runbook_exists() -> None:
+    texts = [*(alert["annotations"]["fix"] for alert in ALERTS.values()), RUNBOOK.read_text()]
+    commands = [words for text in texts for words in re.findall(r"`phasesync\s([a-z][^`]*)`", text)]
+
+    assert len(commands) > 40
+    for words in commands:
         command: click.Command | None = cli
         rest = words.split()
         while isinstance(command, click.Group):
@@ -146,3 +151,20 @@ def test_every_command_of_a_fix_exists(name: str) -> None:
         assert command is not None, words
         options = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in rest if word.startswith("--")} <= options, words
+
+
+# --- what they are about
+
+
+def test_they_name_metrics_and_labels_that_exist() -> None:
+    recorded = [rule["record"] for rule in rules() if "record" in rule]
+    wrong, named = unknown([rule["expr"] for rule in rules()], recorded=recorded)
+
+    assert wrong == []
+    assert named > 15
+
+
+def test_a_metric_or_label_that_does_not_exist_would_be_found() -> None:
+    asked = 'max(phasesync_syncs{state="held"}) + phasesync_gone_total + process_max_fds{job="phasesync"}'
+
+    assert unknown([asked]) == (["phasesync_syncs{state}", "phasesync_gone_total"], 3)

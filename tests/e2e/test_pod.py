@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -117,11 +118,23 @@ def test_it_starts_answers_its_probes_syncs_what_is_typed_into_it_and_ends_in_ti
     daemon.wait_for_line("run finished", outcome="applied")
     assert values_of(pod.aws, "shop") == {"DATABASE_URL": "typed into a pod"}
 
+    (endpoint,) = overlay("sqlite", components=("service-monitor",)).only("ServiceMonitor")["spec"]["endpoints"]
+    assert b"phasesync_runs_total{" in _scrape(daemon.address, endpoint["path"])
+
     newest = _back_up(pod)
 
     assert daemon.stop(within_s=pod.rendered.daemon["spec"]["terminationGracePeriodSeconds"]) == 0
     if not pod.rendered.has_postgresql:
         done("db", "restore", str(newest), "--dry-run")
+
+
+def _scrape(address: str, path: str) -> bytes:
+    connection = HTTPConnection(address, timeout=HANG_GUARD_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
 
 
 def _back_up(pod: Pod) -> Path:

@@ -117,7 +117,7 @@ DECIDED: dict[str, dict[str, Worth]] = {
     "messages": {
         **dict.fromkeys(("id", "notification_id", "payload"), REFUSED),
         **dict.fromkeys(
-            ("step", "condition", "created_at", "due_at", "after_id", "attempts", "error_class"), EXCEPTION
+            ("step", "condition", "created_at", "next_at", "after_id", "attempts", "error_class"), EXCEPTION
         ),
         **dict.fromkeys(("sent_at", "claim_owner", "claim_until"), EXCEPTION),
     },
@@ -263,7 +263,17 @@ def test_rows_that_are_put_back_as_they_were_bring_nothing_back_to_aws(
     assert (table in NOTICED) == (refused != [])
 
 
-NOTICED = ("environments", "secrets", "journal", "credentials", "dynamic_secrets", "leases", "syncs", "instance")
+NOTICED = (
+    "notifications",
+    "environments",
+    "secrets",
+    "journal",
+    "credentials",
+    "dynamic_secrets",
+    "leases",
+    "syncs",
+    "instance",
+)
 """Tables of which an older row is refused, or reported."""
 
 SOURCE = ("apps", "environments", "secrets", "secret_versions", "data_keys")
@@ -303,7 +313,7 @@ def test_an_older_copy_that_is_authentic_in_itself_is_told_by_what_was_written(
 
 @pytest.mark.parametrize(
     "put",
-    [("instance", "credentials", "dynamic_secrets"), ("dynamic_secrets", "leases", "lease_events")],
+    [("instance", "credentials", "dynamic_secrets", "notifications"), ("dynamic_secrets", "leases", "lease_events")],
     ids=["what is registered", "leases"],
 )
 def test_what_is_put_back_with_the_word_for_it_brings_nothing_back_to_aws(

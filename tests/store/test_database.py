@@ -457,3 +457,23 @@ def test_a_rehearsal_locks_nothing_before_its_first_write(database):
 def add_app_row(database, name: str) -> None:
     with database.write() as connection:
         connection.execute(apps.insert().values(**app_row(name)))
+
+
+# --- what is measured
+
+
+def test_each_transaction_is_measured_once(database) -> None:
+    seen: list[tuple[str, float]] = []
+    database.observe = lambda kind, seconds: seen.append((kind, seconds))
+    names_in(database)
+    add_app(database, "a")
+    with suppress(RuntimeError):
+        add_app(database, "b", fail=True)
+    with database.read_once() as connection:
+        connection.execute(sa.select(1))
+    with database.transaction():
+        names_in(database)
+        add_app(database, "c")
+
+    assert [kind for kind, _ in seen] == ["read", "write", "write", "read", "write"], "one that joins is a part of it"
+    assert all(0 < seconds < 60 for _, seconds in seen)

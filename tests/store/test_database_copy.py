@@ -39,6 +39,7 @@ from phasesync.store.projects import Ownership
 from phasesync.store.raw_rows import TableDigest, columns_of, read_rows
 from phasesync.store.retire import retire, unretire
 from phasesync.store.tables import leases, metadata, runs, syncs
+from tests.support.alerts import leave_a_message
 from tests.support.databases import fresh_postgres_database
 from tests.support.stores import (
     EXPIRED,
@@ -105,6 +106,7 @@ def filled(migrated_database_url: str) -> str:
 
 def fill_the_rest(store: Store) -> None:
     """Store what most databases do not have: something in every encrypted column."""
+    leave_a_message(store)
     store.apps.add_app("owned", windows=["deny: 08:00-18:00"])
     owned = {(str(ObjectKind.APP), "an-id"): ("owned", {"description": ""}, "shop.yaml")}
     ownership = Ownership(name="shop", manage=Manage.TRACK, source="shop.yaml", objects=owned)

@@ -115,6 +115,10 @@ FREE = {
         *("approve", "approve_all"),
     },
     "dynamics": {"page", "list_all", "get", "find_by_id"},
+    # Whom to tell changes nothing of an environment.
+    "notifications": {"add", "page", "list_all", "get", "find_by_id", "update", "remove", "sent"},
+    "alerts": {"counts", "check_times", "stale_after"},
+    "outbox": {"has_work", "make", "claim", "sent", "failed", "release", "prune"},
     "credentials": {"add", "page", "list_all", "statuses", "get", "get_by_id", "mark", "remove", "rename"},
 }
 """Methods that read, that make something which no protected environment uses yet, or that operate: pause, run, test."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from phasesync.core.alert import SubjectKind
 from phasesync.core.channels import parse_channel
 from phasesync.core.model import SecretValue
 from phasesync.core.notification import Notification, NotificationDraft, Rules
@@ -14,6 +15,7 @@ from phasesync.core.notification_message import Condition, Message
 from phasesync.core.run import Outcome, RunError
 from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.store import Store
+from phasesync.store.alert_rows import open_alert
 from phasesync.store.outbox import ClaimedMessage
 from phasesync.store.tables import alerts, chores, messages, notices, syncs
 from tests.support.stores import ACTOR, TTL, after, run_of
@@ -53,7 +55,7 @@ def time_passes(store: Store, by: timedelta) -> None:
     moved = {
         alerts: ("since", "ended_at", "news_at"),
         notices: ("next_at", "made_at"),
-        messages: ("created_at", "due_at", "claim_until", "sent_at"),
+        messages: ("created_at", "next_at", "claim_until", "sent_at"),
         syncs: ("status_since", "behind_since", "woken_at"),
         chores: ("claimed_at",),
     }
@@ -91,3 +93,14 @@ def short(message: Message) -> str:
     """A message in a few words: step, condition and names."""
     names = ",".join(subject.name for subject in message.subjects)
     return f"{message.step} {message.condition} {names}"
+
+
+def leave_a_message(store: Store) -> None:
+    """Have a notification `ops` with a message that waits to be sent: about a sync that was removed since."""
+    if not store.notifications.list_all():
+        notify(store)
+    with store.database.write() as connection:
+        open_alert(connection, Condition.FAILING, SubjectKind.SYNC, "an-id", "gone")
+    store.outbox.make()
+    time_passes(store, GATHERED)
+    assert store.outbox.make().messages >= 1

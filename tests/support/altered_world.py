@@ -29,6 +29,7 @@ from phasesync.store import Store, migrate
 from phasesync.store.projects import Ownership
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import ACCOUNT, REGION, FakeRemote
+from tests.support.alerts import draft, leave_a_message, notify
 from tests.support.context import context_of
 from tests.support.stores import (
     ACTOR,
@@ -95,6 +96,7 @@ class AlteredWorld:
         migrate.upgrade(self.url)
         with self.opened() as store:
             _make(store)
+            notify(store)
             _own(store, "shop.yaml")
             self.run_all(store)
         self.rows = self.all_rows()
@@ -107,6 +109,9 @@ class AlteredWorld:
             place = Place(destination_kind="aws-secrets-manager", account=ACCOUNT, region=REGION)
             store.sweeps.save(place, changed_since=datetime(2026, 1, 2, tzinfo=UTC))
             store.sweeps.save_full(place, began_ago=HOUR)
+            store.notifications.add("more", draft(url="mailto:ops@example.com", app="other"))
+            leave_a_message(store)
+            store.notifications.update("ops", draft(url="https://hooks.example.com/another"))
         with closing(sqlite3.connect(self.file)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -220,6 +225,11 @@ _READS: dict[str, Callable[[Store], object]] = {
 _LISTED: dict[str, Callable[[Store], list[str]]] = {
     "dynamic": lambda store: [dynamic.error for dynamic in store.dynamics.list_all() if dynamic.error is not None],
     "leases": _leases,
+    "notifications": lambda store: [
+        *(one.error for one in store.notifications.list_all() if one.error is not None),
+        *store.outbox.make().refused,
+        *("a message is not sent" for one in store.outbox.claim("daemon", ttl=TTL, limit=9) if one.message is None),
+    ],
     "requests": lambda store: [
         request.error for request in store.change_requests.list_requests(closed=True) if request.error is not None
     ],

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -137,10 +137,22 @@ class Installation:
 
     # --- daemons
 
-    def start_daemon(self, *, ready: bool = True, installed: bool = False, first: str = "", **environ: str) -> Daemon:
-        """Start a daemon; with `ready` it works or stands by when this returns. `installed`, `first`: see `Daemon`."""
+    def start_daemon(
+        self,
+        *,
+        ready: bool = True,
+        installed: bool = False,
+        first: str = "",
+        environ: Mapping[str, str] | None = None,
+        **more: str,
+    ) -> Daemon:
+        """
+        Start a daemon; with `ready` it works or stands by when this returns.
+
+        `installed` and `first` are those of `Daemon`; `environ` and `more` are added to its environment.
+        """
         log = self.folder / f"daemon-{len(self.daemons) + 1}.log"
-        daemon = Daemon(self.environ | environ, log, installed=installed, first=first)
+        daemon = Daemon(self.environ | dict(environ or {}) | more, log, installed=installed, first=first)
         self.daemons.append(daemon)
         if ready:
             daemon.wait_until_ready()

@@ -86,6 +86,9 @@ class HttpReceiver:
         self.status = 204
         self.headers: dict[str, str] = {}
         self.body = b""
+        self.answers = threading.Event()
+        """Cleared: it takes requests and does not answer them."""
+        self.answers.set()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -93,6 +96,7 @@ class HttpReceiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.requests.append(Request(self.path, headers, body))
+                receiver.answers.wait(timeout=60)
                 self.send_response_only(receiver.status)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)

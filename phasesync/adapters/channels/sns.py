@@ -52,7 +52,7 @@ def publish(topic: Topic, message: Message, *, clients: AwsClients, credential_o
     to = f"the topic {topic.arn}"
     problem: PhasesyncError
     try:
-        credential = _daemon_identity(topic) if topic.credential is None else credential_of(topic.credential)
+        credential = daemon_identity(topic) if topic.credential is None else credential_of(topic.credential)
         AwsClient(clients, credential, "sns", topic.region).call(
             "Publish", write=True, once=True, **_arguments(topic, message)
         )
@@ -87,7 +87,7 @@ def _who(topic: Topic) -> str:
     return f"the credential {topic.credential}" if topic.credential else "the identity of the daemon"
 
 
-def _daemon_identity(topic: Topic) -> Credential:
+def daemon_identity(topic: Topic) -> Credential:
     """Return the default chain of the AWS SDK as a credential."""
     return Credential(
         id="",

@@ -20,6 +20,19 @@ _FAILED_LATELY: Final = timedelta(minutes=2)
 """Work without a stored result comes again when its claim has ended: long before that."""
 
 
+def start_threads(pool: ThreadPoolExecutor, count: int) -> None:
+    """
+    Start all threads of a new pool now.
+
+    Where memory or the number of threads is limited, Python may wait for ever for a thread that began and died, with
+    locks that every pool of the process needs (`concurrent.futures.thread`). So none is started later, under load.
+    """
+    together = threading.Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(together.wait)
+    together.wait()
+
+
 class ThreadDispatcher(Generic[Work]):
     """Does each piece of work in a thread of a fixed pool. Threads are enough: AWS calls wait for the network."""
 
@@ -35,7 +48,7 @@ class ThreadDispatcher(Generic[Work]):
         """
         Args:
             work: does one piece of work.
-            threads: how many at once; each is made when it is first needed.
+            threads: how many at once.
             events: takes failures that the work itself could not store.
             chore: names the work in those events, and the threads.
             ended: called at the end of each piece of work, when a thread is free again.
@@ -46,6 +59,7 @@ class ThreadDispatcher(Generic[Work]):
         self._chore = chore
         self._threads = threads
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=chore)
+        start_threads(self._pool, threads)
         self._lock = threading.Lock()
         self._running: dict[Future[None], Work] = {}
         self._progress: dict[int, float] = {}

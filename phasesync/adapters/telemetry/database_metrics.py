@@ -1,26 +1,34 @@
 """
 What the database says, as metrics: asked for at a scrape, and never for longer than a scrape may take.
 
-The figures are the same on each replica. If they cannot be read in time, these metrics are absent from the scrape, and
+The figures are the same on each replica. If they cannot be read, these metrics are absent from the scrape, and
 `phasesync_database_up` is 0: a former value would look like the present.
 """
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Metric
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from phasesync.core.figures import Figures
+from phasesync.adapters.telemetry.logging import get_logger
 from phasesync.errors import PhasesyncError
+from phasesync.host_files import shortage
+
+if TYPE_CHECKING:
+    from phasesync.store.figures import Figures
 
 FRESH_FOR_S: Final = 1.0
 """Figures of this age are shown again: several scrapers cost the database no more than one."""
 READ_WITHIN_S: Final = 2.0
 """How long a scrape waits for the database."""
+KEPT_FOR_S: Final = 90.0
+"""A database that answers, but not in time, is shown as it was at the scrape before: scrapes are a minute apart at
+most. One that hangs or fails is not shown."""
 
 
 class FreshFigures:
@@ -28,46 +36,66 @@ class FreshFigures:
 
     def __init__(
         self,
-        read: Callable[[], Figures],
+        read: "Callable[[], Figures]",
         *,
         fresh_for_s: float = FRESH_FOR_S,
         within_s: float = READ_WITHIN_S,
+        kept_for_s: float = KEPT_FOR_S,
     ) -> None:
         """
         Args:
             read: asks the database.
             fresh_for_s: how long figures count as present.
             within_s: how long to wait for them.
+            kept_for_s: how long figures are shown while newer ones are late.
         """
         self._read = read
         self._fresh_for_s = fresh_for_s
         self._within_s = within_s
+        self._kept_for_s = kept_for_s
         self._lock = threading.Lock()
         self._reading: _Reading | None = None
+        self._former: _Reading | None = None
+        self._wanted: queue.SimpleQueue[_Reading] = queue.SimpleQueue()
+        # Started beforehand: under load, where memory is limited, none may start any more.
+        threading.Thread(target=self._read_all, name="metrics", daemon=True).start()
 
-    def get(self) -> Figures | None:
+    def get(self) -> "Figures | None":
         """
         Return the figures; None without a database.
 
-        A read that has already kept a scrape waiting in vain keeps no other one: while it hangs, the answer is None.
+        A read that has already kept a scrape waiting in vain keeps no other one: while it hangs, they are answered at
+        once, with the former figures as long as these may be shown.
         """
         with self._lock:
             reading = self._reading
             if reading is None or reading.ended_ago_s > self._fresh_for_s:
-                reading = self._reading = _Reading(self._read)
-        reading.done.wait(max(0.0, self._within_s - reading.age_s))
-        return reading.result
+                self._former, reading = reading, _Reading(self._read)
+                self._reading = reading
+                self._wanted.put(reading)
+            former = self._former
+        if reading.done.wait(max(0.0, self._within_s - reading.age_s)):
+            return reading.result
+        return None if former is None or former.ended_ago_s > self._kept_for_s else former.result
+
+    def _read_all(self) -> None:
+        while True:
+            reading = self._wanted.get()
+            try:
+                reading.run()
+            except Exception as error:  # noqa: BLE001 -- the next scrape asks again
+                if shortage(error) is None:
+                    get_logger().error("figures for metrics could not be read", exc_info=error)
 
 
 class _Reading:
     """One read. Ends by itself, however long the database takes."""
 
-    def __init__(self, read: Callable[[], Figures]) -> None:
+    def __init__(self, read: "Callable[[], Figures]") -> None:
         self._read = read
         self._began = self._ended = time.monotonic()
         self.result: Figures | None = None
         self.done = threading.Event()
-        threading.Thread(target=self._run, name="metrics", daemon=True).start()
 
     @property
     def age_s(self) -> float:
@@ -79,7 +107,8 @@ class _Reading:
         """Seconds since it ended; 0 while it lasts."""
         return time.monotonic() - self._ended if self.done.is_set() else 0.0
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Ask the database."""
         try:
             self.result = self._read()
         except PhasesyncError:
@@ -94,20 +123,23 @@ class DatabaseCollector(Collector):
 
     def __init__(
         self,
-        get: Callable[[], Figures | None],
+        get: "Callable[[], Figures | None]",
         *,
         key_ids: Callable[[], Mapping[str, str]],
         ahead_of_aws: Callable[[], float | None],
+        waits_for_schema: Callable[[], bool],
     ) -> None:
         """
         Args:
             get: returns figures; None without a database.
             key_ids: returns purpose -> id of the keys that are in use. Ids, not keys.
             ahead_of_aws: returns how far this host's clock is ahead of AWS's; None if AWS has not answered yet.
+            waits_for_schema: returns whether the database answers, and has no figures because of its schema.
         """
         self._get = get
         self._key_ids = key_ids
         self._ahead_of_aws = ahead_of_aws
+        self._waits_for_schema = waits_for_schema
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: registering must not ask the database."""
@@ -116,7 +148,8 @@ class DatabaseCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Ask the database."""
         figures = self._get()
-        yield _gauge("database_up", "Whether the database answered this scrape.", figures is not None)
+        up = figures is not None or self._waits_for_schema()
+        yield _gauge("database_up", "Whether the database answers.", up)
         yield _keys(self._key_ids())
         ahead_of_database = None if figures is None else figures.host_ahead.total_seconds()
         yield _skew(database=ahead_of_database, aws=self._ahead_of_aws())
@@ -124,7 +157,7 @@ class DatabaseCollector(Collector):
             yield from _families(figures)
 
 
-def _families(figures: Figures) -> Iterator[Metric]:
+def _families(figures: "Figures") -> Iterator[Metric]:
     """Yield the metrics that follow from figures."""
     syncs = GaugeMetricFamily("phasesync_syncs", "Syncs by status.", labels=["status"])
     longest = GaugeMetricFamily(
@@ -138,10 +171,14 @@ def _families(figures: Figures) -> Iterator[Metric]:
         longest.add_metric([status.value], figures.age(since).total_seconds())
     yield syncs
     yield longest
-    yield _gauge("syncs_behind", "Syncs with a committed edit that is not at AWS.", figures.behind)
+    yield _gauge(
+        "syncs_behind",
+        "Syncs with a committed edit that is not at AWS, without those that were put off.",
+        figures.behind,
+    )
     yield _gauge(
         "syncs_behind_longest_seconds",
-        "Time since the oldest edit was committed that is not at AWS; 0 if there is none.",
+        "Time since the oldest edit was committed that is not at AWS and that nobody has wait; 0 if there is none.",
         figures.age(figures.behind_since).total_seconds(),
     )
     yield _gauge(
@@ -167,6 +204,19 @@ def _families(figures: Figures) -> Iterator[Metric]:
     for role, count in figures.daemons.items():
         daemons.add_metric([role.value], count)
     yield daemons
+    alerts = GaugeMetricFamily(
+        "phasesync_alerts", "Syncs and leases with which something is wrong, by condition.", labels=["condition"]
+    )
+    for condition, count in figures.alerts.open.items():
+        alerts.add_metric([condition.value], count)
+    yield alerts
+    yield _gauge("messages_pending", "Messages of notifications that wait to be sent.", figures.alerts.pending)
+    oldest = figures.alerts.oldest_pending
+    yield _gauge(
+        "messages_oldest_pending_seconds",
+        "For how long the oldest of them has waited; 0 if there is none.",
+        0 if oldest is None else oldest.total_seconds(),
+    )
     yield _gauge(
         "restored", "Whether the database counts as older than AWS, so that nothing is written.", figures.restored
     )
@@ -174,7 +224,7 @@ def _families(figures: Figures) -> Iterator[Metric]:
         yield from _each(figures)
 
 
-def _each(figures: Figures) -> Iterator[Metric]:
+def _each(figures: "Figures") -> Iterator[Metric]:
     """Yield the metrics of single syncs."""
     status = GaugeMetricFamily("phasesync_sync_status", "The status of a sync, as a label.", labels=["sync", "status"])
     in_status = GaugeMetricFamily(

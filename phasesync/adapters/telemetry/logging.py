@@ -16,6 +16,8 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import wraps
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
 
@@ -312,8 +314,20 @@ def _log_uncaught() -> None:
     def warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
         log.warning("python warning", category=category.__name__, at=f"{filename}:{lineno}")
 
-    sys.excepthook = uncaught
-    threading.excepthook = uncaught_in_thread
-    sys.unraisablehook = unraisable
+    sys.excepthook = _harmless(uncaught)
+    threading.excepthook = _harmless(uncaught_in_thread)
+    sys.unraisablehook = _harmless(unraisable)
     show: Callable[..., None] = warned
     warnings.showwarning = show
+
+
+def _harmless(hook: Callable[..., None]) -> Callable[..., None]:
+    """Return a hook that raises nothing: Python would print, in a form of its own, what it was called for."""
+
+    @wraps(hook)
+    def called(*arguments: Any) -> None:
+        # Without memory, for example, the line is lost.
+        with suppress(Exception):
+            hook(*arguments)
+
+    return called

@@ -97,7 +97,7 @@ class Metrics:
 
         self.drift_found = Counter(
             "phasesync_drift_found",
-            "Objects that differ from what phasesync wrote, by what found them; a run counts once.",
+            "Objects that others changed, by what found them; a run counts once.",
             ["sweep"],
             registry=registry,
         )
@@ -134,6 +134,12 @@ class Metrics:
         )
         self.clock_set_back = Counter(
             "phasesync_clock_set_back", "How often the database's clock was found set back.", registry=registry
+        )
+        self.messages_sent = Counter(
+            "phasesync_messages_sent",
+            "Attempts to send a message of a notification.",
+            ["channel", "result"],
+            registry=registry,
         )
         self.chore_failures = Counter(
             "phasesync_chore_failures", "Rounds of a chore that failed.", ["chore"], registry=registry

@@ -14,6 +14,7 @@ from typing import Final
 
 MAX_BYTES: Final = 4 << 20
 """Most bytes in the queue: about ten thousand lines."""
+_PAUSE_S: Final = 0.05
 
 
 class QueuedWriter:
@@ -36,6 +37,8 @@ class QueuedWriter:
         self._bytes = 0
         self._unreported = 0
         self._writing = False
+        self._cut = False
+        """The newest line was written in part, so that the next one begins on a line of its own."""
         self._changed = threading.Condition()
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
 
@@ -66,12 +69,23 @@ class QueuedWriter:
 
     def _write_all(self) -> None:
         while True:
-            with self._changed:
-                while not self._lines:
-                    self._changed.wait()
-                line = self._lines.popleft()
-                self._writing = True
-            written = _write(self._descriptor, line)
+            try:
+                self._write_next()
+            except MemoryError:
+                time.sleep(_PAUSE_S)  # The line is lost; the next one may fit.
+
+    def _write_next(self) -> None:
+        with self._changed:
+            while not self._lines:
+                self._changed.wait()
+            line = self._lines.popleft()
+            self._writing = True
+        written = False
+        try:
+            count = _write(self._descriptor, b"\n" + line if self._cut else line)
+            written = count == len(line) + self._cut
+            self._cut = not written and (self._cut or count > 0)
+        finally:
             with self._changed:
                 self._bytes -= len(line)
                 self._writing = False
@@ -79,18 +93,18 @@ class QueuedWriter:
                     self._lose(1)
                 unreported, self._unreported = (self._unreported, 0) if written else (0, self._unreported)
                 self._changed.notify_all()
-            if unreported:
-                self._on_lost(unreported)
+        if unreported:
+            self._on_lost(unreported)
 
 
-def _write(descriptor: int, data: bytes) -> bool:
-    """Write all of it; return False if the other end is gone or the disk is full."""
-    view = memoryview(data)
-    while view:
+def _write(descriptor: int, data: bytes) -> int:
+    """Write all of it, or what is possible if the other end is gone or the disk is full; return the bytes written."""
+    count = 0
+    while count < len(data):
         try:
-            view = view[os.write(descriptor, view) :]
+            count += os.write(descriptor, memoryview(data)[count:])
         except BlockingIOError:  # Another process that shares the descriptor made it non-blocking.
-            time.sleep(0.05)
+            time.sleep(_PAUSE_S)
         except OSError:
-            return False
-    return True
+            break
+    return count

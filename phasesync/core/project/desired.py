@@ -4,10 +4,12 @@ What a project wants: its objects, one by one, with everything resolved that the
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import ClassVar
 
 from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.notification import Rules
 from phasesync.core.project.nodes import Document, Part, Place
 from phasesync.core.project.ownership import Manage
 from phasesync.core.sync import Adopt, SyncConfig
@@ -83,18 +85,28 @@ class DesiredEnvironment(Desired):
     approvers: int | None = None
 
 
+class SecretUse(StrEnum):
+    """What a secret is for that a document says the origin of. The values are for messages."""
+
+    ACCESS_KEY = "secret access key"
+    CHANNEL = "channel"
+    SIGNING = "signing secret"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SecretOrigin:
     """
-    Where a secret access key comes from: one of these.
+    Where a secret access key, a channel of a notification or its signing secret comes from: one of these.
 
     Attributes:
         env: name of an environment variable.
         file: path.
         prompt: it is asked for.
         place: where that is written.
+        use: what it is for.
     """
 
+    use: SecretUse = SecretUse.ACCESS_KEY
     env: str | None = None
     file: str | None = None
     prompt: bool = False
@@ -164,6 +176,27 @@ class DesiredDynamic(Desired):
     def environment_label(self) -> str:
         """`app/environment`."""
         return f"{self.app}/{self.environment}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesiredNotification(Desired):
+    """
+    A notification.
+
+    Attributes:
+        to: a channel without secrets; None if it has some, or is kept.
+        channel: where the channel comes from; None if it is in `to`, or is kept.
+        signing_secret: None if it is kept, or made anew for a new webhook.
+        app: None if it is about everything.
+    """
+
+    kind = "notification"
+
+    rules: Rules
+    to: str | None = None
+    channel: SecretOrigin | None = None
+    signing_secret: SecretOrigin | None = None
+    app: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

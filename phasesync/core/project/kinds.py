@@ -17,6 +17,7 @@ from phasesync.core.project.desired import (
     DesiredCredential,
     DesiredDynamic,
     DesiredEnvironment,
+    DesiredNotification,
     DesiredSync,
 )
 from phasesync.core.project.fields import exactly, list_of, name_of, words_of
@@ -26,6 +27,7 @@ from phasesync.core.project.models import (
     Defaults,
     DynamicItem,
     EnvironmentItem,
+    NotificationItem,
     Strict,
     SyncItem,
 )
@@ -99,6 +101,14 @@ KINDS: Final = (
         resolve=resolve.dynamics_of,
         description="Dynamic secrets: recipes for short-lived AWS credentials. Default: none.",
     ),
+    Kind(
+        kind=DesiredNotification.kind,
+        noun="notification",
+        section="notifications",
+        item=NotificationItem,
+        resolve=resolve.notifications_of,
+        description="Notifications: whom to tell what is wrong. Default: none.",
+    ),
 )
 """In the order in which they can be made; in reverse they can be removed."""
 
@@ -106,7 +116,7 @@ BY_KIND: Final = {kind.kind: kind for kind in KINDS}
 
 
 class Header(Strict):
-    """Apps, environments, credentials, syncs and dynamic secrets as code. Documents of one name are one project."""
+    """Apps, environments, credentials, syncs, dynamic secrets and notifications as code, in documents of a project."""
 
     api_version: exactly(API_VERSION) = Field(  # type: ignore[valid-type]
         alias="apiVersion", description=f"Version of the format: {API_VERSION}.", examples=[API_VERSION]

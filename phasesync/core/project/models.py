@@ -5,6 +5,7 @@ They check form only. Names that have to exist and templates are the matter of `
 project of them.
 """
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from pydantic import (
@@ -23,6 +24,7 @@ from pydantic_core import CoreSchema
 from phasesync.core.arns import check_role_arn
 from phasesync.core.credential import CredentialType, check_access_key_id, check_external_id
 from phasesync.core.dynamic import DynamicConfig
+from phasesync.core.notification import FIRST_REMINDER, USUAL, WORDS
 from phasesync.core.project import settings
 from phasesync.core.project.fields import (
     AnyText,
@@ -35,10 +37,12 @@ from phasesync.core.project.fields import (
     Window,
     checked,
     distinct,
+    duration,
     list_of,
     name_of,
     not_text,
     number,
+    one_of,
     words_of,
     wrong,
 )
@@ -292,6 +296,94 @@ class DynamicBase(Strict):
         description=f"A user for each lease (aws-iam-user), or a session of a role (aws-assume-role). Default: "
         f"{AWS_IAM_USER}.",
         examples=[AWS_IAM_USER, "aws-assume-role"],
+    )
+
+
+class KeptSecret(Strict):
+    """Where a secret comes from: an environment variable, or a file."""
+
+    env: Text | None = Field(default=None, description="Name of an environment variable.", examples=["OPS_CHANNEL"])
+    file: Text | None = Field(
+        default=None, description="File that holds it alone, relative to this document.", examples=["ops.channel"]
+    )
+
+
+_KEPT: Final = "write {env: NAME} or {file: PATH}"
+
+
+def _kept(value: Any) -> Any:
+    # Nothing of it is repeated: it may be the secret.
+    if value is None:
+        raise wrong("is empty", f"{_KEPT}, or leave it out")
+    if not isinstance(value, dict):
+        raise wrong("a signing secret is never written in a document", f"{_KEPT}, and make another one", whole=True)
+    if len(value) != 1 or not value.keys() <= KeptSecret.model_fields.keys():
+        raise wrong("does not say where the secret comes from", _KEPT)
+    ((word, content),) = value.items()
+    if (refused := not_text(content)) is not None:
+        raise wrong(*refused, at=(word,))
+    return value
+
+
+def _channel(value: Any) -> Any:
+    if not isinstance(value, str):
+        return _kept(value)
+    from phasesync.core.channels import parse_channel
+
+    try:
+        channel = parse_channel(value)
+    except InvalidInputError as error:
+        raise wrong(error.message, error.hint, whole=True) from None
+    if channel.shown != channel.url.reveal_text():
+        raise wrong("the URL of this channel is a secret, which is never written in a document", _KEPT, whole=True)
+    return value
+
+
+def _quiet(text: str) -> str:
+    from phasesync.core.quiet_hours import canonical_quiet_hours
+
+    (canonical,) = canonical_quiet_hours([text])
+    return canonical
+
+
+class NotificationItem(Strict):
+    """A notification: whom to tell what is wrong."""
+
+    name: Annotated[str, name_of("notification")] = Field(description="Name of the notification.", examples=["ops"])
+    to: Annotated[str | KeptSecret | None, BeforeValidator(_channel)] = Field(
+        default=None,
+        description="Where it goes: mailto:NAME@HOST or sns:ARN; for a channel whose URL is a secret, where that comes "
+        "from. Default: the stored one is kept.",
+        examples=["mailto:ops@example.com"],
+    )
+    signing_secret: Annotated[KeptSecret | None, BeforeValidator(_kept)] = Field(
+        default=None,
+        description="Where the signing secret of a webhook comes from. Default: the stored one is kept; a new webhook "
+        "gets a new one, which phasesync notifications update --signing-secret new replaces and prints.",
+    )
+    # Not `on`, which is true to programs that read YAML.
+    conditions: distinct(one_of(WORDS)) = Field(  # type: ignore[valid-type]
+        default=USUAL,
+        description="What it reports. Default: everything but drift.",
+        examples=[["halted", "held", "recovered"]],
+    )
+    app: Annotated[str, name_of("app")] | None = Field(
+        default=None, description="Report only what belongs to this app. Default: everything.", examples=["shop"]
+    )
+    after: duration(timedelta(0)) | None = Field(  # type: ignore[valid-type]
+        default=None,
+        description="Report what has lasted so long. Default: at once, and stale after 15m.",
+        examples=["15m"],
+    )
+    remind_after: duration(timedelta(0)) = Field(  # type: ignore[valid-type]
+        default=FIRST_REMINDER,
+        description="When to remind of what is still wrong; 0s: never. Default: 1h.",
+        examples=["4h"],
+    )
+    quiet: distinct(Annotated[Text, checked(_quiet)]) = Field(  # type: ignore[valid-type]
+        default=(),
+        description="When nothing is sent. Default: never.",
+        examples=[["22:00-07:00 Mon-Fri Europe/Berlin"]],
     )
 
 

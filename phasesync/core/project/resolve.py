@@ -15,15 +15,19 @@ from phasesync.core.credential import CredentialType
 from phasesync.core.dynamic import DynamicConfig
 from phasesync.core.lease_users import DEFAULT_TEMPLATE, OUR_TAGS, check_user_template
 from phasesync.core.names import check_name, is_name, normalise_path, parse_environment_label
+from phasesync.core.notification import Rules, check_rules, rules_of_words
+from phasesync.core.notification_message import Condition
 from phasesync.core.planning.ownership import owner_tags
 from phasesync.core.project.desired import (
     DesiredApp,
     DesiredCredential,
     DesiredDynamic,
     DesiredEnvironment,
+    DesiredNotification,
     DesiredSync,
     Reference,
     SecretOrigin,
+    SecretUse,
 )
 from phasesync.core.project.fields import PolicySource, fill, fix_of, has_placeholder, key_with_folder
 from phasesync.core.project.models import (
@@ -33,6 +37,8 @@ from phasesync.core.project.models import (
     CredentialItem,
     DynamicItem,
     EnvironmentItem,
+    KeptSecret,
+    NotificationItem,
     SyncItem,
 )
 from phasesync.core.project.nodes import Document, Part, Place, Problems
@@ -212,6 +218,39 @@ def credentials_of(item: CredentialItem, part: Part, scope: Scope) -> Iterator[D
             place=part.place("secret_access_key"),
         ),
     )
+
+
+def notifications_of(item: NotificationItem, part: Part, scope: Scope) -> Iterator[DesiredNotification]:
+    """Return the notification of an item."""
+    on: tuple[Condition, ...] = ()
+    recovered = False
+    try:
+        on, recovered = rules_of_words(str(word) for word in item.conditions)
+    except InvalidInputError as error:
+        scope.problems.add(part.place("conditions"), error.message, fix_of(error))
+    rules = Rules(on=on, recovered=recovered, after=item.after, quiet=item.quiet, remind_after=item.remind_after)
+    try:
+        check_rules(rules)
+    except InvalidInputError as error:
+        scope.problems.add(part.place("remind_after"), error.message, fix_of(error))
+    app = None if item.app is None else scope.apps.get(item.app.lower(), item.app)
+    yield DesiredNotification(
+        name=item.name,
+        part=part,
+        references=() if app is None else (Reference(kind=DesiredApp.kind, name=app, place=part.place("app")),),
+        rules=rules,
+        to=item.to if isinstance(item.to, str) else None,
+        channel=_kept_secret(item.to, part, "to", SecretUse.CHANNEL),
+        signing_secret=_kept_secret(item.signing_secret, part, "signing_secret", SecretUse.SIGNING),
+        app=app,
+    )
+
+
+def _kept_secret(source: KeptSecret | str | None, part: Part, word: str, use: SecretUse) -> SecretOrigin | None:
+    if source is None or isinstance(source, str):
+        return None
+    file = None if source.file is None else beside(part.document, source.file)
+    return SecretOrigin(use=use, env=source.env, file=file, place=part.place(word))
 
 
 _NAMES: Final = ("secret_name", "name_template")

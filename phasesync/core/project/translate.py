@@ -122,7 +122,7 @@ def _subject(loc: tuple[str | int, ...]) -> str:
     return last
 
 
-_MAPPINGS: Final = ("tags", "replicas", "key_map", "secret_access_key", "values")
+_MAPPINGS: Final = ("tags", "replicas", "key_map", "secret_access_key", "values", "to", "signing_secret")
 
 
 def _shown(name: str | int) -> str:

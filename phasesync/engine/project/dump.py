@@ -5,17 +5,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from phasesync.core.channels import Webhook
 from phasesync.core.credential import Credential, CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicSecret
 from phasesync.core.lease_users import DEFAULT_TEMPLATE, default_iam_path
 from phasesync.core.model import App, Environment
-from phasesync.core.project.desired import DesiredCredential, DesiredDynamic, DesiredEnvironment, DesiredSync
+from phasesync.core.notification import FIRST_REMINDER, USUAL, Notification
+from phasesync.core.project.desired import (
+    DesiredCredential,
+    DesiredDynamic,
+    DesiredEnvironment,
+    DesiredNotification,
+    DesiredSync,
+)
 from phasesync.core.project.fields import key_text
 from phasesync.core.project.kinds import API_VERSION, BY_KIND, KINDS, PROJECT
 from phasesync.core.project.models import AWS_IAM_USER, AWS_SECRETS_MANAGER, NO_EXTERNAL_ID
 from phasesync.core.project.ownership import Manage, ObjectKind
 from phasesync.core.project.settings import DYNAMIC, SYNC, written
 from phasesync.core.sync import Sync, SyncConfig
+from phasesync.core.times import duration_text
 from phasesync.engine.context import Context
 from phasesync.engine.dynamic_admin import DEFAULT_KEYS
 from phasesync.engine.project.objects import AppliedObjects
@@ -69,6 +78,9 @@ def dump(context: Context, *, app: str | None = None, project: str = DEFAULT_PRO
         put(DesiredSync.kind, sync.id, _sync(sync, regions.get(sync.credential)))
     for dynamic in dynamics:
         put(DesiredDynamic.kind, dynamic.id, _dynamic(context, dynamic))
+    for notification in store.notifications.list_all():
+        if notification.error is None and (only is None or notification.app in only):
+            put(DesiredNotification.kind, notification.id, _notification(notification))
     return [_document(name, manage.get(name, Manage.TRACK), sections[name]) for name in sorted(sections, key=str.lower)]
 
 
@@ -137,8 +149,12 @@ def _credential(credential: Credential) -> Document:
 
 def variable_of(credential: str) -> str:
     """Return the environment variable in which a dumped document expects the secret access key of a credential."""
-    word = "".join(character if character.isascii() and character.isalnum() else "_" for character in credential)
-    return f"{word.upper()}_SECRET_ACCESS_KEY"
+    return _variable(credential, "SECRET_ACCESS_KEY")
+
+
+def _variable(name: str, suffix: str) -> str:
+    word = "".join(character if character.isascii() and character.isalnum() else "_" for character in name)
+    return f"{word.upper()}_{suffix}"
 
 
 def _sync(sync: Sync, region: str | None) -> Document:
@@ -156,6 +172,26 @@ def _sync(sync: Sync, region: str | None) -> Document:
             }
         )
         | settings
+    )
+
+
+def _notification(notification: Notification) -> Document:
+    channel, rules = notification.channel, notification.rules
+    if channel is None or rules is None:
+        raise AssertionError("a notification without an error has a channel")
+    secret = isinstance(channel, Webhook) and channel.signing_secret is not None
+    hidden = channel.shown != channel.url.reveal_text()
+    return _without_empty(
+        {
+            "name": notification.name,
+            "to": {"env": _variable(notification.name, "CHANNEL")} if hidden else channel.shown,
+            "signing_secret": {"env": _variable(notification.name, "SIGNING_SECRET")} if secret else None,
+            "conditions": list(rules.words) if rules.words != USUAL else None,
+            "app": notification.app,
+            "after": None if rules.after is None else duration_text(rules.after),
+            "remind_after": duration_text(rules.remind_after) if rules.remind_after != FIRST_REMINDER else None,
+            "quiet": list(rules.quiet),
+        }
     )
 
 

@@ -5,14 +5,17 @@ ONE table, `STORE_KINDS`, has a line for each kind of `core.project.kinds`. Both
 here, so that they say the same in the same words.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from phasesync.core.arns import check_role_arn
+from phasesync.core.channels import Webhook, parse_channel
 from phasesync.core.credential import Credential, CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicConfig, DynamicDraft, DynamicSecret
 from phasesync.core.model import App, Environment, SecretValue
+from phasesync.core.notification import Notification, Rules
 from phasesync.core.project.compare import Applied, ObjectChange, Present, Spec, Wanted
 from phasesync.core.project.desired import (
     Desired,
@@ -20,6 +23,7 @@ from phasesync.core.project.desired import (
     DesiredCredential,
     DesiredDynamic,
     DesiredEnvironment,
+    DesiredNotification,
     DesiredSync,
     SecretOrigin,
 )
@@ -27,9 +31,11 @@ from phasesync.core.project.fields import key_text
 from phasesync.core.project.models import NO_EXTERNAL_ID
 from phasesync.core.project.settings import DYNAMIC, SYNC, described
 from phasesync.core.sync import Adopt, Sync, SyncDraft
+from phasesync.core.times import duration_text
 from phasesync.engine.context import Context
 from phasesync.engine.credential_admin import CredentialAdmin
 from phasesync.engine.dynamic_admin import DEFAULT_KEYS, DynamicAdmin
+from phasesync.engine.notification_admin import NotificationAdmin, NotificationChanges
 from phasesync.engine.sync_admin import SyncAdmin
 from phasesync.engine.windows import checked_windows
 from phasesync.errors import DocumentError
@@ -44,7 +50,7 @@ class Work:
     What a document is compared and applied with.
 
     Attributes:
-        resolve_secret: returns a secret access key from where a document says it is; None if it is not there now.
+        resolve_secret: returns a secret from where a document says it is; None if it is not there now.
         regions: credential in lower case -> its Region, of the documents and the store.
         actor: who asks.
         warnings: takes lines for the operator.
@@ -483,6 +489,108 @@ def _remove_dynamic(work: Work, name: str) -> None:
     work.context.store.dynamics.remove(name)
 
 
+# --- notifications
+
+_CHANNEL: Final = "to"
+_SIGNING: Final = "signing_secret"
+
+
+def _describe_notification(work: Work, notification: Notification, applied: Applied | None) -> Present:
+    channel, rules = notification.channel, notification.rules
+    secret = channel.signing_secret if isinstance(channel, Webhook) else None
+    hidden = {} if channel is None else {_CHANNEL: digest_of_value(work, channel.url)}
+    return Present(
+        kind=DesiredNotification.kind,
+        id=notification.id,
+        name=notification.name,
+        spec={
+            "channel": None if channel is None else channel.shown,
+            "app": notification.app,
+            **({} if rules is None else _rules_spec(rules)),
+        },
+        hidden=hidden | ({} if secret is None else {_SIGNING: digest_of_value(work, secret)}),
+        applied=applied,
+    )
+
+
+def _rules_spec(rules: Rules) -> dict[str, Any]:
+    return {
+        "conditions": list(rules.words),
+        "after": None if rules.after is None else duration_text(rules.after),
+        "remind_after": duration_text(rules.remind_after),
+        "quiet": list(rules.quiet),
+    }
+
+
+def _want_notification(work: Work, notification: DesiredNotification) -> tuple[Spec, Mapping[str, str]]:
+    spec = {"app": notification.app, **_rules_spec(notification.rules)}
+    hidden = {}
+    if (to := _channel_of(work, notification)) is not None:
+        channel = parse_channel(to.reveal_text())
+        spec["channel"] = channel.shown
+        hidden[_CHANNEL] = digest_of_value(work, channel.url)
+    if (secret := _signing_secret_of(work, notification)) is not None:
+        hidden[_SIGNING] = digest_of_value(work, secret)
+    return spec, hidden
+
+
+def _channel_of(work: Work, notification: DesiredNotification) -> SecretValue | None:
+    if notification.to is not None:
+        return SecretValue(notification.to)
+    return None if notification.channel is None else work.resolve_secret(notification.channel)
+
+
+def _signing_secret_of(work: Work, notification: DesiredNotification) -> SecretValue | None:
+    origin = notification.signing_secret
+    return None if origin is None else work.resolve_secret(origin)
+
+
+def _notification_changes(work: Work, notification: DesiredNotification) -> NotificationChanges:
+    rules = notification.rules
+    return NotificationChanges(
+        to=_channel_of(work, notification),
+        signing_secret=_signing_secret_of(work, notification),
+        on=rules.words,
+        app=notification.app or "",
+        after=rules.after,
+        at_once=rules.after is None,
+        quiet=rules.quiet,
+        remind_after=rules.remind_after,
+    )
+
+
+def _notification_admin(work: Work) -> NotificationAdmin:
+    return NotificationAdmin(work.context, random_bytes=os.urandom)
+
+
+def _add_notification(work: Work, notification: DesiredNotification) -> None:
+    changes = _notification_changes(work, notification)
+    if changes.to is None:
+        origin = notification.channel
+        where = "say where it goes: to: mailto:NAME@HOST, to: {env: NAME} or to: {file: PATH}"
+        if origin is not None:
+            where = f"set the environment variable {origin.env}" if origin.env else f"put it into {origin.file}"
+        raise DocumentError(
+            [f"{notification.place}: the notification {notification.name} is new, and has no channel; {where}"]
+        )
+    added = _notification_admin(work).add(notification.name, changes)
+    if added.new_secret is not None:
+        work.warnings.append(
+            f"the notification {notification.name} signs its messages with a secret that nobody has seen; to replace "
+            f"and print it: phasesync notifications update {notification.name} --signing-secret new"
+        )
+
+
+def _update_notification(work: Work, notification: DesiredNotification, change: ObjectChange) -> None:
+    former = former_name(notification, change)
+    changes = _notification_changes(work, notification)
+    _notification_admin(work).update(former, changes, new_name=notification.name)
+
+
+def _remove_notification(work: Work, name: str) -> None:
+    work.context.store.notifications.remove(name)
+
+
 STORE_KINDS: Final[Mapping[str, StoreKind]] = {
     DesiredApp.kind: StoreKind(
         listed=lambda context: context.store.apps.list_apps(),
@@ -523,5 +631,13 @@ STORE_KINDS: Final[Mapping[str, StoreKind]] = {
         add=_add_dynamic,
         update=_update_dynamic,
         remove=_remove_dynamic,
+    ),
+    DesiredNotification.kind: StoreKind(
+        listed=lambda context: context.store.notifications.list_all(),
+        described=_describe_notification,
+        wanted=_want_notification,
+        add=_add_notification,
+        update=_update_notification,
+        remove=_remove_notification,
     ),
 }

@@ -232,7 +232,12 @@ _ENVIRONMENT: Final = DesiredEnvironment.kind
 _CREDENTIAL: Final = DesiredCredential.kind
 
 
-_REFERENCES = {"env": DesiredEnvironment.kind, "credential": _CREDENTIAL, "source": _CREDENTIAL}
+_REFERENCES = {
+    "env": DesiredEnvironment.kind,
+    "app": DesiredApp.kind,
+    "credential": _CREDENTIAL,
+    "source": _CREDENTIAL,
+}
 """Member of a spec -> kind of what it names."""
 
 

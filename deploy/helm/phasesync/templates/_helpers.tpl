@@ -141,11 +141,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if eq .Values.image.tag "latest" -}}
 {{- fail "\n\nimage.tag=latest could change the release with any restart: name a release, or image.digest" -}}
 {{- end -}}
+{{- range $value, $labels := dict "podLabels" .Values.podLabels "metrics.labels" .Values.metrics.labels -}}
+{{- range list "name" "instance" "managed-by" "version" -}}
+{{- if hasKey $labels (printf "app.kubernetes.io/%s" .) -}}
+{{- fail (printf "\n\n%s has app.kubernetes.io/%s, which the chart sets: leave it out" $value .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if hasKey .Values.podAnnotations "kubectl.kubernetes.io/default-container" -}}
+{{- fail "\n\npodAnnotations has kubectl.kubernetes.io/default-container, which the chart sets: leave it out" -}}
+{{- end -}}
 {{- range .Values.extraEnv -}}
+{{- if and (eq .name "AWS_REGION") $.Values.aws.region -}}
+{{- fail "\n\nextraEnv has AWS_REGION, and aws.region is set: leave one of them out" -}}
+{{- end -}}
 {{- if eq .name "PHASESYNC_ROOT_KEY" -}}
 {{- fail "\n\nextraEnv has PHASESYNC_ROOT_KEY: a variable is seen by more than a file. Name the Secret with rootKey.secret.name" -}}
-{{- else if and (hasPrefix "PHASESYNC_" .name) (not (has .name (list "PHASESYNC_CONFIG" "PHASESYNC_ACTOR"))) -}}
-{{- fail (printf "\n\nextraEnv has %s: what can be set is under settings, and the chart decides the rest" .name) -}}
+{{- else if and (hasPrefix "PHASESYNC_" .name) (not .valueFrom) (not (has .name (list "PHASESYNC_CONFIG" "PHASESYNC_ACTOR"))) -}}
+{{- fail (printf "\n\nextraEnv has %s: what can be set is under settings; a secret has valueFrom.secretKeyRef" .name) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $sqlite (gt (int (include "phasesync.replicas" .)) 1) -}}
