@@ -49,6 +49,7 @@ MORE_DESCRIPTORS: Final = 4.0
 MORE_CONNECTIONS: Final = 1.0
 REPLICAS: Final = {"sqlite": ("daemon-1", "daemon-2"), "postgresql": ("replica-1", "replica-2", "replica-3")}
 _TICK_S: Final = 0.1
+_FIRST_RUNS_S: Final = 300.0
 _SETTLES_WITHIN_S: Final = 180.0
 """At least, however short the soak is."""
 
@@ -162,7 +163,7 @@ class Soak:
         return self._judge(installation, scene, operator, plan, sampler, settled_after)
 
     def _wait_for_first_runs(self, scene: Scene) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + _FIRST_RUNS_S
         while in_sync(scene.application) < len(scene.workload.syncs):
             if time.monotonic() > deadline:
                 raise AssertionError(f"the first runs did not end: {scene.application.store.syncs.count_by_status()}")
