@@ -23,8 +23,8 @@ from phasesync.store.base import BaseStore
 from phasesync.store.daemons import is_alive
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.restore_mark import is_restored, select_mark
-from phasesync.store.run_requests import WAITS_FOR_BUDGET
-from phasesync.store.sync_statuses import WAITS_ON_PURPOSE, count_with_longest, is_running, select_each
+from phasesync.store.run_requests import WAITS_FOR_BUDGET, WAITS_FOR_WINDOW
+from phasesync.store.sync_statuses import count_with_longest, is_put_off, is_running, select_each
 from phasesync.store.tables import LEASE_IS_LIVE, daemons, dynamic_secrets, leases, syncs
 
 MOST_SYNCS: Final = 2_000
@@ -60,8 +60,9 @@ class Figures:
         host_ahead: how far this host's clock is ahead of the database's; below 0: behind it.
         syncs: status -> number of syncs, 0 included.
         longest: status -> since when the sync has it that has had it for the longest time; only where known.
-        behind: how many syncs have an edit that is not applied.
-        behind_since: when the oldest of those edits was committed that no operator has wait; None if there is none.
+        behind: how many syncs have an edit that is not applied, without those that were put off: they are paused, wait
+            for their maintenance window, or have a credential that is not complete yet.
+        behind_since: when the oldest of those edits was committed; None if there is none.
         versions_left: of the version budget of the object that has the least.
         waiting_for_budget: how many syncs have changes that wait for the version budget.
         leases: status -> number of live leases.
@@ -178,11 +179,14 @@ def _one(value: sa.ColumnElement[Any], *which: sa.ColumnElement[bool]) -> sa.Sca
 
 
 _CLOCK: Final = sa.select(now())
+_BEHIND: Final = (
+    syncs.c.behind_since.is_not(None),
+    sa.func.coalesce(syncs.c.error_class, "") != WAITS_FOR_WINDOW,
+    ~is_put_off(),
+)
 _OVERALL: Final = sa.select(
-    _one(sa.func.count(), syncs.c.behind_since.is_not(None)).label("behind"),
-    _one(sa.func.min(_number(syncs.c.behind_since)), syncs.c.behind_since.is_not(None), ~WAITS_ON_PURPOSE).label(
-        "behind_since"
-    ),
+    _one(sa.func.count(), *_BEHIND).label("behind"),
+    _one(sa.func.min(_number(syncs.c.behind_since)), *_BEHIND).label("behind_since"),
     _one(sa.func.max(_number(syncs.c.budget_full_at)), syncs.c.budget_full_at.is_not(None)).label("budget_full_at"),
     _one(sa.func.count(), syncs.c.error_class == WAITS_FOR_BUDGET).label("waiting_for_budget"),
     _one(sa.func.count(), is_running()).label("claims"),

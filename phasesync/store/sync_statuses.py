@@ -20,7 +20,6 @@ from phasesync.core.credential import CredentialStatus
 from phasesync.core.sync import SyncStatus
 from phasesync.core.sync_status import OVERTAKEN
 from phasesync.store.db_time import from_microseconds, now
-from phasesync.store.run_requests import WAITS_FOR_WINDOW
 from phasesync.store.sync_rows import has_newer_revision
 from phasesync.store.tables import credentials, environments, sync_reads, syncs
 
@@ -28,9 +27,6 @@ _PAUSED: Final = syncs.c.paused_at.is_not(None) & (syncs.c.paused_until.is_(None
 _INCOMPLETE: Final = syncs.c.credential_id.in_(
     sa.select(credentials.c.id).where(credentials.c.status == CredentialStatus.INCOMPLETE)
 )
-WAITS_ON_PURPOSE: Final = _PAUSED | _INCOMPLETE | (sa.func.coalesce(syncs.c.error_class, "") == WAITS_FOR_WINDOW)
-"""The condition that an operator has a sync wait: it is paused, its credential has no role yet, or its maintenance
-window is closed."""
 _RUNNING: Final = syncs.c.claim_owner.is_not(None) & (syncs.c.claim_until >= now())
 IS_BEHIND: Final = syncs.c.id.in_(
     sa.select(sync_reads.c.sync_id)
@@ -134,6 +130,11 @@ def select_each(most: int) -> sa.Select[Any]:
         .order_by(in_step, syncs.c.name_key)
         .limit(most)
     )
+
+
+def is_put_off() -> sa.ColumnElement[bool]:
+    """Return the condition that a person has put a sync off: it is paused, or its credential is not complete yet."""
+    return _PAUSED | _INCOMPLETE
 
 
 def is_running() -> sa.ColumnElement[bool]:

@@ -144,23 +144,6 @@ def test_the_lag_counts_from_the_oldest_edit_that_was_not_applied(store: Store) 
     assert figures(store).behind == 0
 
 
-def test_an_edit_that_a_pause_or_a_window_has_wait_is_behind_and_not_late(store: Store) -> None:
-    sync = add_sync(store)
-    apply_all(store)
-    put(store, write("URL", "1"))
-    back(store, "behind_since")
-
-    store.sync_requests.pause(sync.name, paused(store))
-    assert (figures(store).behind, figures(store).behind_since) == (1, None)
-
-    store.sync_requests.resume(sync.name, actor="ada")
-    assert figures(store).age(figures(store).behind_since) >= HOUR
-
-    claim = claim_one(store)
-    assert store.runs.finish(claim, run_of(claim), after(status=SyncStatus.PENDING, waits_for_window=True)) is None
-    assert (figures(store).behind, figures(store).behind_since) == (1, None)
-
-
 @pytest.mark.parametrize("status", [SyncStatus.FAILING, SyncStatus.HELD, SyncStatus.PENDING])
 def test_a_run_that_did_not_apply_the_edit_leaves_its_time(store: Store, status: SyncStatus) -> None:
     sync = add_sync(store)
@@ -175,6 +158,20 @@ def test_a_run_that_did_not_apply_the_edit_leaves_its_time(store: Store, status:
 
     seen = figures(store)
     assert (seen.behind, seen.age(seen.behind_since) >= HOUR) == (1, True)
+
+
+def test_a_sync_that_was_put_off_is_not_behind_until_it_goes_on(store: Store) -> None:
+    sync = add_sync(store)
+    back(store, "behind_since")
+    store.sync_requests.pause(sync.name, paused(store))
+    assert (figures(store).behind, figures(store).behind_since) == (0, None)
+
+    store.sync_requests.resume(sync.name, actor="ada")
+    assert (figures(store).behind, figures(store).age(figures(store).behind_since) >= HOUR) == (1, True)
+
+    claim = claim_one(store)
+    store.runs.finish(claim, run_of(claim), after(status=SyncStatus.PENDING, waits_for_window=True))
+    assert figures(store).behind == 0
 
 
 def test_a_run_that_wrote_nothing_has_no_lag_and_ends_being_behind(store: Store) -> None:

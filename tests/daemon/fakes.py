@@ -155,6 +155,9 @@ class World:
     def expire_leases(self) -> bool:
         return True
 
+    def notify(self) -> bool:
+        return True
+
     def remove_orphan_users(self) -> bool:
         return True
 
@@ -180,6 +183,7 @@ class FakeComponents:
         self.keeper = FakeKeeper(world)
         self.dispatcher = FakeDispatcher(world)
         self.dispatchers: tuple[Any, ...] = (self.dispatcher,)
+        self.message_dispatcher = IdleDispatcher()
         self.queue = None
         self.tracer = None
         self.key_ids = {"root": "root-1"}
@@ -226,6 +230,13 @@ class FakeKeeper:
 
     def stop(self) -> None:
         self.world.may_write = False
+
+
+class IdleDispatcher:
+    """Has nothing to do."""
+
+    def drain(self, timeout: timedelta) -> bool:
+        return True
 
 
 @dataclass

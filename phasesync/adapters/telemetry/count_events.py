@@ -12,6 +12,8 @@ from phasesync.core.events import (
     DriftMissedByIncrementalSweep,
     Event,
     LeaseRevoked,
+    MessageFailed,
+    MessageSent,
     RunFinished,
     SweepFinished,
     SyncUnreadable,
@@ -19,7 +21,7 @@ from phasesync.core.events import (
 from phasesync.core.lease import ENDED
 from phasesync.core.run import Outcome
 
-_NOT_IN_ROUNDS = frozenset({Chore.START, Chore.RECONCILE, Chore.LEASE, Chore.RELEASE, Chore.SIGN_OFF})
+_NOT_IN_ROUNDS = frozenset({Chore.START, Chore.RECONCILE, Chore.LEASE, Chore.SEND, Chore.RELEASE, Chore.SIGN_OFF})
 """Chores without a rhythm: their failures are counted by their events, those of the others round by round."""
 
 
@@ -54,6 +56,11 @@ class CountEvents:
             case LeaseRevoked():
                 result = "ended" if event.status in ENDED else "unsettled" if event.error is None else "failed"
                 metrics.lease_revocations.labels(result).inc()
+            case MessageSent():
+                metrics.messages_sent.labels(event.channel, "sent").inc()
+            case MessageFailed():
+                result = "given-up" if event.retry_in_s is None else "failed"
+                metrics.messages_sent.labels(event.channel, result).inc()
             case ChoreFailed() if event.chore in _NOT_IN_ROUNDS:
                 metrics.chore_failures.labels(event.chore.value).inc()
 

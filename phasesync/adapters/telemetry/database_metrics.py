@@ -1,7 +1,7 @@
 """
 What the database says, as metrics: asked for at a scrape, and never for longer than a scrape may take.
 
-The figures are the same on each replica. If they cannot be read in time, these metrics are absent from the scrape, and
+The figures are the same on each replica. If they cannot be read, these metrics are absent from the scrape, and
 `phasesync_database_up` is 0: a former value would look like the present.
 """
 
@@ -23,6 +23,9 @@ FRESH_FOR_S: Final = 1.0
 """Figures of this age are shown again: several scrapers cost the database no more than one."""
 READ_WITHIN_S: Final = 2.0
 """How long a scrape waits for the database."""
+KEPT_FOR_S: Final = 90.0
+"""A database that answers, but not in time, is shown as it was at the scrape before: scrapes are a minute apart at
+most. One that hangs or fails is not shown."""
 
 
 class FreshFigures:
@@ -34,31 +37,39 @@ class FreshFigures:
         *,
         fresh_for_s: float = FRESH_FOR_S,
         within_s: float = READ_WITHIN_S,
+        kept_for_s: float = KEPT_FOR_S,
     ) -> None:
         """
         Args:
             read: asks the database.
             fresh_for_s: how long figures count as present.
             within_s: how long to wait for them.
+            kept_for_s: how long figures are shown while newer ones are late.
         """
         self._read = read
         self._fresh_for_s = fresh_for_s
         self._within_s = within_s
+        self._kept_for_s = kept_for_s
         self._lock = threading.Lock()
         self._reading: _Reading | None = None
+        self._former: _Reading | None = None
 
     def get(self) -> "Figures | None":
         """
         Return the figures; None without a database.
 
-        A read that has already kept a scrape waiting in vain keeps no other one: while it hangs, the answer is None.
+        A read that has already kept a scrape waiting in vain keeps no other one: while it hangs, they are answered at
+        once, with the former figures as long as these may be shown.
         """
         with self._lock:
             reading = self._reading
             if reading is None or reading.ended_ago_s > self._fresh_for_s:
-                reading = self._reading = _Reading(self._read)
-        reading.done.wait(max(0.0, self._within_s - reading.age_s))
-        return reading.result
+                self._former, reading = reading, _Reading(self._read)
+                self._reading = reading
+            former = self._former
+        if reading.done.wait(max(0.0, self._within_s - reading.age_s)):
+            return reading.result
+        return None if former is None or former.ended_ago_s > self._kept_for_s else former.result
 
 
 class _Reading:
@@ -144,10 +155,14 @@ def _families(figures: "Figures") -> Iterator[Metric]:
         longest.add_metric([status.value], figures.age(since).total_seconds())
     yield syncs
     yield longest
-    yield _gauge("syncs_behind", "Syncs with a committed edit that is not at AWS.", figures.behind)
+    yield _gauge(
+        "syncs_behind",
+        "Syncs with a committed edit that is not at AWS, without those that were put off.",
+        figures.behind,
+    )
     yield _gauge(
         "syncs_behind_longest_seconds",
-        "Time since the oldest edit was committed that is not at AWS and that nobody has wait; 0 if there is none.",
+        "Time since the oldest edit was committed that is not at AWS; 0 if there is none.",
         figures.age(figures.behind_since).total_seconds(),
     )
     yield _gauge(

@@ -21,11 +21,14 @@ from phasesync.core.events import (
     DriftMissedByIncrementalSweep,
     Event,
     LeaseRevoked,
+    MessageFailed,
+    MessageSent,
     RunFinished,
     SweepFinished,
     SyncUnreadable,
 )
 from phasesync.core.lease import Cause, LeaseStatus
+from phasesync.core.notification_message import Condition, Step
 from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus, Trigger
 from tests.support.metrics import OPENMETRICS, Scrape
@@ -60,6 +63,29 @@ REVOKED = LeaseRevoked(
     aws_calls=3,
     late_ms=900,
     retry_at=None,
+)
+
+
+SENT = MessageSent(
+    notification="ops",
+    channel="slack",
+    message_id="m-1",
+    step=Step.FIRST,
+    condition=Condition.HELD,
+    subjects=1,
+    attempts=1,
+    age_ms=900,
+)
+NOT_SENT = MessageFailed(
+    notification="ops",
+    channel="slack",
+    message_id="m-1",
+    step=Step.FIRST,
+    condition=Condition.HELD,
+    attempts=1,
+    error="ChannelUnavailableError",
+    code=None,
+    retry_in_s=30.0,
 )
 
 
@@ -112,6 +138,14 @@ def read(metrics: Metrics) -> Scrape:
             replace(REVOKED, status=LeaseStatus.REVOKING),
             "phasesync_lease_revocations_total",
             {"result": "unsettled"},
+            1,
+        ),
+        (SENT, "phasesync_messages_sent_total", {"channel": "slack", "result": "sent"}, 1),
+        (NOT_SENT, "phasesync_messages_sent_total", {"channel": "slack", "result": "failed"}, 1),
+        (
+            replace(NOT_SENT, retry_in_s=None),
+            "phasesync_messages_sent_total",
+            {"channel": "slack", "result": "given-up"},
             1,
         ),
         (

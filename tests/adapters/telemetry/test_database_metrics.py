@@ -74,6 +74,30 @@ def test_without_a_database_there_are_no_figures_and_no_former_ones() -> None:
     assert figures.get() is not None
 
 
+def test_a_database_that_is_late_is_shown_as_it_was_at_the_scrape_before() -> None:
+    database, gate = Database(), threading.Event()
+    figures = FreshFigures(database.read, fresh_for_s=0.0, within_s=0.05, kept_for_s=HANG_GUARD_S)
+    wait_until(lambda: figures.get() is not None, what="the first figures")
+    former = database.reads
+    database.answers = lambda: a_figure() if gate.wait(HANG_GUARD_S) else down()
+
+    late = figures.get()
+    assert late is not None and late.behind == former
+
+    gate.set()
+    wait_until(lambda: (one := figures.get()) is not None and one.behind > former, what="newer figures")
+
+
+def test_figures_are_not_kept_for_ever_while_a_database_hangs() -> None:
+    database, gate = Database(), threading.Event()
+    figures = FreshFigures(database.read, fresh_for_s=0.0, within_s=0.05, kept_for_s=0.2)
+    wait_until(lambda: figures.get() is not None, what="the first figures")
+    database.answers = lambda: a_figure() if gate.wait(HANG_GUARD_S) else down()
+
+    wait_until(lambda: figures.get() is None, what="the end of the former figures")
+    gate.set()
+
+
 def test_a_database_that_hangs_keeps_one_scrape_waiting_and_not_the_next() -> None:
     database, gate = Database(), threading.Event()
     database.answers = lambda: a_figure() if gate.wait(HANG_GUARD_S) else down()
