@@ -20,13 +20,29 @@ NOTIFICATIONS = {
 """Name -> about what, and when."""
 
 
+_REPAIRED = sa.text(
+    "SELECT count(*) FROM notices JOIN alerts ON alerts.id = notices.alert_id "
+    "WHERE number > 0 AND ended_by = 'repaired'"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AlertsFound:
-    """Alerts by condition, those that are open, messages that are not sent, and what is wrong beside that."""
+    """
+    What became of alerts and messages.
+
+    Attributes:
+        fired: condition -> alerts.
+        open: those that have not ended.
+        unsent: messages that are not sent.
+        unrecovered: objects whose recovery did not arrive; drift that the same run repaired has none.
+        wrong: what the database and the receiver do not agree on, as lines.
+    """
 
     fired: dict[str, int]
     open: list[str]
     unsent: int
+    unrecovered: int
     wrong: list[str]
 
 
@@ -42,6 +58,7 @@ def alerts_of(installation: Installation, account: Account) -> AlertsFound:
         rows = connection.execute(sa.text("SELECT condition, subject, ended_at FROM alerts")).all()
         messages = connection.execute(sa.text("SELECT id, sent_at FROM messages")).all()
         told = connection.execute(sa.text("SELECT count(*) FROM notices WHERE number > 0")).scalar() or 0
+        over = connection.execute(_REPAIRED).scalar() or 0
     fired: dict[str, int] = {}
     for row in rows:
         fired[row.condition] = fired.get(row.condition, 0) + 1
@@ -50,6 +67,7 @@ def alerts_of(installation: Installation, account: Account) -> AlertsFound:
         fired=dict(sorted(fired.items())),
         open=[f"{row.condition} {row.subject}" for row in rows if row.ended_at is None],
         unsent=len(messages) - len(sent),
+        unrecovered=account.open - over,
         wrong=list(_disagreements(account, sent, told)),
     )
 

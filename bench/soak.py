@@ -32,7 +32,7 @@ from bench.ground import DATABASES, installed, print_figures
 from bench.machine import Load, machine, watched
 from bench.replicas import Replicas
 from bench.samples import EVERY_S, Growth, Sampler, growths
-from bench.webhook import Receiver
+from bench.webhook import Arrived, Receiver
 from bench.workload import Workload, in_threads
 from phasesync.bootstrap import Application
 from phasesync.core.sync import Sync, SyncFilter, SyncStatus
@@ -88,6 +88,7 @@ class Soaked:
     wrong: list[str]
     plan: Sequence[Fault]
     sampler: Sampler
+    arrived: Sequence[Arrived]
 
 
 class Soak:
@@ -243,10 +244,10 @@ class Soak:
             self._figure("messages_unsent", "messages that were not sent", alerts.unsent, goal=0),
             none_of("messages_lost", "messages or alerts that only one side knows", alerts.wrong),
             none_of("messages_wrong", "reports that are not once first, once recovered", account.wrong),
-            self._figure("reports_open", "reports without their recovery", account.open, goal=0),
+            self._figure("reports_open", "reports without their recovery", alerts.unrecovered, goal=0),
             *(figure for growth in grown for figure in self._growth_figures(growth, wrong)),
         ]
-        return Soaked(figures=figures, wrong=wrong, plan=plan, sampler=sampler)
+        return Soaked(figures=figures, wrong=wrong, plan=plan, sampler=sampler, arrived=scene.receiver.arrived)
 
     def _growth_figures(self, growth: Growth, wrong: list[str]) -> Iterator[Figure]:
         """Yield the figures of one process. Those of a short life have no goal, and are left out of a long soak."""
@@ -283,7 +284,7 @@ def _is_settled(installation: Installation, scene: Scene) -> bool:
         return False
     account = scene.receiver.account()
     alerts = alerts_of(installation, account)
-    return not (alerts.open or alerts.unsent or account.open)
+    return not (alerts.open or alerts.unsent or alerts.unrecovered)
 
 
 def _unsettled(scene: Scene) -> list[Sync]:
@@ -320,6 +321,7 @@ def _document(
         "chaos_minutes": options.minutes * CHAOS,
         "wrong": soaked.wrong,
         "faults": [asdict(fault) for fault in soaked.plan],
+        "messages": [asdict(each) for each in soaked.arrived],
         "samples": [asdict(sample) for sample in soaked.sampler.samples],
     }
 

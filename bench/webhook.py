@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
-from phasesync.core.notification_message import Step
+from phasesync.core.notification_message import Condition, Step
 from phasesync.emulator.http import LoopbackServer, Reply
 
 _REFUSED: Final = Reply(503)
@@ -114,6 +114,8 @@ class _Topic:
         self.first = self.recovered = 0
         self.wrong: list[str] = []
         self._name = name
+        self._may_be_over = name.endswith(f" {Condition.DRIFT}")
+        """Drift that the same run repaired is reported once, and has no recovery."""
         self._active: set[str] = set()
         self._unnamed_first = self._unnamed_recovered = 0
 
@@ -134,7 +136,7 @@ class _Topic:
             self._unnamed_recovered += more
 
     def _begin(self, name: str) -> None:
-        if name in self._active:
+        if name in self._active and not self._may_be_over:
             if not self._unnamed_recovered:
                 self.wrong.append(f"{self._name} {name}: a second first message")
             self._unnamed_recovered = max(0, self._unnamed_recovered - 1)

@@ -45,7 +45,7 @@ def list_(application: "Application", paging: Paging, out: Output) -> None:
     Example:
       phasesync notifications list
     """
-    columns = ["name", "to", "on", "app", "after", "sent_at", "pending", "last_error"]
+    columns = ["name", "to", "on", "app", "after_s", "sent_at", "pending", "last_error"]
     show_list(
         out,
         paging,

@@ -198,7 +198,7 @@ def _title(
     words = (_SEVERAL if several else _ONE)[condition]
     if step is Step.STILL:
         longest = lasting_text(now - min(story.alert.since for story in stories))
-        return f"phasesync: {who} still, for {longest}: {words}{common}"
+        return f"phasesync: still after {longest}: {who} {words}{common}"
     if all(story.alert.ended_by is Ended.REPAIRED for story in stories):
         return f"phasesync: {who} {words}, and repaired{common}"
     return f"phasesync: {who} {words}{common}"

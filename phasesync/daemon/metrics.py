@@ -98,6 +98,7 @@ class _StateCollector(Collector):
         loads = () if heartbeat is None else heartbeat.loads
         yield _gauge("workers", "Threads that do claimed work.", sum(load.threads for load in loads))
         yield _gauge("workers_busy", "Of these, how many are at work.", sum(len(load.quiet) for load in loads))
+        yield _gauge("ready", "Whether this daemon works or stands by, as /readyz says.", self._state.ready().ok)
         stuck = 0 if heartbeat is None else heartbeat.stuck
         yield _gauge("workers_stuck", "Of these, how many have made no progress for too long.", stuck)
         full_for = timedelta(0) if heartbeat is None else heartbeat.full_for

@@ -269,25 +269,27 @@ class Service:
         fed = float("-inf")
         last_resort = LastResort(exit_now=self._exit_now)
         last_resort.start()
-        while self._fatal is None and (command := self._commands.wait(tick_s)) is not Command.STOP:
-            last_resort.pulse()
-            try:
-                if command is Command.RELOAD:
-                    self._reload(chores)
-                chores.correct_clock_jumps()
-                self._state.out_of_descriptors = out_of_descriptors()
-                healthy = self._report_changes()
-                self._notifier.status(self._state.status_line())
-            except Exception as error:
-                if shortage(error) is None:
-                    raise
-                continue  # The next tick comes soon, and what the host lacks may be there again.
-            if watchdog_every is None or not healthy:
-                continue
-            if time.monotonic() - fed >= watchdog_every.total_seconds() - tick_s:
-                fed = time.monotonic()
-                self._notifier.watchdog()
-        last_resort.stop()
+        try:
+            while self._fatal is None and (command := self._commands.wait(tick_s)) is not Command.STOP:
+                last_resort.pulse()
+                try:
+                    if command is Command.RELOAD:
+                        self._reload(chores)
+                    chores.correct_clock_jumps()
+                    self._state.out_of_descriptors = out_of_descriptors()
+                    healthy = self._report_changes()
+                    self._notifier.status(self._state.status_line())
+                except Exception as error:
+                    if shortage(error) is None:
+                        raise
+                    continue  # The next tick comes soon, and what the host lacks may be there again.
+                if watchdog_every is None or not healthy:
+                    continue
+                if time.monotonic() - fed >= watchdog_every.total_seconds() - tick_s:
+                    fed = time.monotonic()
+                    self._notifier.watchdog()
+        finally:
+            last_resort.stop()
 
     def _stop(self, chores: PeriodicChores, components: "Components") -> None:
         self._begin_to_stop()

@@ -18,7 +18,6 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.alert import Ended, SubjectKind
-from phasesync.core.credential import CredentialStatus
 from phasesync.core.lease import ENDED, LeaseStatus
 from phasesync.core.notification import STALE_AFTER
 from phasesync.core.notification_message import Condition
@@ -27,8 +26,8 @@ from phasesync.store.alert_rows import IS_OPEN, end_alerts, open_alert
 from phasesync.store.base import BaseStore
 from phasesync.store.db_time import before, from_microseconds, now
 from phasesync.store.notifications import load_notifications
-from phasesync.store.run_requests import WAITS_FOR_WINDOW
-from phasesync.store.tables import LEASE_IS_LIVE, alerts, credentials, dynamic_secrets, leases, messages, syncs
+from phasesync.store.sync_statuses import is_put_off
+from phasesync.store.tables import LEASE_IS_LIVE, alerts, dynamic_secrets, leases, messages, syncs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +133,6 @@ _earlier: Final = sa.case(
     (_earliest_alert < _status_since, _earliest_alert),
     else_=_status_since,
 )
-_is_paused: Final = syncs.c.paused_at.is_not(None) & (syncs.c.paused_until.is_(None) | (syncs.c.paused_until > now()))
-_waits_for_window: Final = sa.func.coalesce(syncs.c.error_class, "") == WAITS_FOR_WINDOW
 _OUT_OF_STEP: Final = [
     status.value for status in (SyncStatus.PENDING, SyncStatus.FAILING, SyncStatus.HELD, SyncStatus.HALTED)
 ]
@@ -150,16 +147,13 @@ def _select_stale(stale_after: timedelta) -> sa.Select[Any]:
     alerted = sa.exists().where(
         _opened.c.subject_id == syncs.c.id, _opened.c.condition == Condition.STALE.value, _opened.c.ended_at.is_(None)
     )
-    incomplete = sa.select(credentials.c.id).where(credentials.c.status == CredentialStatus.INCOMPLETE.value)
     return (
         sa.select(syncs.c.id, syncs.c.name, since.label("since"))
         .where(
             # Each is a range of an index: few syncs are out of step.
             syncs.c.settled_status.in_(_OUT_OF_STEP) | syncs.c.behind_since.is_not(None),
             since < before(stale_after),
-            ~_is_paused,
-            ~_waits_for_window,
-            syncs.c.credential_id.not_in(incomplete),
+            ~is_put_off(),
             ~alerted,
         )
         .limit(_AT_ONCE)

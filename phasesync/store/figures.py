@@ -23,7 +23,7 @@ from phasesync.store.base import BaseStore
 from phasesync.store.daemons import is_alive
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.restore_mark import is_restored, select_mark
-from phasesync.store.run_requests import WAITS_FOR_BUDGET, WAITS_FOR_WINDOW
+from phasesync.store.run_requests import WAITS_FOR_BUDGET
 from phasesync.store.sync_statuses import count_with_longest, is_put_off, is_running, select_each
 from phasesync.store.tables import LEASE_IS_LIVE, daemons, dynamic_secrets, leases, syncs
 
@@ -179,11 +179,7 @@ def _one(value: sa.ColumnElement[Any], *which: sa.ColumnElement[bool]) -> sa.Sca
 
 
 _CLOCK: Final = sa.select(now())
-_BEHIND: Final = (
-    syncs.c.behind_since.is_not(None),
-    sa.func.coalesce(syncs.c.error_class, "") != WAITS_FOR_WINDOW,
-    ~is_put_off(),
-)
+_BEHIND: Final = (syncs.c.behind_since.is_not(None), ~is_put_off())
 _OVERALL: Final = sa.select(
     _one(sa.func.count(), *_BEHIND).label("behind"),
     _one(sa.func.min(_number(syncs.c.behind_since)), *_BEHIND).label("behind_since"),

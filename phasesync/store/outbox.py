@@ -359,7 +359,7 @@ def _candidates(
     connection: sa.Connection, rows: Sequence[sa.Row[Any]], loaded: Loaded, known: Mapping[str, Known]
 ) -> tuple[list[Candidate], list[dict[str, Any]]]:
     """Return what may be said, and the parameters of `_STORE_NEXT` for that of which nothing is said any more."""
-    reported = _reported_otherwise(connection, rows)
+    reported, waiting = _reported_otherwise(connection, rows), _waiting(connection, rows)
     candidates: list[Candidate] = []
     over: list[dict[str, Any]] = []
     for row in rows:
@@ -374,11 +374,23 @@ def _candidates(
         waits = alert.ended_at is None and (
             not holds_now(alert.condition, subject.settled)
             or (step is Step.FIRST and (notification.id, alert.subject_id) in reported and _is_stale(alert))
+            # Reminders do not pile up while a channel takes nothing.
+            or (step is Step.STILL and row.message_id in waiting)
         )
         candidates.append(Candidate(group=group, rules=rules, alert=alert, notice=notice, step=step, waits=waits))
     left, told_by_others = one_end_each(candidates)
     over += [_next_values(one.group.notification_id, one.alert.id, None) for one in told_by_others]
     return left, over
+
+
+def _waiting(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> set[str]:
+    """Return the ids of the newest messages about alerts that wait to be sent."""
+    ids = sorted({row.message_id for row in rows if row.message_id is not None})
+    found: set[str] = set()
+    for n in range(0, len(ids), _PART):
+        waits = sa.select(messages.c.id).where(messages.c.id.in_(ids[n : n + _PART]), messages.c.next_at.is_not(None))
+        found |= set(connection.scalars(waits))
+    return found
 
 
 def _is_stale(alert: Alert) -> bool:

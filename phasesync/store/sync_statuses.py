@@ -20,6 +20,7 @@ from phasesync.core.credential import CredentialStatus
 from phasesync.core.sync import SyncStatus
 from phasesync.core.sync_status import OVERTAKEN
 from phasesync.store.db_time import from_microseconds, now
+from phasesync.store.run_requests import WAITS_FOR_WINDOW
 from phasesync.store.sync_rows import has_newer_revision
 from phasesync.store.tables import credentials, environments, sync_reads, syncs
 
@@ -133,8 +134,11 @@ def select_each(most: int) -> sa.Select[Any]:
 
 
 def is_put_off() -> sa.ColumnElement[bool]:
-    """Return the condition that a person has put a sync off: it is paused, or its credential is not complete yet."""
-    return _PAUSED | _INCOMPLETE
+    """
+    Return the condition that a person has put a sync off: it is paused, its maintenance window is closed, or its
+    credential is not complete yet.
+    """
+    return _PAUSED | _INCOMPLETE | (sa.func.coalesce(syncs.c.error_class, "") == WAITS_FOR_WINDOW)
 
 
 def is_running() -> sa.ColumnElement[bool]:

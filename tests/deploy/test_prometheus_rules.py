@@ -32,6 +32,7 @@ DESCRIPTIONS = {
     "PhasesyncDaemonAbsent": "No daemon of phasesync has answered or worked for 5 minutes.",
     "PhasesyncDatabaseUnavailable": "2 of the daemons of phasesync cannot reach or write the database.",
     "PhasesyncSchemaWaiting": "1 of the daemons of phasesync have waited for 5 minutes for the schema",
+    "PhasesyncDaemonNotReady": "1 of the daemons of phasesync have not been ready for 5 minutes.",
     "PhasesyncClockSkew": "The clock of a is 1h 0m 0s from the clock of the other side (aws).",
     "PhasesyncLogLinesDropped": "About 12 lines of the log of a were lost within 15 minutes.",
     "PhasesyncSyncStale": "A sync of phasesync has been behind its environment for 18m 0s:",

@@ -13,6 +13,7 @@ from tests.support.aws import Aws
 from tests.support.daemon import Daemon
 from tests.support.hostile import small_disk
 from tests.support.installation import Installation
+from tests.support.metrics import scrape
 from tests.support.waiting import wait_until
 
 __all__ = ["installation"]
@@ -27,6 +28,7 @@ def small(tmp_path: Path, migrated_sqlite_template: Path, aws: Aws) -> Iterator[
         file.write_bytes(migrated_sqlite_template.read_bytes())
         file.chmod(0o600)
         made = Installation(tmp_path, f"sqlite:///{file}", aws.environ)
+        (tmp_path / "daemon-1.log").symlink_to(disk / "daemon-1.log")
         made.initialise()
         yield made
         made.close()
@@ -49,6 +51,25 @@ def says(daemon: Daemon, reason: str, *, healthy: bool = True) -> dict[str, Any]
     status, body = daemon.get("/healthz")
     assert (status == 200) is healthy, body
     return answers[-1]
+
+
+def measures(daemon: Daemon, name: str, value: float, **labels: str) -> None:
+    """Wait until a metric has a value, which is what an alert sees."""
+    seen: list[float | None] = []
+
+    def has_it() -> bool:
+        seen.append(scrape(daemon.address).value(name, **labels))
+        return seen[-1] == value
+
+    try:
+        wait_until(has_it, what=f"{name} {labels} = {value}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it was {seen[-1:]}") from None
+
+
+def counts(daemon: Daemon, name: str, **labels: str) -> None:
+    """Wait until a counter with these labels, and others, has counted something."""
+    wait_until(lambda: scrape(daemon.address).total(name, **labels) > 0, what=f"{name} {labels} > 0")
 
 
 def arrives(aws: Aws, name: str, value: str) -> None:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from phasesync.emulator import Answer
-from tests.hostile.conftest import arrives, assert_versions
+from tests.hostile.conftest import arrives, assert_versions, counts
 from tests.support.aws import Aws
+from tests.support.daemon import Daemon
 from tests.support.installation import Installation
+from tests.support.metrics import scrape
 from tests.support.shifted_clock import ShiftedClock
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 HOUR = timedelta(hours=1)
+
+
+def is_skewed(daemon: Daemon, by: timedelta) -> bool:
+    """Return whether the metrics have the difference between the host's clock and AWS's."""
+    skew = scrape(daemon.address).value("phasesync_clock_skew_seconds", against="aws")
+    return skew is not None and abs(skew - by.total_seconds()) < 5
 
 
 SIGNATURE_EXPIRED = Answer("InvalidSignatureException", "Signature expired: 20261129T083017Z is now earlier than …")
@@ -38,7 +48,10 @@ def test_a_clock_that_is_set_delays_no_edit(installation: Installation, aws: Aws
         arrives(aws, "shop/web", f"postgres://{number}")
         assert time.monotonic() - began < 10
         assert [daemon.get(path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
+        wait_until(partial(is_skewed, daemon, by), what=f"a clock that is {by} ahead of AWS's")
 
+    if installation.database_url.startswith("sqlite"):
+        counts(daemon, "phasesync_clock_set_back_total")
     clock.set(-HOUR)
     aws.server.fail("*", SIGNATURE_EXPIRED, times=None)
     installation.edit("web", URL="postgres://refused")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import resource
+import signal
 import threading
 
 import pytest
 
 from phasesync.emulator import Answer, Operation
-from tests.hostile.conftest import arrives, assert_versions, says
+from tests.hostile.conftest import arrives, assert_versions, measures, says
 from tests.support.aws import Aws
+from tests.support.daemon import Daemon
 from tests.support.hostile import fill, mounted
 from tests.support.installation import Installation
-from tests.support.waiting import HANG_GUARD_S
+from tests.support.metrics import scrape
+from tests.support.waiting import HANG_GUARD_S, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -38,6 +41,9 @@ def test_a_full_disk_stops_nothing_for_good(small: Installation, aws: Aws) -> No
     assert full.wait(HANG_GUARD_S)
 
     says(daemon, "the database cannot be written (SQLITE_FULL)")
+    measures(daemon, "phasesync_database_writable", 0)
+    measures(daemon, "phasesync_ready", 0)
+    wait_until(lambda: drops_lines(daemon), what="lost lines that are counted")
     small.in_process = True
     refused = small.run("secrets", "set", "shop/web", "URL", "-", stdin="postgres://during")
     assert (refused.exit_code, "is full; nothing was stored" in refused.stderr) == (7, True), refused
@@ -48,6 +54,12 @@ def test_a_full_disk_stops_nothing_for_good(small: Installation, aws: Aws) -> No
     arrives(aws, NAME, "postgres://before")
     assert_versions(aws, NAME, 2)
     assert daemon.stop() == 0
+
+
+def drops_lines(daemon: Daemon) -> bool:
+    """Have the daemon log something; return whether it could not write it, or something before."""
+    daemon.signal(signal.SIGHUP)
+    return scrape(daemon.address).total("phasesync_log_lines_dropped_total") > 0
 
 
 def test_a_file_system_that_has_become_read_only(small: Installation, aws: Aws) -> None:
@@ -65,6 +77,7 @@ def test_a_file_system_that_has_become_read_only(small: Installation, aws: Aws) 
         says(daemon, "the database cannot be written")
         resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, before)
         says(daemon, "lies on a file system that is mounted read-only")
+        measures(daemon, "phasesync_database_writable", 0)
         refused = small.run("secrets", "set", "shop/web", "URL", "-", stdin="postgres://during")
         assert (refused.exit_code, "mounted read-only" in refused.stderr) == (7, True), refused
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.hostile.conftest import arrives, assert_versions, says
+from tests.hostile.conftest import arrives, assert_versions, measures, says
 from tests.support.aws import Aws
 from tests.support.certificates import server_context
 from tests.support.installation import Installation
@@ -43,6 +43,7 @@ def test_aws_without_names(installation: Installation, aws: Aws, tmp_path: Path)
                 run = application.store.runs.list_runs(sync="web")[0]
             assert run.error is not None and reason in run.error.message
             assert [daemon.get(path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
+            measures(daemon, "phasesync_syncs", 1, status="failing")
             setattr(names, mode, False)
             arrives(aws, "shop/web", f"postgres://{mode}")
         assert_versions(aws, "shop/web", 3)
@@ -70,6 +71,7 @@ def test_a_database_without_names(installation: Installation, aws: Aws, tmp_path
         installation.edit("web", URL="postgres://during")
         says(daemon, "the role has expired")
         says(daemon, "cannot be reached: the DNS does not answer")
+        measures(daemon, "phasesync_database_up", 0)
         names.silent = False
 
         assert daemon.wait_until_ready() == "active"

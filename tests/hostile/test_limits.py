@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.conftest import arrives, assert_versions, says
+from tests.hostile.conftest import arrives, assert_versions, measures, says
 from tests.support.aws import Aws
 from tests.support.daemon import Daemon
 from tests.support.installation import Installation
@@ -67,6 +67,7 @@ def test_without_a_descriptor_left_it_says_so_and_goes_on_when_there_are_some(
             installation.edit("web", URL="postgres://during")
             says(daemon, "no file descriptor is left")
             assert daemon.get("/healthz")[1]["state"].startswith("no file descriptor is left")
+            measures(daemon, "phasesync_ready", 0)
 
         assert daemon.wait_until_ready() == "active"
         arrives(aws, "shop/web", "postgres://during")
@@ -88,6 +89,7 @@ def test_without_memory_for_anything_new_it_answers_probes_and_goes_on(installat
         installation.edit("web", URL="postgres://during")
         wait_until(lambda: daemon.get("/readyz")[0] == 200, what="readiness")
         assert daemon.get("/healthz")[0] == 200
+        measures(daemon, "phasesync_ready", 1)
     arrives(aws, "shop/web", "postgres://during")
     installation.wait_for("web", *names)
     assert daemon.wait_until_ready() == "active"

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from phasesync.emulator import Answer, Operation
-from tests.hostile.conftest import arrives, assert_versions, says
+from tests.hostile.conftest import arrives, assert_versions, measures, says
 from tests.support.aws import Aws
 from tests.support.installation import Installation
 from tests.support.waiting import HANG_GUARD_S, wait_until
@@ -64,7 +64,9 @@ def test_a_lock_of_somebody_else_delays_and_loses_nothing(installation: Installa
     installation.edit("web", URL="postgres://before")
 
     says(daemon, "the role has expired: the last heartbeat succeeded")
-    says(daemon, "the database cannot be written")
+    measures(daemon, "phasesync_role", 0, role="active")
+    says(daemon, "the database cannot be")  # written, and on SQLite perhaps not even opened
+    measures(daemon, "phasesync_database_writable", 0)
     wait_until(lambda: time.monotonic() > began + LOCKED_S, what="the end of every wait for a lock")
     assert daemon.get("/healthz")[0] == 200, "a restart would not help"
     lock.release()

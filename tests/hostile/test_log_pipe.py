@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.conftest import arrives, assert_versions
+from tests.hostile.conftest import arrives, assert_versions, counts
 from tests.support.aws import Aws
 from tests.support.installation import Installation
 from tests.support.waiting import wait_until
@@ -37,6 +37,7 @@ def test_a_reader_that_goes_away_stops_no_work(installation: Installation, aws: 
 
     assert daemon.address == address
     wait_until(lambda: daemon.get("/healthz")[1].get("log_lines_lost", 0) > 0, what="lost lines that are counted")
+    counts(daemon, "phasesync_log_lines_dropped_total")
     assert [daemon.get(path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
     assert_versions(aws, "shop/web", 4)
     assert daemon.stop() == 0

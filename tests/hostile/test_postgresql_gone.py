@@ -11,7 +11,7 @@ import pytest
 
 from phasesync.emulator import Answer, Operation
 from tests.e2e.conftest import assert_no_value_was_read
-from tests.hostile.conftest import arrives, assert_versions, says
+from tests.hostile.conftest import arrives, assert_versions, measures, says
 from tests.support.aws import Aws
 from tests.support.databases import migrate_template
 from tests.support.installation import Installation
@@ -64,6 +64,7 @@ def test_a_server_that_crashes_and_comes_back(on_server: Installation, server: P
     assert crashed.wait(HANG_GUARD_S)
     began = time.monotonic()
     says(daemon, "the database cannot be reached")
+    measures(daemon, "phasesync_database_up", 0)
     wait_until(lambda: time.monotonic() > began + GONE_S, what="the end of its role")
     says(daemon, "the database cannot be reached")
     server.resume()
@@ -97,6 +98,7 @@ def test_a_server_that_never_answers(on_server: Installation, server: PostgresSe
     try:
         says(daemon, "the role has expired")
         says(daemon, "the database cannot be reached")
+        measures(daemon, "phasesync_database_up", 0)
     finally:
         server.thaw()
 

@@ -66,9 +66,13 @@ class Daemon:
     # --- its log
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the log so far: every whole line is a JSON document, but for those that say why it did not start."""
+        """
+        Return the log so far: every whole line is a JSON document, but for those that say why it did not start, and for
+        one that was cut short by a full disk.
+        """
         whole = [line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        return [json.loads(line) for line in whole if not line.startswith(("error: ", "hint: "))]
+        cut = {line for line in whole if line.startswith("{") and not line.endswith("}\n")}
+        return [json.loads(line) for line in whole if not line.startswith(("error: ", "hint: ")) and line not in cut]
 
     def find(self, event: str, **fields: object) -> list[dict[str, Any]]:
         """Return the lines of an event that have these fields."""

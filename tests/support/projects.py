@@ -12,6 +12,7 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from phasesync.adapters.project_files.write import write_yaml
+from phasesync.core.notification import WORDS
 from phasesync.core.sync import Adopt, OnDrift, OnRemove, TagMode
 
 Document = dict[str, Any]
@@ -132,6 +133,7 @@ def projects(draw: st.DrawFn, *, keys: bool = True, protected: bool = True, adop
         draw(_sync(number, environments, names, region, document, adopt=adopt))
         for number in range(draw(st.integers(0, 5)))
     ]
+    document["notifications"] = [draw(_notification(number, apps)) for number in range(draw(st.integers(0, 3)))]
     document["dynamic"] = [draw(_dynamic(number, environments, names)) for number in range(draw(st.integers(0, 3)))]
     return document
 
@@ -240,6 +242,20 @@ def _defaults(draw: st.DrawFn, credentials: list[str], region: str, *, adopt: bo
     }
     defaults: Document = draw(settings(region, adopt=adopt)) | draw(st.fixed_dictionaries({}, optional=optional))
     return defaults | {"credential": draw(st.sampled_from(credentials))}
+
+
+@st.composite
+def _notification(draw: st.DrawFn, number: int, apps: list[str]) -> Document:
+    optional: dict[str, st.SearchStrategy[Any]] = {
+        "conditions": st.lists(st.sampled_from(WORDS[:-1]), unique=True, min_size=1, max_size=3),
+        "after": durations,
+        "remind_after": st.sampled_from(["0s", "1m", "1h", "36h"]),
+        "quiet": st.lists(st.sampled_from(["22:00-07:00 Mon-Fri Europe/Berlin", "2030-12-24 UTC"]), unique=True),
+        "app": st.sampled_from(apps),
+    }
+    channel = draw(st.sampled_from(["mailto:ops@example.com", f"sns:arn:aws:sns:eu-west-1:{ACCOUNT}:ops"]))
+    required = {"name": f"n{number}{draw(letters)}", "to": channel}
+    return draw(st.fixed_dictionaries({name: st.just(value) for name, value in required.items()}, optional=optional))
 
 
 @st.composite

@@ -5,6 +5,7 @@ The figures are the same on each replica. If they cannot be read, these metrics 
 `phasesync_database_up` is 0: a former value would look like the present.
 """
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +15,9 @@ from prometheus_client import Metric
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
+from phasesync.adapters.telemetry.logging import get_logger
 from phasesync.errors import PhasesyncError
+from phasesync.host_files import shortage
 
 if TYPE_CHECKING:
     from phasesync.store.figures import Figures
@@ -53,6 +56,9 @@ class FreshFigures:
         self._lock = threading.Lock()
         self._reading: _Reading | None = None
         self._former: _Reading | None = None
+        self._wanted: queue.SimpleQueue[_Reading] = queue.SimpleQueue()
+        # Started beforehand: under load, where memory is limited, none may start any more.
+        threading.Thread(target=self._read_all, name="metrics", daemon=True).start()
 
     def get(self) -> "Figures | None":
         """
@@ -66,10 +72,20 @@ class FreshFigures:
             if reading is None or reading.ended_ago_s > self._fresh_for_s:
                 self._former, reading = reading, _Reading(self._read)
                 self._reading = reading
+                self._wanted.put(reading)
             former = self._former
         if reading.done.wait(max(0.0, self._within_s - reading.age_s)):
             return reading.result
         return None if former is None or former.ended_ago_s > self._kept_for_s else former.result
+
+    def _read_all(self) -> None:
+        while True:
+            reading = self._wanted.get()
+            try:
+                reading.run()
+            except Exception as error:  # noqa: BLE001 -- the next scrape asks again
+                if shortage(error) is None:
+                    get_logger().error("figures for metrics could not be read", exc_info=error)
 
 
 class _Reading:
@@ -80,7 +96,6 @@ class _Reading:
         self._began = self._ended = time.monotonic()
         self.result: Figures | None = None
         self.done = threading.Event()
-        threading.Thread(target=self._run, name="metrics", daemon=True).start()
 
     @property
     def age_s(self) -> float:
@@ -92,7 +107,8 @@ class _Reading:
         """Seconds since it ended; 0 while it lasts."""
         return time.monotonic() - self._ended if self.done.is_set() else 0.0
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Ask the database."""
         try:
             self.result = self._read()
         except PhasesyncError:
@@ -162,7 +178,7 @@ def _families(figures: "Figures") -> Iterator[Metric]:
     )
     yield _gauge(
         "syncs_behind_longest_seconds",
-        "Time since the oldest edit was committed that is not at AWS; 0 if there is none.",
+        "Time since the oldest edit was committed that is not at AWS and that nobody has wait; 0 if there is none.",
         figures.age(figures.behind_since).total_seconds(),
     )
     yield _gauge(

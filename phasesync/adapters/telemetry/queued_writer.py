@@ -37,6 +37,8 @@ class QueuedWriter:
         self._bytes = 0
         self._unreported = 0
         self._writing = False
+        self._cut = False
+        """The newest line was written in part, so that the next one begins on a line of its own."""
         self._changed = threading.Condition()
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
 
@@ -80,7 +82,9 @@ class QueuedWriter:
             self._writing = True
         written = False
         try:
-            written = _write(self._descriptor, line)
+            count = _write(self._descriptor, b"\n" + line if self._cut else line)
+            written = count == len(line) + self._cut
+            self._cut = not written and (self._cut or count > 0)
         finally:
             with self._changed:
                 self._bytes -= len(line)
@@ -93,14 +97,14 @@ class QueuedWriter:
             self._on_lost(unreported)
 
 
-def _write(descriptor: int, data: bytes) -> bool:
-    """Write all of it; return False if the other end is gone or the disk is full."""
-    view = memoryview(data)
-    while view:
+def _write(descriptor: int, data: bytes) -> int:
+    """Write all of it, or what is possible if the other end is gone or the disk is full; return the bytes written."""
+    count = 0
+    while count < len(data):
         try:
-            view = view[os.write(descriptor, view) :]
+            count += os.write(descriptor, memoryview(data)[count:])
         except BlockingIOError:  # Another process that shares the descriptor made it non-blocking.
             time.sleep(_PAUSE_S)
         except OSError:
-            return False
-    return True
+            break
+    return count

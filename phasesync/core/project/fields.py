@@ -210,6 +210,15 @@ def words_of(kind: type[StrEnum], *more: str) -> Any:
     ]
 
 
+def one_of(words: tuple[str, ...]) -> Any:
+    """Return the type of a field that takes one of some words, as text."""
+    return Annotated[
+        str,
+        BeforeValidator(partial(_word, words, str)),
+        WithJsonSchema({"type": "string", "enum": list(words)}),
+    ]
+
+
 def exactly(word: str) -> Any:
     """Return the type of a field that takes one word only."""
     return Annotated[

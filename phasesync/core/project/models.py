@@ -24,8 +24,7 @@ from pydantic_core import CoreSchema
 from phasesync.core.arns import check_role_arn
 from phasesync.core.credential import CredentialType, check_access_key_id, check_external_id
 from phasesync.core.dynamic import DynamicConfig
-from phasesync.core.notification import FIRST_REMINDER, RECOVERED, USUAL
-from phasesync.core.notification_message import Condition
+from phasesync.core.notification import FIRST_REMINDER, USUAL, WORDS
 from phasesync.core.project import settings
 from phasesync.core.project.fields import (
     AnyText,
@@ -43,6 +42,7 @@ from phasesync.core.project.fields import (
     name_of,
     not_text,
     number,
+    one_of,
     words_of,
     wrong,
 )
@@ -361,7 +361,8 @@ class NotificationItem(Strict):
         description="Where the signing secret of a webhook comes from. Default: the stored one is kept; a new webhook "
         "gets a new one, which phasesync notifications update --signing-secret new replaces and prints.",
     )
-    on: distinct(words_of(Condition, RECOVERED)) = Field(  # type: ignore[valid-type]
+    # Not `on`, which is true to programs that read YAML.
+    conditions: distinct(one_of(WORDS)) = Field(  # type: ignore[valid-type]
         default=USUAL,
         description="What it reports. Default: everything but drift.",
         examples=[["halted", "held", "recovered"]],

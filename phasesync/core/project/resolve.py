@@ -225,9 +225,9 @@ def notifications_of(item: NotificationItem, part: Part, scope: Scope) -> Iterat
     on: tuple[Condition, ...] = ()
     recovered = False
     try:
-        on, recovered = rules_of_words(str(word) for word in item.on)
+        on, recovered = rules_of_words(str(word) for word in item.conditions)
     except InvalidInputError as error:
-        scope.problems.add(part.place("on"), error.message, fix_of(error))
+        scope.problems.add(part.place("conditions"), error.message, fix_of(error))
     rules = Rules(on=on, recovered=recovered, after=item.after, quiet=item.quiet, remind_after=item.remind_after)
     try:
         check_rules(rules)

@@ -186,7 +186,7 @@ def _notification(notification: Notification) -> Document:
             "name": notification.name,
             "to": {"env": _variable(notification.name, "CHANNEL")} if hidden else channel.shown,
             "signing_secret": {"env": _variable(notification.name, "SIGNING_SECRET")} if secret else None,
-            "on": list(rules.words) if rules.words != USUAL else None,
+            "conditions": list(rules.words) if rules.words != USUAL else None,
             "app": notification.app,
             "after": None if rules.after is None else duration_text(rules.after),
             "remind_after": duration_text(rules.remind_after) if rules.remind_after != FIRST_REMINDER else None,

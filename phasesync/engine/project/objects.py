@@ -515,7 +515,7 @@ def _describe_notification(work: Work, notification: Notification, applied: Appl
 
 def _rules_spec(rules: Rules) -> dict[str, Any]:
     return {
-        "on": list(rules.words),
+        "conditions": list(rules.words),
         "after": None if rules.after is None else duration_text(rules.after),
         "remind_after": duration_text(rules.remind_after),
         "quiet": list(rules.quiet),

@@ -1,0 +1,202 @@
+"""`phasesync notifications`, typed in: what it stores, what it shows once and never again, and what it refuses."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.cli.conftest import CommandLine
+from tests.cli.test_project import Documents, named
+from tests.support.receivers import HttpReceiver
+
+CANARY = "kanarienvogel7f3a9c"
+URL = f"https://hooks.example.com/services/{CANARY}"
+SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.fixture
+def receiver() -> Iterator[HttpReceiver]:
+    with HttpReceiver() as started:
+        yield started
+
+
+@pytest.fixture
+def documents(shop: CommandLine) -> Documents:
+    return Documents(shop, shop.directory / "documents")
+
+
+def test_a_webhook_gets_a_secret_that_is_printed_once(phasesync: CommandLine) -> None:
+    added = phasesync.done("notifications", "add", "ops", "--to", "-", stdin=f"{URL}\n")
+    assert "signing secret: whsec_" in added.stdout
+    secret = added.stdout.split()[2]
+    shown = [
+        added.stderr,
+        phasesync.done("notifications", "show", "ops").stdout,
+        phasesync.done("notifications", "list", "-o", "json").stdout,
+        phasesync.done("dump").stdout,
+    ]
+    assert [text for text in shown if CANARY in text or secret in text] == []
+    with closing(sqlite3.connect(phasesync.directory / "data" / "phasesync.db")) as connection:
+        stored = "\n".join(connection.iterdump()).encode()
+    assert CANARY.encode() not in stored
+    assert CANARY.encode().hex().encode() not in stored.lower()
+
+
+def test_what_is_shown_of_a_notification(shop: CommandLine) -> None:
+    on = ("--on", "held,recovered", "--on", "stale", "--app", "shop", "--after", "30m", "--remind-after", "0s")
+    quiet = ("--quiet", "22:00-07:00 Mon,Tue Europe/Berlin; 2026-12-24 UTC")
+    added = shop.json("notifications", "add", "ops", "--to", "-", *on, *quiet, stdin=URL)
+    assert added.pop("signing_secret").startswith("whsec_")
+    assert added.pop("created_at")
+    assert added == {
+        "name": "ops",
+        "channel": "webhook",
+        "to": "https://hooks.example.com/…",
+        "signed": True,
+        "on": ["held", "stale", "recovered"],
+        "app": "shop",
+        "after_s": 1800,
+        "remind_after_s": 0,
+        "quiet": ["22:00-07:00 Mon,Tue Europe/Berlin", "2026-12-24 UTC"],
+        "sent_at": None,
+        "pending": 0,
+        "last_error": None,
+        "next_attempt_at": None,
+        "error": None,
+    }
+
+
+def test_a_secret_on_the_command_line_is_taken_with_a_warning_and_not_repeated(phasesync: CommandLine) -> None:
+    added = phasesync.done("notifications", "add", "ops", "--to", URL)
+    assert "the URL of this channel is a secret" in added.stderr
+    assert CANARY not in added.stderr
+    plain = phasesync.done("notifications", "add", "mail", "--to", "mailto:ops@example.com")
+    assert "is a secret" not in plain.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--to", f"ftp://{CANARY}"), "not a channel"),
+        (("--to", URL, "--on", "helt"), "helt: no such condition"),
+        (("--to", URL, "--on", "recovered"), "about nothing"),
+        (("--to", URL, "--quiet", "25:00-07:00"), "no time of a day"),
+        (("--to", URL, "--remind-after", "5s"), "comes too soon"),
+        (("--to", URL, "--signing-secret", CANARY), "never taken from an argument"),
+        (("--to", "mailto:a@example.com", "--signing-secret", "new"), "has no signing secret"),
+        (("--to", "-"), "the channel is empty"),
+    ],
+)
+def test_what_is_refused_repeats_no_secret(phasesync: CommandLine, words: tuple[str, ...], says: str) -> None:
+    refused = phasesync("notifications", "add", "ops", *words, stdin="")
+    assert (refused.exit_code, says in refused.stderr) == (2, True), refused.stderr
+    assert CANARY not in refused.stderr
+    assert phasesync.items("notifications", "list") == []
+
+
+def test_an_unknown_app_and_a_taken_name(phasesync: CommandLine) -> None:
+    to = ("--to", "mailto:ops@example.com")
+    assert phasesync("notifications", "add", "ops", *to, "--app", "shop").exit_code == 5
+    phasesync.done("notifications", "add", "ops", *to)
+    assert phasesync("notifications", "add", "OPS", *to).exit_code == 4
+    assert phasesync("notifications", "show", "other").exit_code == 5
+
+
+def test_an_update_changes_what_it_names_and_keeps_the_secret(shop: CommandLine) -> None:
+    shop.done("notifications", "add", "ops", "--to", "-", "--app", "shop", "--quiet", "22:00-07:00", stdin=URL)
+    updated = shop.json("notifications", "update", "ops", "--after", "1h", "--quiet", "", "--all-apps")
+    assert (updated["after_s"], updated["quiet"], updated["app"], updated["signed"]) == (3600, [], None, True)
+    assert updated["signing_secret"] is None
+    assert shop.json("notifications", "update", "ops", "--signing-secret", "new")["signing_secret"]
+    given = shop.json("notifications", "update", "ops", "--signing-secret", "-", stdin=SECRET)
+    assert (given["signing_secret"], given["signed"]) == (None, True)
+    assert shop("notifications", "update", "ops").exit_code == 2
+    assert shop("notifications", "remove", "ops").exit_code == 2, "it asks"
+    shop.done("notifications", "remove", "ops", "--yes")
+    assert shop.items("notifications", "list") == []
+
+
+def test_a_test_says_how_it_went(phasesync: CommandLine, receiver: HttpReceiver) -> None:
+    phasesync.done("notifications", "add", "ops", "--to", f"http://127.0.0.1:{receiver.port}/{CANARY}")
+    assert phasesync.json("notifications", "test", "ops")["delivered"] is True
+    [request] = receiver.requests
+    assert (request.document["type"], request.document["data"]["notification"]) == ("notification.test", "ops")
+    receiver.status = 503
+    failed = phasesync("notifications", "test", "ops")
+    assert failed.exit_code == 7
+    assert CANARY not in failed.stdout + failed.stderr
+
+
+# --- as code
+
+NOTIFICATION = """
+notifications:
+  - {name: ops, to: "mailto:ops@example.com", conditions: [held, halted, recovered], after: 15m, app: shop}
+  - {name: hook, to: {file: hook.url}, signing_secret: {env: HOOK_SECRET}, quiet: ["22:00-07:00 Europe/Berlin"]}
+"""
+
+
+def test_notifications_as_code(documents: Documents, monkeypatch: pytest.MonkeyPatch) -> None:
+    (documents.folder / "hook.url").write_text(f"{URL}\n")
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+    documents.write(NOTIFICATION)
+    shown = documents.shell.done("diff", "-f", str(documents.folder)).stdout
+    assert CANARY not in shown
+    documents.apply()
+    assert documents.diff()["changes"] == []
+    items = {item["name"]: item for item in documents.shell.items("notifications", "list")}
+    assert (items["ops"]["on"], items["ops"]["after_s"], items["ops"]["app"]) == (
+        ["held", "halted", "recovered"],
+        900,
+        "shop",
+    )
+    assert (items["hook"]["to"], items["hook"]["quiet"]) == (
+        "https://hooks.example.com/…",
+        ["22:00-07:00 Europe/Berlin"],
+    )
+
+    (documents.folder / "hook.url").write_text(f"{URL}2")
+    assert named(documents.diff()) == [("update", "notification", "hook")]
+    documents.apply()
+    documents.shell.done("notifications", "update", "ops", "--after", "1h")
+    assert named(documents.diff()) == [("update", "notification", "ops")]
+
+    documents.write(
+        NOTIFICATION.replace('  - {name: ops, to: "mailto:ops@example.com"', "  - {name: more, to: {env: X}")
+    )
+    assert "new, and has no channel" in documents.refused(2, "apply")
+    documents.write("notifications:\n  - {name: hook}\n")
+    documents.apply("--prune", "--yes")
+    assert [item["name"] for item in documents.shell.items("notifications", "list")] == ["hook"]
+
+
+def test_a_dump_can_be_applied_again(documents: Documents, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents.shell.done("notifications", "add", "ops", "--to", "mailto:ops@example.com", "--quiet", "22:00-07:00 UTC")
+    documents.shell.done("notifications", "add", "hook", "--to", "-", stdin=URL)
+    dumped = documents.shell.done("dump").stdout
+    assert CANARY not in dumped
+    (documents.folder / "dumped.yaml").write_text(dumped)
+    monkeypatch.setenv("HOOK_CHANNEL", URL)
+    documents.apply()
+    assert documents.diff()["changes"] == []
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        (f"{{name: ops, to: '{URL}'}}", "is a secret, which is never written in a document"),
+        ("{name: ops, to: 'mailto:a@example.com', conditions: [helt]}", "helt"),
+        ("{name: ops, to: 'mailto:a@example.com', conditions: [recovered]}", "about nothing"),
+        (f"{{name: ops, to: 'https://x', signing_secret: {CANARY}}}", "never written in a document"),
+        ("{name: ops, to: 'mailto:a@example.com', app: shpo}", "did you mean shop"),
+        ("{name: ops, to: 'mailto:a@example.com', remind_after: 5s}", "too soon"),
+    ],
+)
+def test_what_a_document_says_wrong(documents: Documents, item: str, says: str) -> None:
+    documents.write(f"notifications:\n  - {item}\n")
+    refused = documents.refused(2, "diff")
+    assert says in refused
+    assert CANARY not in refused

@@ -1,0 +1,172 @@
+"""Rounds of the chore that sends notifications: failures, pauses, giving up, and channels that hang."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from phasesync.adapters.dispatch import ThreadDispatcher
+from phasesync.core.chores import Chore
+from phasesync.core.events import Event, MessageFailed, MessageSent, NotificationUnreadable
+from phasesync.core.notification_message import Condition
+from phasesync.core.sync import SyncConfig, SyncStatus
+from phasesync.engine.notifier import GIVE_UP_AFTER, Notifier
+from phasesync.errors import ChannelRejectedError, ChannelUnavailableError
+from phasesync.store import Store
+from phasesync.store.outbox import ClaimedMessage
+from phasesync.store.tables import notifications
+from tests.fakes.channels import FakeChannels
+from tests.support.alerts import GATHERED, notify, run_ends, time_passes
+from tests.support.context import context_of
+from tests.support.stores import add_sync, alter, open_test_store
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+HOUR = timedelta(hours=1)
+
+
+class Sending:
+    """A daemon's notifications on a store; everything that it reports is kept."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.channels = FakeChannels()
+        self.events: list[Event] = []
+        self.notifier = Notifier(context_of(store, events=self, owner="daemon-1"), self.channels)
+        self.dispatcher: ThreadDispatcher[ClaimedMessage] = ThreadDispatcher(
+            self.notifier.send, threads=4, events=self, chore=Chore.SEND
+        )
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    def of(self, kind: Any) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def round(self, after: timedelta = timedelta(0)) -> None:
+        """Let time pass, and do a round to its end."""
+        time_passes(self.store, after)
+        self.notifier.round(self.dispatcher)
+        wait_until(lambda: not self.dispatcher.running())
+
+    def fails(self, status: SyncStatus = SyncStatus.FAILING) -> None:
+        """A sync fails; its message is due with the next round."""
+        if not self.store.syncs.has_sync("web"):
+            add_sync(self.store)
+        run_ends(self.store, "web", status)
+        self.notifier.round(self.dispatcher)
+        time_passes(self.store, GATHERED)
+
+
+@pytest.fixture
+def sending(migrated_database_url: str) -> Iterator[Sending]:
+    store = open_test_store(migrated_database_url)
+    yield Sending(store)
+    store.close()
+
+
+def test_a_message_is_sent_and_reported(sending: Sending) -> None:
+    notify(sending.store)
+    sending.fails()
+    sending.round()
+    assert [message.condition for message in sending.channels.sent] == [Condition.FAILING]
+    [event] = sending.of(MessageSent)
+    assert (event.notification, event.channel, event.attempts, event.subjects) == ("ops", "webhook", 1, 1)
+
+
+def test_a_refused_message_is_tried_again_after_growing_pauses_until_it_is_given_up(sending: Sending) -> None:
+    def refuse(*_: object) -> None:
+        raise ChannelRejectedError(code="410")
+
+    sending.channels.on_send = refuse
+    notify(sending.store)
+    sending.fails()
+    sending.round()
+    sending.round()
+    [event] = sending.of(MessageFailed)
+    assert (event.error, event.code, event.retry_in_s) == ("ChannelRejectedError", "410", 2.0)
+    for _ in range(12):
+        sending.round(HOUR)
+    pauses = [event.retry_in_s for event in sending.of(MessageFailed)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 900
+    sending.round(GIVE_UP_AFTER)
+    assert sending.of(MessageFailed)[-1].retry_in_s is None
+    assert sending.store.alerts.counts().pending == 0
+
+
+def test_a_receiver_that_asks_for_a_pause_gets_it(sending: Sending) -> None:
+    def busy(*_: object) -> None:
+        raise ChannelUnavailableError(retry_after=timedelta(minutes=20))
+
+    sending.channels.on_send = busy
+    notify(sending.store)
+    sending.fails()
+    sending.round()
+    assert [event.retry_in_s for event in sending.of(MessageFailed)] == [1200]
+    sending.channels.on_send = lambda *_: None
+    sending.round(timedelta(minutes=19))
+    assert sending.channels.sent == []
+    sending.round(timedelta(minutes=2))
+    assert len(sending.channels.sent) == 1
+
+
+def test_a_defect_of_a_channel_is_a_failure_and_shows_nothing(sending: Sending) -> None:
+    def defect(*_: object) -> None:
+        raise ValueError("kanarienvogel")
+
+    sending.channels.on_send = defect
+    notify(sending.store)
+    sending.fails()
+    sending.round()
+    assert [event.error for event in sending.of(MessageFailed)] == ["InternalError"]
+    assert "kanarienvogel" not in repr(sending.events)
+
+
+def test_a_channel_that_hangs_delays_no_round_and_no_other_channel(sending: Sending) -> None:
+    release = threading.Event()
+
+    def hang(channel: Any, _: object) -> None:
+        if "slow" in channel.url.reveal_text():
+            release.wait(timeout=30)
+
+    sending.channels.on_send = hang
+    notify(sending.store, "slow", url="https://slow.example.com/")
+    notify(sending.store, "fast")
+    sending.fails()
+    sending.notifier.round(sending.dispatcher)
+    wait_until(lambda: sending.channels.sent, what="the message of the other channel")
+    add_sync(sending.store, "api", config=SyncConfig(remote_name="api"), account="444455556666")
+    run_ends(sending.store, "api", SyncStatus.HALTED, error="PayloadTooLargeError")
+    sending.notifier.round(sending.dispatcher)
+    time_passes(sending.store, GATHERED)
+    sending.notifier.round(sending.dispatcher)
+    wait_until(lambda: len(sending.channels.sent) == 2, what="the next message of the other channel")
+    assert {message.notification for message in sending.channels.sent} == {"fast"}
+    release.set()
+    wait_until(lambda: not sending.dispatcher.running())
+    sending.round()
+    assert len(sending.channels.sent) == 4
+
+
+def test_a_notification_that_was_altered_is_reported_once(sending: Sending) -> None:
+    notify(sending.store)
+    sending.fails()
+    alter(sending.store, notifications, sealed=b"x" * 60)
+    for _ in range(3):
+        sending.round(HOUR)
+    assert len(sending.of(NotificationUnreadable)) == 1
+    assert sending.channels.sent == []
+
+
+def test_syncs_that_stay_out_of_step_are_found_by_a_round(sending: Sending) -> None:
+    notify(sending.store, "ops", Condition.STALE)
+    add_sync(sending.store)
+    time_passes(sending.store, HOUR)
+    sending.round()
+    sending.round(GATHERED)
+    assert [message.condition for message in sending.channels.sent] == [Condition.STALE]
