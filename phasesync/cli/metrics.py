@@ -7,6 +7,7 @@ to show anything if a name comes twice.
 """
 
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -150,6 +151,13 @@ def _check(file: Path, out: Output) -> None:
             f"this user may not write to the directory {folder}",
             hint=f"run it as a user who may, or give this one the right: chmod or chown {folder}",
         )
+    with suppress(OSError):
+        # It is replaced, not written to: what is replaced must not be /dev/null, nor a link that others rely on.
+        if not stat.S_ISREG(os.lstat(file).st_mode):
+            raise InvalidInputError(
+                f"{file} is not a regular file, and would be replaced by one",
+                hint="name a file; without --textfile the metrics go to stdout",
+            )
     if file.suffix != ".prom":
         out.note(f"node_exporter reads only files whose names end with .prom, and this one is {file.name}")
 

@@ -360,6 +360,7 @@ def _candidates(
 ) -> tuple[list[Candidate], list[dict[str, Any]]]:
     """Return what may be said, and the parameters of `_STORE_NEXT` for that of which nothing is said any more."""
     reported, waiting = _reported_otherwise(connection, rows), _waiting(connection, rows)
+    again = _reported_again(connection, rows)
     candidates: list[Candidate] = []
     over: list[dict[str, Any]] = []
     for row in rows:
@@ -377,6 +378,8 @@ def _candidates(
             # Reminders do not pile up while a channel takes nothing.
             or (step is Step.STILL and row.message_id in waiting)
         )
+        # The recovery follows once the subject has recovered from everything.
+        waits = waits or (step is Step.RECOVERED and (notification.id, alert.subject_id) in again)
         candidates.append(Candidate(group=group, rules=rules, alert=alert, notice=notice, step=step, waits=waits))
     left, told_by_others = one_end_each(candidates)
     over += [_next_values(one.group.notification_id, one.alert.id, None) for one in told_by_others]
@@ -400,6 +403,18 @@ def _is_stale(alert: Alert) -> bool:
 def _reported_otherwise(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> set[tuple[str, str]]:
     """Return notification and subject, of stale subjects, where something else that is wrong was reported."""
     subjects = sorted({row.subject_id for row in rows if row.condition == Condition.STALE and row.number == 0})
+    return _reported_open(connection, subjects, alerts.c.condition != Condition.STALE.value)
+
+
+def _reported_again(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> set[tuple[str, str]]:
+    """Return notification and subject, of subjects with an end to tell, where something is wrong that was reported."""
+    return _reported_open(connection, sorted({row.subject_id for row in rows if row.ended_at is not None}))
+
+
+def _reported_open(
+    connection: sa.Connection, subjects: Sequence[str], *which: sa.ColumnElement[bool]
+) -> set[tuple[str, str]]:
+    """Return notification and subject where an open alert of the subject was reported."""
     pairs: set[tuple[str, str]] = set()
     for n in range(0, len(subjects), _PART):
         statement = (
@@ -408,8 +423,9 @@ def _reported_otherwise(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) 
             .where(
                 alerts.c.subject_id.in_(subjects[n : n + _PART]),
                 alerts.c.ended_at.is_(None),
-                alerts.c.condition != Condition.STALE.value,
                 notices.c.number > 0,
+                _READABLE,
+                *which,
             )
         )
         pairs |= {(row.notification_id, row.subject_id) for row in connection.execute(statement)}

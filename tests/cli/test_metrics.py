@@ -180,6 +180,17 @@ def test_a_place_that_cannot_be_is_named_with_its_fix(metrics, listen, tmp_path)
     assert metrics(listen, "--textfile", str(tmp_path)).exit_code == 2, "a directory is no file"
 
 
+@pytest.mark.parametrize("make", [lambda file: os.mkfifo(file), lambda file: file.symlink_to("/dev/null")])
+def test_what_is_no_regular_file_is_not_replaced(metrics, listen, tmp_path, make) -> None:
+    file = tmp_path / "phasesync.prom"
+    make(file)
+    mode = file.lstat().st_mode
+    done = metrics(listen, "--textfile", str(file))
+    assert done.exit_code == 2
+    assert "is not a regular file" in done.stderr
+    assert file.lstat().st_mode == mode
+
+
 def test_a_name_that_node_exporter_does_not_read_is_a_note(metrics, listen, tmp_path) -> None:
     done = metrics(listen, "--textfile", str(tmp_path / "phasesync.txt"))
 

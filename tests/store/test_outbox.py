@@ -100,6 +100,33 @@ def test_a_paused_and_a_removed_sync_end_their_alerts_and_say_so(store: Store) -
     assert shorts(said(store)) == ["first failing web"]
 
 
+def test_a_recovery_that_was_gathered_is_not_told_while_the_syncs_are_reported_again(store: Store) -> None:
+    notify(store)
+    names = ("web", "api", "jobs")
+    for name in names:
+        add_sync(store, name, config=SyncConfig(remote_name=name))
+
+    def turn(status: SyncStatus) -> None:
+        for name in names:
+            run_ends(store, name, status)
+
+    turn(FAILING)
+    assert [message.step for message in said(store)] == [Step.FIRST]
+    turn(IN_SYNC)
+    assert [message.step for message in said(store)] == [Step.RECOVERED]
+    turn(FAILING)
+    assert [message.step for message in said(store)] == [Step.FIRST]
+    turn(IN_SYNC)
+    assert said(store) == [], "after three recoveries the next ones are gathered for a minute"
+    turn(FAILING)
+    assert [message.step for message in said(store)] == [Step.FIRST]
+    assert said(store, timedelta(seconds=61)) == [], "they are failing"
+    assert said(store, timedelta(seconds=61)) == []
+    turn(IN_SYNC)
+    assert [message.step for message in said(store)] == [Step.RECOVERED]
+    assert said(store, timedelta(minutes=5)) == []
+
+
 def test_drift_that_a_run_repaired_is_told_once_and_never_recovers(store: Store) -> None:
     notify(store, "ops", Condition.DRIFT)
     add_sync(store)
