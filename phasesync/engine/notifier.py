@@ -22,7 +22,7 @@ CLAIM_TTL: Final = timedelta(minutes=1)
 LONGEST_PAUSE: Final = timedelta(minutes=30)
 GIVE_UP_AFTER: Final = timedelta(days=3)
 """A weekend passes until somebody mends a channel; what is older helps nobody."""
-LONGEST_RETRY_AFTER: Final = timedelta(hours=6)
+LONGEST_RETRY_AFTER: Final = timedelta(hours=1)
 """A receiver that asks for a longer pause is asked again all the same."""
 CHECK_TIMES_EVERY: Final = timedelta(seconds=15)
 """How often some daemon looks for syncs that are stale and leases that are overdue."""
