@@ -44,8 +44,11 @@ CHAOS: Final = 0.75
 SHORT_S: Final = 600.0
 """A shorter soak ends before the checks that skip our own writes of the last six minutes: every sync is triggered."""
 GROWTH_PERCENT: Final = 5.0
-MORE_DESCRIPTORS: Final = 4.0
-"""Connections to AWS come and go with the work."""
+OTHERS: Final = 0.75
+"""Share of the faulty time in which others change objects, and leases are issued. What a killed command may have left
+at AWS is looked for over ten minutes, and what others changed beside our own writes is looked at after six."""
+MORE_DESCRIPTORS: Final = 8.0
+"""Each of the SDK's clients keeps up to ten connections: they come with the work, and stay."""
 MORE_CONNECTIONS: Final = 1.0
 REPLICAS: Final = {"sqlite": ("daemon-1", "daemon-2"), "postgresql": ("replica-1", "replica-2", "replica-3")}
 _TICK_S: Final = 0.1
@@ -143,13 +146,14 @@ class Soak:
         with Sampler(scene.replicas, installation.database_url, self._began, every_s=every_s) as sampler:
             operator = Operator(scene, every_s=min(45.0, self._seconds / 10))
             seconds = self._seconds * CHAOS
+            until = self._began + seconds * OTHERS
             works = [
                 lambda ended: workload.edit_steadily(ended, self._options.edits),
-                lambda ended: workload.change_outside(ended, every_s=min(8.0, self._seconds / 10)),
+                lambda ended: workload.change_outside(ended, min(8.0, self._seconds / 10), until=until),
                 operator.work,
             ]
             if self._options.leases:
-                works.append(lambda ended: workload.issue_leases(ended, every_s=10.0))
+                works.append(lambda ended: workload.issue_leases(ended, 10.0, until=until))
             with in_threads(*works) as work:
                 faults = Faults(plan, scene, self._tell)
                 while not work.failed and (passed := time.monotonic() - self._began) < seconds:
