@@ -15,6 +15,7 @@ from tests.support.alerts import claim, draft, notify, run_ends, said, sent, sho
 from tests.support.sql import counted
 from tests.support.stores import (
     ACTOR,
+    access_key,
     add_dynamic,
     add_sync,
     alter,
@@ -454,3 +455,17 @@ def test_a_round_without_work_is_one_statement(store: Store) -> None:
     with counted(store.database.engine) as statements:
         assert not store.outbox.has_work()
     assert len(statements) == 1
+
+
+def test_a_credential_that_publishes_keeps_its_name_and_its_place(store: Store) -> None:
+    add_sync(store)
+    store.credentials.add("publisher", access_key())
+    topic = "sns:arn:aws:sns:eu-west-1:111122223333:ops?credential=Publisher"
+    notify(store, url=topic)
+    for act in (lambda: store.credentials.remove("publisher"), lambda: store.credentials.rename("publisher", "other")):
+        with pytest.raises(IllegalTransitionError, match="channel of the notification ops") as refusal:
+            act()
+        assert "notifications update ops --to" in str(refusal.value.hint)
+    store.credentials.rename("publisher", "Publisher")
+    store.notifications.remove("ops")
+    store.credentials.remove("publisher")
