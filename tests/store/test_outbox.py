@@ -11,7 +11,7 @@ from phasesync.core.sync import Paused, SyncConfig, SyncStatus
 from phasesync.errors import IllegalTransitionError
 from phasesync.store import Store
 from phasesync.store.tables import messages, notices, notifications, syncs
-from tests.support.alerts import claim, draft, notify, run_ends, said, sent, short, time_passes
+from tests.support.alerts import CANARY, claim, draft, notify, run_ends, said, sent, short, time_passes
 from tests.support.sql import counted
 from tests.support.stores import (
     ACTOR,
@@ -290,6 +290,24 @@ def test_recovered_is_told_only_if_it_is_asked_for(store: Store) -> None:
     assert len(said(store)) == 1
     run_ends(store, "web", IN_SYNC)
     assert said(store, DAY) == []
+
+
+def test_nothing_that_an_error_or_a_reason_says_is_in_a_message(store: Store) -> None:
+    """They name keys and remote objects. A name of a sync is shown, so that what is looked for would be found."""
+    notify(store)
+    remote = SyncConfig(remote_name=f"shop/{CANARY}")
+    add_sync(store, "web", config=remote)
+    found = []
+    for status in (FAILING, HALTED, HELD):
+        run_ends(store, "web", status, drifted=True, contested=status is HELD)
+        found += said(store)
+    run_ends(store, "web", IN_SYNC)
+    found += said(store)
+    assert {message.step for message in found} == {Step.FIRST, Step.RECOVERED}
+    assert [message for message in found if CANARY in repr(message)] == []
+    add_sync(store, CANARY, config=SyncConfig(remote_name="another"))
+    run_ends(store, CANARY, FAILING)
+    assert [CANARY in repr(message) for message in said(store)] == [True]
 
 
 # --- sending
