@@ -111,7 +111,8 @@ class OutboxStore(BaseStore):
         Claim messages that are due: at most one of each notification, the longest due first.
 
         In quiet hours of its notification a message is postponed to their end. One whose predecessor was given up is
-        given up too: there is no recovery without a failure that was reported.
+        given up too: there is no recovery without a failure that was reported. So is a recovery that waited until
+        something else that is wrong was reported: the next recovery counts for both.
 
         Args:
             owner: claims them.
@@ -142,6 +143,10 @@ class OutboxStore(BaseStore):
                 if until is not None:
                     late = (messages.c.notification_id == notification_id) & (messages.c.next_at <= clock)
                     connection.execute(messages.update().where(late).values(next_at=until))
+            ends = [row.id for row in first.values() if row.step == Step.RECOVERED.value]
+            if ends and (overtaken := _overtaken(connection, ends)):
+                connection.execute(messages.update().where(messages.c.id.in_(overtaken)).values(next_at=None))
+                first = {key: row for key, row in first.items() if row.id not in overtaken}
             ids = [row.id for row in first.values()]
             if ids:
                 connection.execute(
@@ -409,6 +414,20 @@ def _reported_otherwise(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) 
 def _reported_again(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> set[tuple[str, str]]:
     """Return notification and subject, of subjects with an end to tell, where something is wrong that was reported."""
     return _reported_open(connection, sorted({row.subject_id for row in rows if row.ended_at is not None}))
+
+
+def _overtaken(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
+    """Return which of some recoveries are only about subjects of which something else that is wrong was reported."""
+    about: dict[str, set[tuple[str, str]]] = {}
+    statement = (
+        sa.select(notices.c.message_id, notices.c.notification_id, alerts.c.subject_id)
+        .join_from(notices, alerts, alerts.c.id == notices.c.alert_id)
+        .where(notices.c.message_id.in_(ids))
+    )
+    for row in connection.execute(statement):
+        about.setdefault(row.message_id, set()).add((row.notification_id, row.subject_id))
+    again = _reported_open(connection, sorted({subject for pairs in about.values() for _, subject in pairs}))
+    return {message_id for message_id, pairs in about.items() if pairs <= again}
 
 
 def _reported_open(

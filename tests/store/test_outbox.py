@@ -15,6 +15,7 @@ from tests.support.alerts import CANARY, claim, draft, notify, run_ends, said, s
 from tests.support.sql import counted
 from tests.support.stores import (
     ACTOR,
+    access_key,
     add_dynamic,
     add_sync,
     alter,
@@ -141,6 +142,16 @@ def test_drift_that_a_run_repaired_is_told_once_and_never_recovers(store: Store)
     assert shorts(said(store)) == ["first drift web"]
     run_ends(store, "web", IN_SYNC, drifted=True)
     assert shorts(said(store)) == ["recovered drift web"]
+
+
+def test_drift_that_a_run_repaired_is_told_of_a_sync_that_was_failing(store: Store) -> None:
+    notify(store, "ops", Condition.DRIFT, Condition.FAILING)
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    assert shorts(said(store)) == ["first failing web"]
+    run_ends(store, "web", IN_SYNC, drifted=True)
+    assert sorted(shorts(said(store))) == ["first drift web", "recovered failing web"]
+    assert said(store, DAY) == []
 
 
 def test_a_contested_sync_is_told_as_such_to_those_who_ask_for_held_ones(store: Store) -> None:
@@ -351,6 +362,22 @@ def test_a_failed_message_waits_and_the_end_waits_for_it(store: Store) -> None:
     assert shorts(said(store, timedelta(minutes=10))) == ["first failing web", "recovered failing web"]
 
 
+def test_a_recovery_that_waits_is_dropped_once_its_sync_is_reported_again(store: Store) -> None:
+    made(store)
+    assert shorts(sent(store)) == ["first failing web"]
+    run_ends(store, "web", IN_SYNC)
+    store.outbox.make()
+    time_passes(store, timedelta(seconds=4))
+    store.outbox.make()
+    [claimed] = claim(store)
+    store.outbox.failed(claimed, error="ChannelUnavailableError", retry_in=HOUR / 2)
+    run_ends(store, "web", FAILING)
+    assert shorts(said(store)) == ["first failing web"]
+    assert said(store, timedelta(minutes=31)) == [], "it is failing"
+    run_ends(store, "web", IN_SYNC)
+    assert shorts(said(store)) == ["recovered failing web"]
+
+
 def test_what_waits_is_tried_at_once_when_its_notification_is_changed(store: Store) -> None:
     made(store)
     [claimed] = claim(store)
@@ -446,3 +473,17 @@ def test_a_round_without_work_is_one_statement(store: Store) -> None:
     with counted(store.database.engine) as statements:
         assert not store.outbox.has_work()
     assert len(statements) == 1
+
+
+def test_a_credential_that_publishes_keeps_its_name_and_its_place(store: Store) -> None:
+    add_sync(store)
+    store.credentials.add("publisher", access_key())
+    topic = "sns:arn:aws:sns:eu-west-1:111122223333:ops?credential=Publisher"
+    notify(store, url=topic)
+    for act in (lambda: store.credentials.remove("publisher"), lambda: store.credentials.rename("publisher", "other")):
+        with pytest.raises(IllegalTransitionError, match="channel of the notification ops") as refusal:
+            act()
+        assert "notifications update ops --to" in str(refusal.value.hint)
+    store.credentials.rename("publisher", "Publisher")
+    store.notifications.remove("ops")
+    store.credentials.remove("publisher")
