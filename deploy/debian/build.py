@@ -47,30 +47,34 @@ def main() -> None:
         "--python", help="The interpreter to depend on. Default: the newest of /usr/bin that is supported."
     )
     parser.add_argument("--compression", default="xz", help="As dpkg-deb takes it: xz, zstd, gzip, none.")
+    pinned = TREE / "requirements" / "runtime.txt"
+    parser.add_argument("--requirements", type=Path, default=pinned, help="What it brings. Default: runtime.txt.")
     given = parser.parse_args()
     missing = [name for name in ("dpkg", "dpkg-deb", "dpkg-shlibdeps") if shutil.which(name) is None]
     if missing:
         sys.exit(f"{', '.join(missing)}: not installed here. On Debian and Ubuntu: apt install dpkg-dev")
     os.umask(0o022)
     with tempfile.TemporaryDirectory(prefix="phasesync-deb-") as folder:
-        built = build(Path(folder), given.wheel, given.output, given.python or system_python(), given.compression)
+        python = given.python or system_python()
+        built = build(Path(folder), given.wheel, given.requirements, given.output, python, given.compression)
     print(built)
 
 
-def build(folder: Path, wheel: Path, output: Path, python: str, compression: str) -> Path:
+def build(folder: Path, wheel: Path, requirements: Path, output: Path, python: str, compression: str) -> Path:
     """
     Build the package in a folder of its own, and return its path.
 
     Args:
         folder: empty; its path must not show in the package.
         wheel: the program.
+        requirements: the packages that it brings, with their digests.
         output: where the package goes.
         python: /usr/bin/python3.N.
         compression: as dpkg-deb takes it.
     """
     root = folder / "root"
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH", (TREE / "pyproject.toml").stat().st_mtime))
-    version, minor = install_program(root, wheel, python)
+    version, minor = install_program(root, wheel, requirements, python)
     add_documents(root, version, epoch)
     add_system_files(root, minor)
     compile_program(root, python)
@@ -97,7 +101,7 @@ def system_python() -> str:
     sys.exit(f"none of {', '.join(PYTHONS)} is here: the package is for the Python of its distribution")
 
 
-def install_program(root: Path, wheel: Path, python: str) -> tuple[str, tuple[int, int]]:
+def install_program(root: Path, wheel: Path, requirements: Path, python: str) -> tuple[str, tuple[int, int]]:
     """
     Make the virtual environment and install the pinned packages and the program into it.
 
@@ -122,7 +126,6 @@ def install_program(root: Path, wheel: Path, python: str) -> tuple[str, tuple[in
     (home / "pyvenv.cfg").write_text(f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {release}\n")
     (home / "lib" / name / "site-packages").mkdir(parents=True)
 
-    requirements = TREE / "requirements" / "runtime.txt"
     release_of_program = wheel.name.split("-")[1]
     install = [sys.executable, "-m", "pip", "--python", home / "bin" / name, "install", "--quiet", "--no-compile"]
     install += ["--disable-pip-version-check", "--no-warn-script-location", "--root-user-action", "ignore", "--no-deps"]

@@ -93,6 +93,9 @@ class SqliteFile:
             synchronous: SQLite's setting for what a commit waits for.
         """
         self.path = Path(os.path.abspath(path))
+        self.log_path = self.path.with_name(f"{self.path.name}-wal")
+        """Path of the write-ahead log."""
+        self._index_path = self.path.with_name(f"{self.path.name}-shm")
         self._synchronous = synchronous
         self._opened: Files | None = None
         self._connections: WeakSet[SqliteConnection] = WeakSet()
@@ -111,7 +114,7 @@ class SqliteFile:
             StoreUnavailableError: the file is missing, or was replaced and cannot be read yet.
             AnotherDatabaseError, KeyUnavailableError: it was replaced by the file of another installation.
         """
-        opened, (log, index) = self._opened, self._side_files()
+        opened, log, index = self._opened, self.log_path, self._index_path
         for _ in range(_ATTEMPTS):
             before = _id_of(self.path)
             if opened is not None and before is None:
@@ -159,25 +162,17 @@ class SqliteFile:
             self._remove_empty_log(self._opened)
 
     def _remove_empty_log(self, files: Files) -> None:
-        log, index = self._side_files()
+        log, index = self.log_path, self._index_path
         with suppress(OSError):
             if _id_of(log) == files.log and log.stat().st_size == 0:
                 log.unlink()
                 if _id_of(index) == files.index:
                     index.unlink()
 
-    @property
-    def log_path(self) -> Path:
-        """Path of the write-ahead log."""
-        return self.path.with_name(f"{self.path.name}-wal")
-
-    def _side_files(self) -> tuple[Path, Path]:
-        return self.log_path, self.path.with_name(f"{self.path.name}-shm")
-
     def log_bytes(self) -> int:
         """Return the size of the write-ahead log."""
         try:
-            return self._side_files()[0].stat().st_size
+            return self.log_path.stat().st_size
         except OSError:
             return 0  # SQLite removes the log when the last connection is closed.
 
@@ -188,8 +183,7 @@ class SqliteFile:
 
     def files(self) -> Files:
         """Return the files that have the names now."""
-        log, index = self._side_files()
-        return Files(database=_id_of(self.path), log=_id_of(log), index=_id_of(index))
+        return Files(database=_id_of(self.path), log=_id_of(self.log_path), index=_id_of(self._index_path))
 
     @property
     def has_moved(self) -> bool:

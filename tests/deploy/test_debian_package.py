@@ -7,6 +7,7 @@ It is built once for a test run, by the Makefile's program and from this tree, f
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import sys
 import tarfile
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -49,11 +51,11 @@ def run(*command: str | Path, folder: Path, umask: int = 0o022) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def build(wheel: Path, folder: Path, *, umask: int = 0o022) -> Path:
+def build(wheel: Path, folder: Path, *options: str | Path, umask: int = 0o022) -> Path:
     """Build the package in a folder, and return it."""
     program = ROOT / "deploy" / "debian" / "build.py"
     run(
-        *(sys.executable, program, "--wheel", wheel, "--output", folder, "--compression", "zstd"),
+        *(sys.executable, program, "--wheel", wheel, "--output", folder, "--compression", "zstd", *options),
         folder=folder,
         umask=umask,
     )
@@ -92,14 +94,46 @@ def root() -> Iterator[DebianRoot]:
         yield made
 
 
-@pytest.fixture
-def files(package: Path) -> dict[str, tarfile.TarInfo]:
-    """Path -> what the package says of it."""
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A file, folder or link in the package."""
+
+    name: str
+    mode: int
+    owner: tuple[str, str]
+    mtime: int
+    type: bytes
+    leads_to: str
+    digest: bytes
+
+    @property
+    def is_file(self) -> bool:
+        return self.type == tarfile.REGTYPE
+
+
+def members(package: Path, part: str = "--fsys-tarfile") -> Iterator[Member]:
+    """Yield what is in the package, in its order; with `--ctrl-tarfile`, what is for dpkg alone."""
     with (
-        subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as unpacking,
+        subprocess.Popen(["dpkg-deb", part, package], stdout=subprocess.PIPE) as unpacking,
         tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive,
     ):
-        return {member.name.removeprefix("."): member for member in archive}
+        for each in archive:
+            content = archive.extractfile(each) if each.isreg() else None
+            yield Member(
+                name=each.name.removeprefix("."),
+                mode=each.mode,
+                owner=(each.uname, each.gname),
+                mtime=int(each.mtime),
+                type=each.type,
+                leads_to=each.linkname,
+                digest=hashlib.sha256(content.read()).digest() if content else b"",
+            )
+
+
+@pytest.fixture(scope="module")
+def files(package: Path) -> dict[str, Member]:
+    """Path -> what is in the package."""
+    return {member.name: member for member in members(package)}
 
 
 def field(package: Path, name: str) -> str:
@@ -122,12 +156,12 @@ def test_it_needs_the_python_that_it_was_built_for_and_names_its_settings(packag
 
 
 def test_only_root_may_change_it_and_nothing_is_of_the_machine_that_built_it(files) -> None:
-    assert {(file.uname, file.gname) for file in files.values()} == {("root", "root")}
+    assert {file.owner for file in files.values()} == {("root", "root")}
     assert {file.mtime for file in files.values()} == {EPOCH}
-    assert {oct(file.mode) for file in files.values() if not file.issym()} == {"0o755", "0o644"}
-    executable = {name for name, file in files.items() if file.isreg() and file.mode & 0o111}
+    assert {oct(file.mode) for file in files.values() if not file.leads_to} == {"0o755", "0o644"}
+    executable = {name for name, file in files.items() if file.is_file and file.mode & 0o111}
     assert executable == {"/usr/lib/phasesync/bin/phasesync"}
-    links = {name: file.linkname for name, file in files.items() if file.issym()}
+    links = {name: file.leads_to for name, file in files.items() if file.leads_to}
     assert [name for name, leads_to in links.items() if leads_to.startswith("/") and leads_to[:9] != "/usr/bin/"] == []
 
 
@@ -143,12 +177,42 @@ def test_each_command_has_a_manual_page_and_each_shell_its_script(files) -> None
     assert scripts <= files.keys()
 
 
-def test_the_same_wheel_gives_the_same_bytes_wherever_it_is_built(package, tmp_path) -> None:
+FEW = ("cffi", "click", "pycparser", "pyyaml")
+"""Packages of which one is compiled by its authors, one is not, and one starts the program: all are packed alike."""
+
+
+def test_the_same_wheel_gives_the_same_bytes_wherever_it_is_built(package, files, tmp_path) -> None:
+    """With few of the packages that it brings, as most of the time would be spent on the others."""
     folder = tmp_path / "another place"
     folder.mkdir()
     (wheel,) = (package.parent / "wheel").iterdir()
+    pins = re.split(r"^(?=\w)", (ROOT / "requirements" / "runtime.txt").read_text(), flags=re.MULTILINE)
+    few_pins = [pin for pin in pins if pin.partition("==")[0] in FEW]
+    (tmp_path / "few.txt").write_text("".join(few_pins))
 
-    assert build(wheel, folder, umask=0o077).read_bytes() == package.read_bytes()
+    few = build(wheel, folder, "--requirements", tmp_path / "few.txt", umask=0o077)
+
+    again = list(members(few))
+    assert len(again) > 500 and {member.name for member in again} < files.keys()
+    names = {member.name for member in again}
+    assert again == [member for member in files.values() if member.name in names]
+    # The number of its bytes, what it needs and the list of all digests are of what it brings.
+    ours = {"", "/conffiles", "/postinst", "/postrm", "/prerm"}
+    scripts = [[each for each in members(one, "--ctrl-tarfile") if each.name in ours] for one in (few, package)]
+    assert scripts[0] == scripts[1]
+    assert {each.name for each in scripts[0]} == ours
+    assert times_of_parts(few) == times_of_parts(package) == [EPOCH] * 3
+
+
+def times_of_parts(package: Path) -> list[int]:
+    """Return the times of the parts of the archive itself, each of which begins with a header of 60 bytes."""
+    content = package.read_bytes()
+    found, at = [], len("!<arch>\n")
+    while at < len(content):
+        found.append(int(content[at + 16 : at + 28]))
+        size = int(content[at + 48 : at + 58])
+        at += 60 + size + size % 2
+    return found
 
 
 def test_a_path_of_the_machine_that_built_it_would_be_found(tmp_path) -> None:

@@ -65,12 +65,20 @@ def test_each_fires_stays_silent_and_ends() -> None:
 
 @pytest.mark.parametrize("spoilt", ["vector(1)", "vector(1) > 1"], ids=["always fires", "never fires"])
 def test_an_alert_that_is_wrong_would_be_found(spoilt: str, tmp_path: Path) -> None:
-    """Each of them is: the texts of all failures together name all alerts."""
+    """
+    Each of them is: the texts of all failures together name all alerts.
+
+    Without what they say, which costs Prometheus most of its time, so that what is found is when they fire.
+    """
     document = yaml.safe_load(RULES.read_text())
     for rule in (rule for group in document["groups"] for rule in group["rules"] if "alert" in rule):
         rule.update({"expr": spoilt, "for": "0s"})
+        del rule["annotations"]
+    tried = yaml.safe_load(TRIED.read_text())
+    for test in tried["tests"]:
+        test.pop("alert_rule_test", None)
     (tmp_path / RULES.name).write_text(yaml.safe_dump(document))
-    (tmp_path / TRIED.name).write_text(TRIED.read_text())
+    (tmp_path / TRIED.name).write_text(yaml.safe_dump(tried))
 
     done = promtool("test", "rules", TRIED.name, cwd=tmp_path)
 

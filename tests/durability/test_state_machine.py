@@ -464,13 +464,13 @@ def take_steps(ground: tuple[Store, Rows], steps: Steps, *, examples: int, deran
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("database_backend", "examples"), [("sqlite", 4), ("postgresql", 1)], indirect=["database_backend"]
+    ("database_backend", "examples"), [("sqlite", 2), ("postgresql", 1)], indirect=["database_backend"]
 )
 def test_whatever_happens_aws_ends_as_the_store_says(
     ground: tuple[Store, Rows], examples: int, capsys: pytest.CaptureFixture[str], database_backend: str
 ) -> None:
     """On SQLite most of it; PostgreSQL has its own locks and takes a part."""
-    least = int(os.environ.get(STEPS, "0")) * examples // 5
+    least = int(os.environ.get(STEPS, "0")) * examples // 3
     steps = Steps()
     try:
         take_steps(ground, steps, examples=examples, derandomize=not least)

@@ -9,8 +9,11 @@ from phasesync.engine.claims import Checkpoint, ClaimKeeper
 from phasesync.errors import ClaimLostError
 from tests.support.aws_builders import HandClock
 from tests.support.context import context_of
+from tests.support.databases import on_each_database
 from tests.support.stores import TTL
 from tests.support.world import World
+
+pytestmark = on_each_database
 
 
 def test_a_run_that_ends_late_does_not_take_its_successors_permit(world: World) -> None:

@@ -9,6 +9,7 @@ from phasesync.core.remote import TAG_INSTANCE, TAG_SYNC
 from phasesync.core.run import Outcome
 from phasesync.core.sync import Adopt, SyncStatus, Trigger
 from phasesync.errors import OutcomeUnknownError, ThrottledError
+from tests.support.databases import on_each_database
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
 
@@ -36,6 +37,7 @@ def empty_again(world: World) -> Outcome:
     return world.run().outcome
 
 
+@on_each_database
 def test_an_approval_is_spent_although_somebody_asks_for_a_run_meanwhile(world: World) -> None:
     """A request that comes while the approved run is under way does not keep the approval for another day."""
     world.store.sync_requests.approve("web", hold_emptying(world), actor=ACTOR)
@@ -150,6 +152,7 @@ def test_an_old_write_that_lands_at_the_last_moment_is_not_emptied_unattended(wo
     assert json.loads(world.text) == keys
 
 
+@on_each_database
 def test_a_consent_to_adopt_is_for_the_object_that_was_shown(world: World) -> None:
     """A sync that is pointed elsewhere needs another consent."""
     world.remote.outside_create("other/app", "theirs")

@@ -10,6 +10,7 @@ from phasesync.errors import (
     OutcomeUnknownError,
     PermissionDeniedError,
 )
+from tests.support.databases import on_each_database
 from tests.support.stores import ACTOR
 from tests.support.world import NAME, World
 
@@ -62,6 +63,7 @@ def test_a_sync_that_holds_writes_nothing_until_somebody_approves(holding: World
     assert holding.run().outcome is Outcome.UNCHANGED
 
 
+@on_each_database
 def test_an_approval_is_for_the_version_that_was_seen(holding: World) -> None:
     put(holding)
     holding.run()
@@ -129,6 +131,7 @@ def test_somebody_who_keeps_writing_is_given_way_to(world: World) -> None:
     assert world.text == "theirs"
 
 
+@on_each_database
 def test_contested_is_over_a_day_later_or_when_approved(world: World) -> None:
     world.run()
     for _ in range(3):

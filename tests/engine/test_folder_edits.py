@@ -12,7 +12,10 @@ from phasesync.core.secret_json import FileEntry
 from phasesync.engine.folder_edits import CollidedEdit, StoredEdit, read_for_edit, store_edit
 from phasesync.errors import StalePlanError
 from phasesync.store import Store
+from tests.support.databases import on_each_database
 from tests.support.stores import ACTOR, open_test_store, put, values_of, write
+
+pytestmark = on_each_database
 
 WHERE = ("shop", "production", "/")
 

@@ -20,6 +20,7 @@ from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnDrift, OnRemove, Paus
 from phasesync.errors import CredentialRejectedError, DestinationUnavailableError, PermissionDeniedError
 from tests.engine.test_metadata import POLICY
 from tests.engine.test_sweep import OUTSIDE
+from tests.support.databases import on_each_database
 from tests.support.fleet import SOON, Fleet
 from tests.support.stores import TTL
 from tests.support.world import KEY_ARN, MovableClock, World
@@ -54,6 +55,7 @@ def due_in(fleet: Fleet, name: str) -> timedelta:
     return due - datetime.now(UTC)
 
 
+@on_each_database
 def test_it_begins_with_everything_and_goes_on_with_one_call(world: World) -> None:
     fleet = Fleet(world)
 
@@ -249,6 +251,7 @@ def test_a_check_after_a_run_is_deferred_without_a_call(world: World) -> None:
     assert fleet.sync("s1").settled_status == "in-sync"
 
 
+@on_each_database
 def test_a_full_sweep_defers_all_checks_to_the_second_one_after_it(world: World) -> None:
     fleet = covered(world)
 
@@ -425,6 +428,7 @@ def test_lists_are_tried_again_after_an_hour(world: World, monkeypatch: pytest.M
     assert fleet.sweep() == ["sweep_newest"]
 
 
+@on_each_database
 def test_where_order_is_lost_the_deferred_checks_come_back(world: World) -> None:
     fleet = covered(world)
     fleet.remote.sorting = "refused"
@@ -474,6 +478,7 @@ def test_a_full_sweep_that_breaks_off_is_made_again(world: World) -> None:
 # --- other daemons, and later ones
 
 
+@on_each_database
 def test_another_daemon_goes_on_where_the_first_one_ended(world: World) -> None:
     fleet = covered(world)
     fleet.remote.outside_put("shop/s1", "theirs")
@@ -500,6 +505,7 @@ def test_a_daemon_that_stops_in_between_leaves_the_changes_to_the_next(world: Wo
     assert [run.sync for run in fleet.run()] == ["s1"]
 
 
+@on_each_database
 def test_of_several_daemons_one_sweeps_and_one_lists_everything(world: World) -> None:
     fleet = Fleet(world)
     first = fleet.another_sweeper(world.store.daemons, "first")
@@ -521,6 +527,7 @@ def test_the_time_of_a_list_that_a_later_clock_stored_is_no_reason_to_wait(world
     assert fleet.sweep() == ["sweep_newest"]
 
 
+@on_each_database
 def test_dates_are_kept_as_far_back_as_lists_may_lag(world: World) -> None:
     covered(world)
     (place,) = world.store.sweeps.places()

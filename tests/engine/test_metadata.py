@@ -7,6 +7,7 @@ from phasesync.core.remote import ReplicaStatus
 from phasesync.core.run import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, SyncStatus
 from phasesync.errors import PermissionDeniedError
+from tests.support.databases import on_each_database
 from tests.support.world import NAME, World
 
 POLICY = canonical_json(
@@ -39,6 +40,7 @@ def test_what_is_not_set_costs_no_call(world: World) -> None:
     assert world.object.resource_policy == OTHER
 
 
+@on_each_database
 def test_copies_are_made_and_taken_back(world: World) -> None:
     world.configure(replicas={US: AWS_MANAGED_KEY})
     world.run()
@@ -103,6 +105,7 @@ def test_a_copy_that_failed_is_made_anew(world: World) -> None:
     assert world.run().outcome is Outcome.UNCHANGED
 
 
+@on_each_database
 @pytest.mark.parametrize("existed", [True, False])
 def test_a_resource_policy_is_put_and_kept(world: World, existed: bool) -> None:
     if existed:

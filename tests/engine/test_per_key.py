@@ -19,6 +19,7 @@ from phasesync.errors import (
     PermissionDeniedError,
 )
 from phasesync.store import Store
+from tests.support.databases import on_each_database
 from tests.support.stores import ACTOR, open_test_store
 from tests.support.vouching import set_restore_mark
 from tests.support.world import World
@@ -59,6 +60,7 @@ def names(world: World) -> list[str]:
     return sorted(one.name for one in world.remote.objects.values() if one.deleted_at is None)
 
 
+@on_each_database
 def test_each_key_is_an_object_with_our_marks(keyed: World) -> None:
     run = keyed.run()
 
@@ -69,6 +71,7 @@ def test_each_key_is_an_object_with_our_marks(keyed: World) -> None:
     assert keyed.run().outcome is Outcome.UNCHANGED
 
 
+@on_each_database
 def test_binary_and_json_values_keep_their_form(keyed: World) -> None:
     writes = [
         SecretWrite(path="/", key="CERT", value=SecretValue(b"\x00\xff", ValueType.BINARY)),
@@ -220,6 +223,7 @@ def test_another_template_waits_for_an_approval(keyed: World) -> None:
 # --- deletion
 
 
+@on_each_database
 def test_a_removed_key_is_deleted_after_its_grace(deleting: World) -> None:
     deleting.edit(A=None)
     first = deleting.run()
@@ -286,6 +290,7 @@ def test_a_key_that_comes_back_after_the_window_is_created_anew(deleting: World)
     assert deleting.remote.object("shop/production/A").text() == "a again"
 
 
+@on_each_database
 def test_many_deletions_wait_for_an_approval(deleting: World) -> None:
     """Three of six, with the numbers; the approval names exactly these."""
     deleting.edit(A=None, B=None, C=None)

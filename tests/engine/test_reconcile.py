@@ -20,9 +20,12 @@ from phasesync.errors import (
     RemoteChangedError,
     ThrottledError,
 )
+from tests.support.databases import on_each_database
 from tests.support.stores import ACTOR
 from tests.support.values import LINK
 from tests.support.world import KEY_ARN, NAME, World
+
+pytestmark = on_each_database
 
 
 def values(world: World) -> dict[str, object]:

@@ -3,7 +3,10 @@
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.core.sync import Layout
 from phasesync.engine.removal import remove_sync
+from tests.support.databases import on_each_database
 from tests.support.world import NAME, World
+
+pytestmark = on_each_database
 
 
 def test_our_marks_come_off_an_object_whose_creation_was_never_answered(world: World) -> None:

@@ -12,9 +12,12 @@ from phasesync.core.sync import Adopt, SyncStatus, Trigger
 from phasesync.engine.stale_database import LOOK_AHEAD, check_not_stale
 from phasesync.errors import ClaimHeldError, CredentialRejectedError, StaleDatabaseError
 from phasesync.store.tables import journal
+from tests.support.databases import on_each_database
 from tests.support.stores import ACTOR, TTL
 from tests.support.vouching import set_restore_mark
 from tests.support.world import NAME, World
+
+pytestmark = on_each_database
 
 
 def roll_back(world: World, *, writes: int) -> str:

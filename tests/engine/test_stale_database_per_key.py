@@ -8,8 +8,11 @@ import sqlalchemy as sa
 from phasesync.core.run import Outcome
 from phasesync.core.sync import Layout, SyncStatus
 from phasesync.store.tables import journal
+from tests.support.databases import on_each_database
 from tests.support.stores import open_test_store
 from tests.support.world import World
+
+pytestmark = on_each_database
 
 FIRST, SECOND, THIRD = (f"shop/production/{key}" for key in ("A", "B", "C"))
 

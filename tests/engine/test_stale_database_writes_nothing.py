@@ -18,6 +18,7 @@ from phasesync.errors import IllegalTransitionError, StaleDatabaseError
 from phasesync.store.instance import lock_registry
 from phasesync.store.tables import journal, syncs
 from tests.fakes.remote import REGION
+from tests.support.databases import on_each_database
 from tests.support.operator import operations
 from tests.support.stores import ACTOR, EXPIRED, TTL, sync_draft
 from tests.support.vouching import set_restore_mark
@@ -192,6 +193,7 @@ def reconcile(world: World, sync_id: str) -> Outcome:
     return run.outcome
 
 
+@on_each_database
 def test_no_sync_writes_once_one_has_met_the_proof(two: World) -> None:
     """Its own metadata included: what the later state had set there is not known here."""
     other = two.store.syncs.get_sync("other").id
@@ -209,6 +211,7 @@ def test_no_sync_writes_once_one_has_met_the_proof(two: World) -> None:
     assert two.run().outcome is Outcome.APPLIED
 
 
+@on_each_database
 def test_a_run_under_way_writes_nothing_more_once_another_sync_has_met_the_proof(two: World) -> None:
     """It had looked, and planned its write, before."""
     other = two.store.syncs.get_sync("other")
@@ -222,6 +225,7 @@ def test_a_run_under_way_writes_nothing_more_once_another_sync_has_met_the_proof
         checkpoint()
 
 
+@on_each_database
 def test_the_proof_outlives_its_sync_and_its_evidence(two: World) -> None:
     """Neither removing the sync that met it nor a later change of the object makes the database newer."""
     two.run()
@@ -237,6 +241,7 @@ def test_the_proof_outlives_its_sync_and_its_evidence(two: World) -> None:
     assert two.store.sync_states.state_of("other").restored
 
 
+@on_each_database
 def test_a_proof_that_an_earlier_release_met_counts(two: World) -> None:
     """It noted it on the sync alone."""
     two.run()

@@ -5,8 +5,11 @@ from datetime import timedelta
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.sync import Paused, SyncStatus, Trigger
 from phasesync.core.sync_status import status_of
+from tests.support.databases import on_each_database
 from tests.support.stores import ACTOR, TTL
 from tests.support.world import World
+
+pytestmark = on_each_database
 
 
 def status(world: World, credential: CredentialStatus = CredentialStatus.VERIFIED) -> SyncStatus:

@@ -16,6 +16,7 @@ from phasesync.engine.status_summary import (
     SyncAttention,
     summarise_status,
 )
+from tests.support.databases import on_each_database
 from tests.support.values import HOUR, NOW, lease
 from tests.support.world import World
 
@@ -43,6 +44,7 @@ def overdue(of: Lease, **changes: Any) -> bool:
     return summary(leases=[of], **{"daemons": [], **changes}).overdue == (of,)
 
 
+@on_each_database
 def test_a_sync_that_waits_for_a_person_needs_attention(world: World) -> None:
     sync = replace(world.sync, settled_status=SyncStatus.HELD, status_reason="a guard", pending=False, requested=None)
 
@@ -51,6 +53,7 @@ def test_a_sync_that_waits_for_a_person_needs_attention(world: World) -> None:
     assert attention == (SyncAttention(name=sync.name, status=SyncStatus.HELD, reason="a guard"),)
 
 
+@on_each_database
 def test_a_sync_that_is_paused_or_pending_needs_none(world: World) -> None:
     paused = replace(world.sync, paused=Paused(by="me", at=NOW, reason="", until=None))
 
@@ -58,6 +61,7 @@ def test_a_sync_that_is_paused_or_pending_needs_none(world: World) -> None:
     assert summary(sync=paused).syncs == {"paused": 1}
 
 
+@on_each_database
 def test_it_says_how_many_syncs_that_need_attention_are_not_listed(world: World) -> None:
     held = replace(world.sync, settled_status=SyncStatus.HELD, pending=False, requested=None)
 

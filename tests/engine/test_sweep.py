@@ -26,6 +26,7 @@ from phasesync.errors import (
 from phasesync.ports.runtime import SyncDispatcher
 from tests.fakes.remote import REGION
 from tests.support.context import context_of
+from tests.support.databases import on_each_database
 from tests.support.fleet import SOON, SWEEP_EVERY, Fleet
 from tests.support.stores import access_key
 from tests.support.world import KEY_ARN, World
@@ -43,6 +44,7 @@ def denied() -> PermissionDeniedError:
     return PermissionDeniedError(action="secretsmanager:ListSecrets")
 
 
+@on_each_database
 def test_what_is_in_step_costs_one_list_and_no_run(fleet: Fleet) -> None:
     runs = len(fleet.world.store.runs.list_runs())
     due = {name: fleet.sync(name).next_due_at for name in fleet.names}
@@ -388,6 +390,7 @@ def test_a_list_that_breaks_off_decides_nothing(world: World) -> None:
 # --- several daemons, edits, and the end
 
 
+@on_each_database
 def test_of_several_daemons_one_sweeps(fleet: Fleet) -> None:
     first = fleet.another_sweeper(fleet.world.store.daemons, "first")
     second = fleet.another_sweeper(fleet.world.store.daemons, "second")
@@ -398,6 +401,7 @@ def test_of_several_daemons_one_sweeps(fleet: Fleet) -> None:
     assert len(fleet.swept) == 1
 
 
+@on_each_database
 def test_a_run_that_began_meanwhile_wins(fleet: Fleet) -> None:
     """The list is of before its write, so it shows another version than the journal will have."""
     fleet.remote.outside_put("shop/s1", "theirs")
@@ -441,6 +445,7 @@ def test_a_sync_that_does_not_authenticate_is_left_to_its_run(fleet: Fleet) -> N
     assert [run.sync for run in fleet.run()] == ["s2"]
 
 
+@on_each_database
 def test_nothing_due_means_no_call_and_no_claim(world: World) -> None:
     fleet = Fleet(world, sorting="refused", interval=timedelta(hours=1))
     world.configure(interval=timedelta(hours=1))

@@ -9,8 +9,11 @@ from phasesync.core.sync import SyncStatus
 from phasesync.engine.removal import remove_sync
 from phasesync.errors import CiphertextError, EnvironmentStoreError, PhasesyncError, SettingsError
 from phasesync.store.tables import journal, syncs
+from tests.support.databases import on_each_database
 from tests.support.stores import TTL, add_sync
 from tests.support.world import World
+
+pytestmark = on_each_database
 
 
 def alter(world: World, statement: sa.Update) -> None:

@@ -19,6 +19,7 @@ from phasesync.errors import (
 from phasesync.store import Store
 from phasesync.store.syncs import SyncStore
 from tests.support.context import context_of
+from tests.support.databases import on_each_database
 from tests.support.stores import ACTOR, TTL, access_key, incomplete_role, sync_draft
 from tests.support.waiting import HANG_GUARD_S
 from tests.support.world import NAME, World
@@ -148,6 +149,7 @@ def test_an_edit_of_a_halted_sync_is_waited_for_until_it_is_halted_again(world: 
     assert world.sync.last_run_id != before
 
 
+@on_each_database
 def test_a_request_is_waited_for_until_a_run_has_answered_it(world: World) -> None:
     hold(world)
     before = world.sync.last_run_id
@@ -185,6 +187,7 @@ def test_a_pause_during_the_waiting_ends_it(world: World) -> None:
         wait(world, meanwhile=lambda: pause(world))
 
 
+@on_each_database
 def test_a_pause_that_ends_in_time_is_waited_out(world: World) -> None:
     def end() -> None:
         world.store.sync_requests.resume("web", actor=ACTOR)
@@ -250,6 +253,7 @@ def test_a_version_budget_that_is_used_up_for_longer_ends_the_waiting(world: Wor
     assert "phasesync syncs trigger web" in str(ended.value.hint)
 
 
+@on_each_database
 def test_without_a_daemon_nobody_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 7, as where a daemon is not healthy, with both ways on."""
     monkeypatch.setattr("phasesync.engine.sync_operations.STARTING_S", 0.0)
@@ -288,6 +292,7 @@ def test_a_pause_can_be_waited_for_without_a_daemon(world: World, monkeypatch: p
     wait(world, served=False, wanted=SyncStatus.PAUSED, meanwhile=lambda: pause(world))
 
 
+@on_each_database
 def test_a_run_that_is_due_now_is_not_in_the_way(world: World) -> None:
     """A wait shorter than a daemon's start reports that there is no daemon; beside a daemon, that time is over."""
     with pytest.raises(UnhealthyError, match="is pending, and no daemon is running that would make it in-sync"):

@@ -18,6 +18,7 @@ from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.scheduler import LeaseWork, Scheduler
 from phasesync.ports.runtime import SyncDispatcher
 from tests.support.context import context_of
+from tests.support.databases import on_each_database
 from tests.support.lease_world import AtOnce, LeaseProcess, LeaseWorld
 
 TTL = timedelta(seconds=15)
@@ -41,6 +42,7 @@ def scheduler(process: LeaseProcess, owner: str = "daemon-0", *, kept: timedelta
     )
 
 
+@on_each_database
 def test_nothing_is_taken_back_before_it_is_known_who_works(world: LeaseWorld) -> None:
     lease = world.issue().lease
     world.let_time_pass(hours=2)
@@ -76,6 +78,7 @@ class Held:
         return False
 
 
+@on_each_database
 def test_what_failed_before_leaves_threads_to_what_is_due(world: LeaseWorld) -> None:
     """However many there are of it, and however often it is asked."""
     failed = [world.issue().lease.id for _ in range(6)]
@@ -111,6 +114,7 @@ def test_who_stands_by_takes_nothing_back_and_reaps_nobody(world: LeaseWorld) ->
     assert (world.users(), world.calls()[before:]) == ({lease.spec.name}, [])
 
 
+@on_each_database
 def test_users_are_reaped_once_a_day_whichever_daemon_asks(world: LeaseWorld) -> None:
     first, second = scheduler(world), scheduler(world.another_process(), "daemon-1")
     for daemon in (first, second):
@@ -123,6 +127,7 @@ def test_users_are_reaped_once_a_day_whichever_daemon_asks(world: LeaseWorld) ->
     assert world.calls()[before:] == ["ListUsers"]
 
 
+@on_each_database
 def test_a_daemon_that_stops_hands_nothing_out_any_more(world: LeaseWorld) -> None:
     lease = world.issue().lease
     world.let_time_pass(hours=2)
@@ -135,6 +140,7 @@ def test_a_daemon_that_stops_hands_nothing_out_any_more(world: LeaseWorld) -> No
     assert world.users() == {lease.spec.name}
 
 
+@on_each_database
 def test_what_is_claimed_when_the_end_has_begun_is_given_back_at_once(world: LeaseWorld) -> None:
     """A round that waited for a locked database comes to its claims after the threads take no more work."""
     lease = world.issue().lease
@@ -150,6 +156,7 @@ def test_what_is_claimed_when_the_end_has_begun_is_given_back_at_once(world: Lea
     assert world.users() == {lease.spec.name}
 
 
+@on_each_database
 def test_leases_that_ended_long_ago_are_deleted_with_their_log(world: LeaseWorld) -> None:
     over, live = world.issue().lease, world.issue().lease
     world.revoke(over.id)

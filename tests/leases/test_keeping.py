@@ -15,6 +15,7 @@ from phasesync.emulator import DROP, Answer, Operation
 from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.engine.leases.operations import spec_maker
 from phasesync.errors import ClaimHeldError, DestinationRejectedError, PermissionDeniedError, PhasesyncError
+from tests.support.databases import on_each_database
 from tests.support.lease_world import ACCESS_KEY_ID, ACCOUNT, LeaseProcess, LeaseWorld
 from tests.support.stores import ACTOR, LONG
 from tests.support.vouching import vouch_for_leases
@@ -56,6 +57,7 @@ def key_of(issued: IssuedLease) -> str:
     return issued.outputs["access_key_id"].reveal_text()
 
 
+@on_each_database
 @pytest.mark.parametrize("cap", [50, 1])
 def test_of_those_that_ask_at_once_one_issues_and_all_get_the_same(
     make_lease_world: Callable[..., LeaseWorld], cap: int
@@ -127,6 +129,7 @@ def test_who_asks_for_a_lease_of_its_own_waits_for_nobody(world: LeaseWorld) -> 
 # --- keys that are gone
 
 
+@on_each_database
 @pytest.mark.parametrize("cap", [50, 1])
 def test_a_key_whose_user_was_deleted_is_not_handed_out_again(
     make_lease_world: Callable[..., LeaseWorld], cap: int

@@ -10,6 +10,7 @@ from phasesync.core.lease import ARRIVES_WITHIN, Cause, Lease, LeaseStatus, begi
 from phasesync.core.lease_claim import LeaseEvent
 from phasesync.emulator import DROP, Answer, Operation
 from phasesync.errors import ClaimLostError, DestinationError
+from tests.support.databases import on_each_database
 from tests.support.lease_world import GROUP, LeaseProcess, LeaseWorld
 from tests.support.stores import ACTOR, LONG
 
@@ -29,6 +30,7 @@ def arrives(world: LeaseWorld) -> None:
     world.iam.create_user(UserName=spec.name, Path=spec.iam_path, Tags=tags)
 
 
+@on_each_database
 def test_a_user_that_comes_into_being_late_is_found_and_removed(world: LeaseWorld) -> None:
     lose_the_user(world)
     world.let_time_pass(seconds=3)
@@ -45,6 +47,7 @@ def test_a_user_that_comes_into_being_late_is_found_and_removed(world: LeaseWorl
     assert (world.only_lease().status, world.users()) == (LeaseStatus.REVOKED, set())
 
 
+@on_each_database
 def test_one_that_comes_after_even_that_is_the_reapers(world: LeaseWorld) -> None:
     lose_the_user(world)
     lease = world.only_lease()
@@ -85,6 +88,7 @@ def test_a_process_that_was_frozen_makes_nothing_more_once_a_daemon_took_over(
     assert (world.users(), world.only_lease().status) == (set(), LeaseStatus.REVOKED)
 
 
+@on_each_database
 def test_what_a_frozen_process_makes_late_goes_as_soon_as_it_finds_out(world: LeaseWorld) -> None:
     """It was frozen between its look at the claim and CreateUser, so long that the daemon has ended the lease."""
     frozen = world.another_process()
@@ -102,6 +106,7 @@ def test_what_a_frozen_process_makes_late_goes_as_soon_as_it_finds_out(world: Le
     assert world.users() == set()
 
 
+@on_each_database
 def test_a_command_that_lives_keeps_the_daemon_away(world: LeaseWorld) -> None:
     operator: LeaseProcess = world.another_process(claim_ttl=LONG)
 
@@ -117,6 +122,7 @@ def test_a_command_that_lives_keeps_the_daemon_away(world: LeaseWorld) -> None:
     assert [one["GroupName"] for one in groups] == [GROUP]
 
 
+@on_each_database
 def test_revoking_waits_for_who_is_at_work_and_says_so(world: LeaseWorld) -> None:
     lease = world.issue().lease
     world.another_process(claim_ttl=LONG).leases.claim(lease.id, "another-daemon")

@@ -15,8 +15,11 @@ from phasesync.core.lease_users import TAG_LEASE, TAG_MAX_EXPIRES_AT, max_expire
 from phasesync.core.remote import TAG_INSTANCE
 from phasesync.errors import DestinationRejectedError, IllegalTransitionError, InvalidInputError
 from phasesync.store.tables import leases as lease_rows
+from tests.support.databases import on_each_database
 from tests.support.lease_world import BOUNDARY, GROUP, INLINE, OUR_PATH, POLICIES, LeaseWorld
 from tests.support.stores import ACTOR
+
+pytestmark = on_each_database
 
 HOUR = timedelta(hours=1)
 

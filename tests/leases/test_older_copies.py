@@ -14,6 +14,7 @@ from phasesync.core.lease_users import TAG_RENEWED
 from phasesync.emulator import DROP, Answer
 from phasesync.errors import RemoteChangedError
 from phasesync.store.tables import leases as lease_rows
+from tests.support.databases import on_each_database
 from tests.support.lease_world import ACCOUNT, LeaseWorld
 from tests.support.stores import ACTOR, LONG
 
@@ -46,6 +47,7 @@ def renewed_since(world: LeaseWorld, ttl: timedelta = 4 * HOUR, times: int = 1) 
     return lease
 
 
+@on_each_database
 def test_what_was_renewed_since_lives_on_to_its_new_end_and_no_longer(world: LeaseWorld) -> None:
     lease = renewed_since(world)
     world.let_time_pass(hours=1, minutes=1)

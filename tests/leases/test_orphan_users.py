@@ -17,6 +17,7 @@ from phasesync.store import Store
 from phasesync.store.tables import credentials as credential_rows
 from phasesync.store.tables import dynamic_secrets as dynamic_rows
 from phasesync.store.tables import leases as lease_rows
+from tests.support.databases import on_each_database
 from tests.support.lease_world import INLINE, REGION, LeaseWorld
 from tests.support.stores import ACTOR, alter
 from tests.support.vouching import vouch_for_leases
@@ -44,6 +45,7 @@ def reaped(world: LeaseWorld) -> list[tuple[str, int, int]]:
     return [(one.account, one.orphans, one.removed) for one in world.events if isinstance(one, OrphanUsersRemoved)]
 
 
+@on_each_database
 def test_users_of_live_leases_stay_and_cost_no_call_each(world: LeaseWorld) -> None:
     names = {world.issue().lease.spec.name for _ in range(3)}
     before = len(world.calls())
@@ -55,6 +57,7 @@ def test_users_of_live_leases_stay_and_cost_no_call_each(world: LeaseWorld) -> N
     assert reaped(world) == [("123456789012", 0, 0)]
 
 
+@on_each_database
 def test_a_user_of_a_lost_lease_stays_until_the_end_that_its_tag_names(world: LeaseWorld) -> None:
     name = world.issue().lease.spec.name
     lose_rows(world.store)
@@ -169,6 +172,7 @@ def test_a_path_whose_leases_live_is_looked_at_although_the_dynamic_secret_has_a
     assert fates(world) == {"ops-1": OrphanVerdict.OVERDUE}
 
 
+@on_each_database
 def test_the_credential_of_live_leases_looks_as_well(world: LeaseWorld) -> None:
     world.issue()
     other = {"access_key_id": "AKIAANOTHERCREDENTIAL", "secret_access_key": SecretValue("not-a-real-secret")}

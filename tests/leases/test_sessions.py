@@ -16,6 +16,7 @@ from phasesync.core.lease_users import DEFAULT_TEMPLATE
 from phasesync.emulator import Answer
 from phasesync.engine.leases.issuance import IssuedLease
 from phasesync.errors import CredentialRejectedError, IllegalTransitionError, InvalidInputError
+from tests.support.databases import on_each_database
 from tests.support.lease_world import REGION, LeaseWorld
 from tests.support.stores import ACTOR
 
@@ -51,6 +52,7 @@ def issue(world: LeaseWorld, **how: Any) -> IssuedLease:
     return world.operations.issue(NAME, actor=ACTOR, **how)
 
 
+@on_each_database
 def test_a_session_is_handed_out_with_its_token_and_ends_when_aws_says(world: LeaseWorld) -> None:
     add(world, policy_arns=("arn:aws:iam::aws:policy/ReadOnlyAccess",), session_policy=READ)
 
@@ -94,6 +96,7 @@ def test_it_is_neither_renewed_nor_revoked(world: LeaseWorld) -> None:
     assert world.lease(lease.id) == lease
 
 
+@on_each_database
 def test_what_is_removed_lets_go_of_its_sessions(world: LeaseWorld) -> None:
     add(world)
     lease = issue(world).lease

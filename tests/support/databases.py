@@ -4,6 +4,7 @@
 
 `database_url` is empty, `migrated_database_url` is at the newest migration and has the keys of `open_test_store`.
 To have a test on one of the two only: `@pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)`.
+In tests/engine and tests/leases it is the other way round: on SQLite, and on both with `on_each_database`.
 
 One server serves a whole test run. Under xdist the controller starts it and tells the workers where it
 is; without xdist it starts when the first test asks for it.
@@ -27,6 +28,8 @@ from tests.support.postgres import PostgresServer, create_database, drop_databas
 
 BACKENDS = ("sqlite", "postgresql")
 TEMPLATE = "phasesync_template"
+on_each_database = pytest.mark.parametrize("database_backend", BACKENDS, indirect=True)
+"""Where SQLite is the rule: what is tried on both, as it leans on what the database does."""
 _SERVER = pytest.StashKey[PostgresServer]()
 _WORKER_INPUT = "postgres_socket_directory"
 
