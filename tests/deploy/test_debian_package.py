@@ -143,6 +143,11 @@ def test_each_command_has_a_manual_page_and_each_shell_its_script(files) -> None
     assert scripts <= files.keys()
 
 
+def test_it_brings_the_alerts_the_dashboard_and_the_drop_ins(files) -> None:
+    examples = {"encrypted-key.conf", "notify-reload.conf", "phasesync.rules.yaml", "phasesync.rules.test.yaml"}
+    assert {f"/usr/share/doc/phasesync/examples/{name}" for name in examples | {"phasesync.json"}} <= files.keys()
+
+
 def test_the_same_wheel_gives_the_same_bytes_wherever_it_is_built(package, tmp_path) -> None:
     folder = tmp_path / "another place"
     folder.mkdir()
