@@ -22,6 +22,7 @@ from phasesync.errors import (
     CredentialRejectedError,
     DestinationUnavailableError,
     Hint,
+    OwnershipConflictError,
     PermissionDeniedError,
     PhasesyncError,
     ThrottledError,
@@ -325,6 +326,8 @@ def _fix(condition: Condition, story: Story) -> str:
 
 
 _FIXES: Final = {
+    OwnershipConflictError: "phasesync syncs why {name} says whose object it is; if it is to be replaced: "
+    "phasesync syncs adopt {name}",
     PermissionDeniedError: "phasesync syncs why {name} names the refused action, phasesync aws policy {name} prints "
     "the whole policy",
     AccountMismatchError: "correct the credential: phasesync credentials show {credential}",

@@ -59,6 +59,12 @@ def test_it_says_which_sync_what_since_when_and_what_mends_it() -> None:
     )
 
 
+def test_whose_object_it_is_comes_before_its_replacement() -> None:
+    facts = replace(FACTS, error_class="OwnershipConflictError", status="halted")
+    text = message(facts=facts, alert=replace(ALERT, condition=Condition.HALTED)).text
+    assert text.index("phasesync syncs why web says whose object it is") < text.index("phasesync syncs adopt web")
+
+
 def test_a_reminder_says_for_how_long_and_a_recovery_after_how_long() -> None:
     assert message(Step.STILL).title == "phasesync: still after 3 h 20 min: sync web is failing"
     ended = replace(ALERT, ended_at=NOW, ended_by=Ended.IN_SYNC)
