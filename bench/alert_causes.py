@@ -254,10 +254,10 @@ def most_keys_gone(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def reference_without_a_target(stage: Stage) -> Iterator[None]:
-    """A value refers to a key that does not exist; then it does."""
+    """A value refers to a key that does not exist; then it is another value."""
     stage.installation.edit("halted", A="${MISSING}")
     yield
-    stage.installation.edit("halted", MISSING="found")
+    stage.installation.edit("halted", A="without a reference")
 
 
 @contextmanager

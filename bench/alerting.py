@@ -57,7 +57,10 @@ SCENES: Final = (
     Scene(cause=causes.stopped, alerts={"PhasesyncDaemonAbsent": "sum(up)"}),
     Scene(
         cause=causes.locked_database,
-        alerts={"PhasesyncDatabaseUnavailable": "min(phasesync_database_up * phasesync_database_writable)"},
+        alerts={
+            "PhasesyncDatabaseUnavailable": "min(phasesync_database_up * phasesync_database_writable)",
+            "PhasesyncDaemonNotReady": "min(phasesync_ready)",
+        },
     ),
     Scene(cause=causes.other_schema, alerts={"PhasesyncSchemaWaiting": "phasesync_schema_current"}),
     Scene(cause=causes.wrong_clock, alerts={"PhasesyncClockSkew": 'phasesync_clock_skew_seconds{against="aws"}'}),

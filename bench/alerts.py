@@ -20,9 +20,9 @@ NOTIFICATIONS = {
 """Name -> about what, and when."""
 
 
-_REPAIRED = sa.text(
+_RECOVERIES_TO_COME = sa.text(
     "SELECT count(*) FROM notices JOIN alerts ON alerts.id = notices.alert_id "
-    "WHERE number > 0 AND ended_by = 'repaired'"
+    "WHERE number > 0 AND ended_at IS NOT NULL AND next_at IS NOT NULL"
 )
 
 
@@ -35,14 +35,14 @@ class AlertsFound:
         fired: condition -> alerts.
         open: those that have not ended.
         unsent: messages that are not sent.
-        unrecovered: objects whose recovery did not arrive; drift that the same run repaired has none.
+        to_come: recoveries that no message was made for yet.
         wrong: what the database and the receiver do not agree on, as lines.
     """
 
     fired: dict[str, int]
     open: list[str]
     unsent: int
-    unrecovered: int
+    to_come: int
     wrong: list[str]
 
 
@@ -58,7 +58,7 @@ def alerts_of(installation: Installation, account: Account) -> AlertsFound:
         rows = connection.execute(sa.text("SELECT condition, subject, ended_at FROM alerts")).all()
         messages = connection.execute(sa.text("SELECT id, sent_at FROM messages")).all()
         told = connection.execute(sa.text("SELECT count(*) FROM notices WHERE number > 0")).scalar() or 0
-        over = connection.execute(_REPAIRED).scalar() or 0
+        to_come = connection.execute(_RECOVERIES_TO_COME).scalar() or 0
     fired: dict[str, int] = {}
     for row in rows:
         fired[row.condition] = fired.get(row.condition, 0) + 1
@@ -67,7 +67,7 @@ def alerts_of(installation: Installation, account: Account) -> AlertsFound:
         fired=dict(sorted(fired.items())),
         open=[f"{row.condition} {row.subject}" for row in rows if row.ended_at is None],
         unsent=len(messages) - len(sent),
-        unrecovered=account.open - over,
+        to_come=to_come,
         wrong=list(_disagreements(account, sent, told)),
     )
 
@@ -75,5 +75,5 @@ def alerts_of(installation: Installation, account: Account) -> AlertsFound:
 def _disagreements(account: Account, sent: set[str], told: int) -> Iterator[str]:
     yield from (f"the message {id_} is sent, and did not arrive" for id_ in sorted(sent - account.ids))
     yield from (f"the message {id_} arrived, and is none of ours" for id_ in sorted(account.ids - sent))
-    if (reported := sum(account.reported.values())) != told:
+    if (reported := account.reported) != told:
         yield f"{told} alerts were reported by the database, {reported} by what arrived"

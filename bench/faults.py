@@ -1,8 +1,8 @@
 """
 What goes wrong, when, and for how long: a plan that a seed decides, and how each fault begins and ends.
 
-    plan = make_plan(seed, minutes=30, replicas=[...], database="sqlite")
-    for step in steps_of(plan): ... carry_out(step, scene)
+    plan = make_plan(seed, seconds=1350, replicas=["replica-1", "replica-2"])
+    Faults(plan, scene, print).carry_out(seconds since the begin)     again and again
 
 Every fault ends before the plan does. Two may overlap, but not on one replica. The first replica of PostgreSQL is never
 started anew, and of the others one lives from two fifths of the time on: what grows slowly shows only in long lives.
@@ -194,7 +194,7 @@ KINDS: Final[dict[str, _Kind]] = {
 }
 
 
-def make_plan(seed: int, *, seconds: float, replicas: Sequence[str], restart_all: bool = False) -> list[Fault]:
+def make_plan(seed: int, *, seconds: float, replicas: Sequence[str]) -> list[Fault]:
     """
     Return the faults of a soak, in order.
 
@@ -202,14 +202,13 @@ def make_plan(seed: int, *, seconds: float, replicas: Sequence[str], restart_all
         seed: decides everything.
         seconds: all of them are over by then.
         replicas: names; see the module for which of them are started anew.
-        restart_all: every replica is started anew at any time.
     """
     dice = random.Random(f"{seed}-faults")
     scale = min(1.0, max(0.1, seconds / 480))
     restarted = {
-        name: seconds if restart_all or number == len(replicas) - 1 else seconds * _SETTLED
+        name: seconds if number == len(replicas) - 1 else seconds * _SETTLED
         for number, name in enumerate(replicas)
-        if restart_all or len(replicas) < 3 or number > 0
+        if len(replicas) < 3 or number > 0
     }
     free = dict.fromkeys([*replicas, ""], 0.0)
     busy: dict[str, float] = {}

@@ -136,7 +136,7 @@ def _restart(replicas: Replicas, rounds: int) -> tuple[list[float], list[float]]
 
 
 def _wait(application: Application, workload: Workload) -> None:
-    wait_for(lambda: in_sync(application) == len(workload.syncs), within_s=120, what="every sync in step", every_s=0.5)
+    wait_for(lambda: in_sync(application) == len(workload.syncs), within_s=300, what="every sync in step", every_s=0.5)
 
 
 def lags_of(workload: Workload, written: Mapping[str, list[Written]]) -> Iterator[tuple[float, float]]:

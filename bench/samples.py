@@ -23,7 +23,7 @@ WARM_UP_S = 300.0
 LEAST_S = 300.0
 """A life whose rest is shorter says nothing of growth."""
 EVERY_S = 5.0
-_PATIENCE_S = 2.0
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)

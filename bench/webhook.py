@@ -2,7 +2,8 @@
 A receiver of notifications, as a team's own: it takes messages over HTTP, fails when it is told to, and forgets none.
 
 A message that comes again has the id that it had: it counts once. For each object in a condition there has to be one
-first message and one that it has recovered, in turns, over all daemons. A digest names some objects and counts others.
+first message and then one that it has recovered, in turns, over all daemons. An object recovers once from everything
+that was wrong with it. A digest names some objects and counts others.
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import Any, Final, Self
 from phasesync.core.notification_message import Condition, Step
 from phasesync.emulator.http import LoopbackServer, Reply
 
+_DRIFT: Final = Condition.DRIFT.value
 _REFUSED: Final = Reply(503)
 
 
@@ -42,16 +44,16 @@ class Account:
     Attributes:
         ids: of the different messages.
         again: arrivals of a message that had arrived and been taken before.
-        reported: notification and condition -> how often an object was reported to be in it.
+        reported: how often an object was reported to be in a condition.
         wrong: what breaks the rule of one first and one recovered, as lines.
         open: objects whose recovery has not arrived.
     """
 
     ids: frozenset[str]
     again: int
-    reported: Mapping[str, int]
+    reported: int
     wrong: tuple[str, ...]
-    open: int
+    open: tuple[str, ...]
 
 
 class Receiver:
@@ -93,61 +95,67 @@ def account_of(arrived: Iterable[Arrived]) -> Account:
     """Count what arrived, in its order."""
     taken: Counter[str] = Counter(each.id for each in arrived if each.taken)
     messages: dict[str, Mapping[str, Any]] = {}
-    topics: dict[str, _Topic] = {}
+    told: dict[str, _Told] = {}
     for each in arrived:
         if messages.setdefault(each.id, each.message) is each.message:
-            topic = f"{each.message['notification']} {each.message['condition']}"
-            topics.setdefault(topic, _Topic(topic)).take(each.message)
+            name = str(each.message["notification"])
+            told.setdefault(name, _Told(name)).take(each.message)
     return Account(
         ids=frozenset(messages),
         again=sum(count - 1 for count in taken.values()),
-        reported={name: topic.first for name, topic in sorted(topics.items())},
-        wrong=tuple(line for topic in topics.values() for line in topic.wrong),
-        open=sum(topic.first - topic.recovered for topic in topics.values()),
+        reported=sum(each.first for each in told.values()),
+        wrong=tuple(line for each in told.values() for line in each.wrong),
+        open=tuple(line for each in told.values() for line in each.open),
     )
 
 
-class _Topic:
-    """The messages of one notification about one condition."""
+class _Told:
+    """What one notification has said."""
 
     def __init__(self, name: str) -> None:
-        self.first = self.recovered = 0
+        self.first = 0
+        """How often an object was reported to be in a condition."""
         self.wrong: list[str] = []
         self._name = name
-        self._may_be_over = name.endswith(f" {Condition.DRIFT}")
-        """Drift that the same run repaired is reported once, and has no recovery."""
-        self._active: set[str] = set()
+        self._active: set[tuple[str, str]] = set()
+        """Condition and object."""
         self._unnamed_first = self._unnamed_recovered = 0
+
+    @property
+    def open(self) -> list[str]:
+        """Objects whose recovery did not arrive; drift that the same run repaired is reported once, without one."""
+        left = [f"{self._name} {name}: {condition}" for condition, name in sorted(self._active) if condition != _DRIFT]
+        return left[self._unnamed_recovered :]
 
     def take(self, message: Mapping[str, Any]) -> None:
         """Count one message."""
-        step, more = message["step"], int(message["more"])
+        condition, step, more = str(message["condition"]), message["step"], int(message["more"])
         names = [str(subject["name"]) for subject in message["subjects"]]
         for name in names:
             if step == Step.FIRST:
-                self._begin(name)
-            else:
-                self._go_on(name, step)
+                self._begin(condition, name)
+            elif step == Step.RECOVERED:
+                self._recover(name)
+            elif (condition, name) not in self._active and not self._unnamed_first:
+                self.wrong.append(f"{self._name} {name}: {condition} {step} without a first message")
         if step == Step.FIRST:
             self.first += len(names) + more
             self._unnamed_first += more
         elif step == Step.RECOVERED:
-            self.recovered += len(names) + more
             self._unnamed_recovered += more
 
-    def _begin(self, name: str) -> None:
-        if name in self._active and not self._may_be_over:
+    def _begin(self, condition: str, name: str) -> None:
+        if (condition, name) in self._active and condition != _DRIFT:
             if not self._unnamed_recovered:
-                self.wrong.append(f"{self._name} {name}: a second first message")
+                self.wrong.append(f"{self._name} {name}: {condition} a second time without a recovery")
             self._unnamed_recovered = max(0, self._unnamed_recovered - 1)
-        self._active.add(name)
+        self._active.add((condition, name))
 
-    def _go_on(self, name: str, step: str) -> None:
-        if name in self._active:
-            if step == Step.RECOVERED:
-                self._active.remove(name)
+    def _recover(self, name: str) -> None:
+        over = {each for each in self._active if each[1] == name}
+        self._active -= over
+        if over:
             return
         if not self._unnamed_first:
-            self.wrong.append(f"{self._name} {name}: {step} without a first message")
-        elif step == Step.RECOVERED:
-            self._unnamed_first -= 1
+            self.wrong.append(f"{self._name} {name}: recovered without a first message")
+        self._unnamed_first = max(0, self._unnamed_first - 1)

@@ -246,12 +246,12 @@ class Workload:
 
     # --- others at AWS
 
-    def change_outside(self, ended: threading.Event, every_s: float) -> None:
-        """Change objects at AWS by another hand, in a thread of its own, until the event comes."""
+    def change_outside(self, ended: threading.Event, every_s: float, *, until: float) -> None:
+        """Change objects at AWS by another hand, in a thread of its own, until the event or a monotonic time comes."""
         dice = random.Random(f"{self._seed}-outside")
         chosen = [sync for sync in self.syncs.values() if sync.name.startswith("sync-")]
         next_contest = time.monotonic() + CONTESTED_EVERY_S
-        while not ended.wait(dice.uniform(0.5, 1.5) * every_s):
+        while not ended.wait(dice.uniform(0.5, 1.5) * every_s) and time.monotonic() < until:
             if time.monotonic() > next_contest and self.syncs[CONTESTED].outside < CONTESTED_TIMES:
                 next_contest = time.monotonic() + CONTESTED_EVERY_S
                 self.syncs[CONTESTED].outside += self.change(f"{APP}/{CONTESTED}")
@@ -274,10 +274,14 @@ class Workload:
 
     # --- leases
 
-    def issue_leases(self, ended: threading.Event, every_s: float) -> None:
-        """Issue leases by commands, in a thread of its own, until the event comes; some of the commands are killed."""
+    def issue_leases(self, ended: threading.Event, every_s: float, *, until: float) -> None:
+        """
+        Issue leases by commands, in a thread of its own, until the event or a monotonic time comes.
+
+        Some of the commands are killed.
+        """
         dice = random.Random(f"{self._seed}-leases")
-        while not ended.wait(dice.uniform(0.5, 1.5) * every_s):
+        while not ended.wait(dice.uniform(0.5, 1.5) * every_s) and time.monotonic() < until:
             kill_after = dice.uniform(0.5, 1.5) if dice.random() < 0.15 else None
             process = self._installation.popen("leases", "issue", DYNAMIC, "--ttl", "60s", "--no-probe", "-o", "json")
             if kill_after is not None and not ended.wait(kill_after) and process.poll() is None:

@@ -221,8 +221,11 @@ def add_system_files(root: Path, minor: tuple[int, int]) -> None:
         "usr/lib/tmpfiles.d/phasesync.conf": (HERE / "phasesync.tmpfiles.conf").read_text(),
         "etc/phasesync/config.toml": (HERE / "phasesync.toml").read_text(),
     }
-    for name in ("encrypted-key.conf", "notify-reload.conf"):
-        files[f"usr/share/doc/phasesync/examples/{name}"] = (systemd / name).read_text()
+    examples = [systemd / "encrypted-key.conf", systemd / "notify-reload.conf"]
+    examples += sorted((TREE / "deploy" / "prometheus").glob("*.yaml"))
+    examples += [TREE / "deploy" / "grafana" / "phasesync.json"]
+    for example in examples:
+        files[f"usr/share/doc/phasesync/examples/{example.name}"] = example.read_text()
     if minor >= NOTIFY_RELOAD_SINCE:
         drop_in = "usr/lib/systemd/system/phasesync.service.d/notify-reload.conf"
         files[drop_in] = (systemd / "notify-reload.conf").read_text()

@@ -7,8 +7,12 @@ to show anything if a name comes twice.
 """
 
 import os
+import stat
 import tempfile
+import time
 from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 WITHIN_S: Final = 6.0
 """The daemon itself waits for its database for up to 2 s."""
+_BUSY_S: Final = 1.0
 _MOST_BYTES: Final = 16 * 1024 * 1024
 _IN_EVERY_ANSWER: Final = b"phasesync_build_info"
 _OF_PROCESSES: Final = b"process_"
@@ -85,7 +90,12 @@ def _print(text: bytes, source: str, textfile: Path | None, out: Output) -> None
 def _of_daemon(settings: "Settings") -> bytes:
     """Return the metrics of the daemon. UnhealthyError: there are none."""
     http = settings.http
-    response = ask_daemon(http.host, http.port, "/metrics", within_s=WITHIN_S, most_bytes=_MOST_BYTES)
+    ask = partial(ask_daemon, http.host, http.port, "/metrics", within_s=WITHIN_S, most_bytes=_MOST_BYTES)
+    response = ask()
+    for _ in range(2):
+        if response.status == HTTPStatus.SERVICE_UNAVAILABLE:  # Many others scrape it at this moment.
+            time.sleep(_BUSY_S)
+            response = ask()
     if response.status != 200 or _IN_EVERY_ANSWER not in response.body:
         raise UnhealthyError(
             f"what listens at {response.address} has no metrics of phasesync (status {response.status})",
@@ -150,6 +160,13 @@ def _check(file: Path, out: Output) -> None:
             f"this user may not write to the directory {folder}",
             hint=f"run it as a user who may, or give this one the right: chmod or chown {folder}",
         )
+    with suppress(OSError):
+        # It is replaced, not written to: what is replaced must not be /dev/null, nor a link that others rely on.
+        if not stat.S_ISREG(os.lstat(file).st_mode):
+            raise InvalidInputError(
+                f"{file} is not a regular file, and would be replaced by one",
+                hint="name a file; without --textfile the metrics go to stdout",
+            )
     if file.suffix != ".prom":
         out.note(f"node_exporter reads only files whose names end with .prom, and this one is {file.name}")
 

@@ -46,14 +46,24 @@ def list_(application: "Application", paging: Paging, out: Output) -> None:
       phasesync notifications list
     """
     columns = ["name", "to", "on", "app", "after_s", "sent_at", "pending", "last_error"]
+    failing: list[str] = []
+
+    def to_item(listed: "Notification") -> dict[str, Any]:
+        document = _document(application, listed)
+        if document["last_error"] is not None:
+            failing.append(listed.name)
+        return document
+
     show_list(
         out,
         paging,
         lambda after, limit: application.store.notifications.page(after=after, limit=limit),
-        lambda listed: _document(application, listed),
+        to_item,
         columns,
         empty="there are no notifications yet: phasesync notifications add --help",
     )
+    if failing:
+        out.say(f"hint: phasesync notifications test {failing[0]} says what the receiver answers")
 
 
 @notifications.command()

@@ -276,8 +276,16 @@ def is_metadata_address(host: str) -> bool:
     """Return whether a host is an address at which clouds give out identities, or link-local. Resolves no name."""
     address = _ip(host)
     if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address.sixtofour or address
+        address = address.ipv4_mapped or address.sixtofour or _behind_nat64(address) or address
     return address is not None and any(address in network for network in _METADATA)
+
+
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+"""Networks with IPv6 only reach those with IPv4 here (RFC 6052), such as by the NAT gateways of AWS."""
+
+
+def _behind_nat64(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    return ipaddress.IPv4Address(address.packed[-4:]) if address in _NAT64 else None
 
 
 def is_loopback(host: str) -> bool:

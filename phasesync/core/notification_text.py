@@ -6,8 +6,9 @@ fixed for each class of error. The message of an error is not used, nor the reas
 remote objects.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from inspect import cleandoc
 from typing import Final
@@ -21,6 +22,7 @@ from phasesync.errors import (
     CredentialRejectedError,
     DestinationUnavailableError,
     Hint,
+    OwnershipConflictError,
     PermissionDeniedError,
     PhasesyncError,
     ThrottledError,
@@ -108,6 +110,8 @@ def compose(
         count: how many there are altogether.
         now: when it is made.
     """
+    stories = [_plain_story(story) for story in stories]
+    cause = _plain(cause, _CAUSE)
     subjects = tuple(_subject(condition, step, story, now) for story in stories)
     title = _title(condition, step, stories, count, cause, now)
     lines = [title, ""]
@@ -128,6 +132,39 @@ def compose(
         title=title,
         text="\n".join(lines).rstrip(),
     )
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,199}")
+_CAUSE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./ -]{0,199}")
+_ALTERED: Final = "(altered)"
+
+
+def _plain_story(story: Story) -> Story:
+    """
+    Return a story whose texts are names such as phasesync makes.
+
+    The rows that they come from are not authenticated. Whoever can write to the database is not to put lines, links or
+    commands into messages that people trust.
+    """
+    facts, alert = story.facts, story.alert
+    return Story(
+        alert=replace(
+            alert, subject=_plain(alert.subject) or _ALTERED, subject_id=_plain(alert.subject_id) or _ALTERED
+        ),
+        facts=replace(
+            facts,
+            name=_plain(facts.name),
+            owner=_plain(facts.owner),
+            credential=_plain(facts.credential),
+            account=_plain(facts.account),
+            region=_plain(facts.region),
+        ),
+    )
+
+
+def _plain(text: object, form: re.Pattern[str] = _NAME) -> str | None:
+    """Return a text of a form, None as it is, and the word for an altered one in place of another."""
+    return None if text is None else text if isinstance(text, str) and form.fullmatch(text) else _ALTERED
 
 
 def compose_test(*, id: str, notification: str, now: datetime) -> Message:
@@ -289,6 +326,8 @@ def _fix(condition: Condition, story: Story) -> str:
 
 
 _FIXES: Final = {
+    OwnershipConflictError: "phasesync syncs why {name} says whose object it is; if it is to be replaced: "
+    "phasesync syncs adopt {name}",
     PermissionDeniedError: "phasesync syncs why {name} names the refused action, phasesync aws policy {name} prints "
     "the whole policy",
     AccountMismatchError: "correct the credential: phasesync credentials show {credential}",

@@ -34,6 +34,8 @@ CLIENT_PAUSE_S: Final = 5.0
 """A client is cut off after it has sent nothing, or taken nothing, for so long."""
 MAX_CONNECTIONS: Final = 32
 """Each has a thread. Probes, scrapers and people together need a few."""
+MAX_SCRAPES: Final = 4
+"""Pages of metrics that are made at once: a storm of scrapers is not to keep probes from their answers."""
 LISTEN_PATIENCE: Final = timedelta(seconds=60)
 """How long an active daemon tries to listen. Then it ends, and systemd starts it anew."""
 RETRY_S: Final = 1.0
@@ -230,6 +232,7 @@ class _Server(HTTPServer):
         self.address_family, socket_address = address
         self.probes = probes
         self.metrics = metrics
+        self.scrapes = threading.BoundedSemaphore(MAX_SCRAPES)
         self._open: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         self._spare = _SpareDescriptor()
@@ -369,12 +372,17 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _answer_metrics(self, metrics: Metrics) -> None:
+        if not self.server.scrapes.acquire(blocking=False):
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "too many scrapes at once"}, {"Retry-After": "1"})
+            return
         try:
             page = metrics(self.headers.get("Accept", ""), self.headers.get("Accept-Encoding", ""))
         except Exception as error:  # noqa: BLE001 -- a scraper that gets no metrics is to see that, and the log why
             get_logger("phasesync.daemon").error("no metrics for a scrape", exc_info=error)
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
             return
+        finally:
+            self.server.scrapes.release()
         self._send(HTTPStatus.OK, page)
 
     def _refuse(self) -> None:

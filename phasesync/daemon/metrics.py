@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from phasesync.adapters.telemetry.database_metrics import DatabaseCollector, FreshFigures
 from phasesync.adapters.telemetry.exposition import expose
-from phasesync.adapters.telemetry.metrics import Metrics
+from phasesync.adapters.telemetry.metrics import Metrics, gauge
 from phasesync.core.chores import DaemonRole
 from phasesync.daemon.health import HealthState
 from phasesync.daemon.http import Page
@@ -89,20 +89,20 @@ class _StateCollector(Collector):
         if schema is not None:
             info = {"found": schema.current or "none", "expected": schema.expected}
             yield InfoMetricFamily("phasesync_schema", "The schema of the database, and the one it should be.", info)
-        yield _gauge("schema_current", "Whether the schema is that of this release.", state.schema_is_current)
+        yield gauge("schema_current", "Whether the schema is that of this release.", state.schema_is_current)
         writable = state.database_reachable is True and (heartbeat is None or heartbeat.heartbeat_failure is None)
-        yield _gauge("database_writable", "Whether the newest write of a heartbeat or a check succeeded.", writable)
+        yield gauge("database_writable", "Whether the newest write of a heartbeat or a check succeeded.", writable)
 
     def _of_work(self) -> Iterator[Metric]:
         heartbeat = None if self._state.heartbeat is None else self._state.heartbeat()
         loads = () if heartbeat is None else heartbeat.loads
-        yield _gauge("workers", "Threads that do claimed work.", sum(load.threads for load in loads))
-        yield _gauge("workers_busy", "Of these, how many are at work.", sum(len(load.quiet) for load in loads))
-        yield _gauge("ready", "Whether this daemon works or stands by, as /readyz says.", self._state.ready().ok)
+        yield gauge("workers", "Threads that do claimed work.", sum(load.threads for load in loads))
+        yield gauge("workers_busy", "Of these, how many are at work.", sum(len(load.quiet) for load in loads))
+        yield gauge("ready", "Whether this daemon works or stands by, as /readyz says.", self._state.ready().ok)
         stuck = 0 if heartbeat is None else heartbeat.stuck
-        yield _gauge("workers_stuck", "Of these, how many have made no progress for too long.", stuck)
+        yield gauge("workers_stuck", "Of these, how many have made no progress for too long.", stuck)
         full_for = timedelta(0) if heartbeat is None else heartbeat.full_for
-        yield _gauge(
+        yield gauge(
             "workers_full_seconds",
             "For how long all threads have been at work without one of them finishing; 0 if one is free.",
             full_for.total_seconds(),
@@ -111,7 +111,3 @@ class _StateCollector(Collector):
         for role in DaemonRole:
             family.add_metric([role.value], heartbeat is not None and heartbeat.role is role)
         yield family
-
-
-def _gauge(name: str, documentation: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"phasesync_{name}", documentation, value=float(value))

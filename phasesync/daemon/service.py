@@ -28,6 +28,7 @@ from phasesync.core.chores import (
     DaemonRole,
 )
 from phasesync.core.sync_claim import Claim
+from phasesync.daemon.arenas import share_arenas
 from phasesync.daemon.hardening import harden
 from phasesync.daemon.health import STUCK_AFTER, ChoreProgress, HealthState, Heartbeat, SchemaWatch
 from phasesync.daemon.http import LISTEN_PATIENCE, HealthServer, RetryingListener
@@ -82,6 +83,7 @@ def run_daemon(
         PhasesyncError: what prevents the start, such as a wrong root key; or what ends the work, such as another
             installation's database in the place of ours.
     """
+    share_arenas()
     problems = harden()
     loaded = replace(loaded, warnings=(*loaded.warnings, *problems))
     commands = CommandQueue()

@@ -22,7 +22,7 @@ CLAIM_TTL: Final = timedelta(minutes=1)
 LONGEST_PAUSE: Final = timedelta(minutes=30)
 GIVE_UP_AFTER: Final = timedelta(days=3)
 """A weekend passes until somebody mends a channel; what is older helps nobody."""
-LONGEST_RETRY_AFTER: Final = timedelta(hours=6)
+LONGEST_RETRY_AFTER: Final = timedelta(hours=1)
 """A receiver that asks for a longer pause is asked again all the same."""
 CHECK_TIMES_EVERY: Final = timedelta(seconds=15)
 """How often some daemon looks for syncs that are stale and leases that are overdue."""
@@ -41,11 +41,15 @@ class Notifier:
         self._context = context
         self._channels = channels
         self._reported: frozenset[str] = frozenset()
+        self._unstored: dict[str, ClaimedMessage] = {}
+        """Id of a message -> its claim: it was sent, and the database could not be told so yet."""
         self._check_at = float("-inf")
 
     def round(self, dispatcher: Dispatcher[ClaimedMessage]) -> None:
         """Make the messages that are due, and submit what is to be sent. StoreUnavailableError."""
         context = self._context
+        for sent in tuple(self._unstored.values()):
+            self._store_sent(self._unstored.pop(sent.id))
         if (now := context.clock.monotonic()) >= self._check_at:
             self._check_at = now + CHECK_TIMES_EVERY.total_seconds()
             if context.store.daemons.claim_chore(_CHECK, context.owner, every=CHECK_TIMES_EVERY * 0.9):
@@ -53,7 +57,7 @@ class Notifier:
         if not context.store.outbox.has_work():
             return
         self._report(context.store.outbox.make().refused)
-        running = dispatcher.running()
+        running = [*dispatcher.running(), *self._unstored.values()]
         claimed = context.store.outbox.claim(
             context.owner,
             ttl=CLAIM_TTL,
@@ -80,7 +84,6 @@ class Notifier:
         except Exception as error:  # noqa: BLE001  A defect must not keep a message from being tried again.
             failure = InternalError.of_defect(error)
         else:
-            self._context.store.outbox.sent(claimed)
             self._context.events.emit(
                 MessageSent(
                     notification=notification.name,
@@ -94,6 +97,7 @@ class Notifier:
                     remark=remark,
                 )
             )
+            self._store_sent(claimed)
             return
         pause = self._pause(claimed, failure)
         self._context.store.outbox.failed(claimed, error=type(failure).__name__, retry_in=pause)
@@ -114,6 +118,14 @@ class Notifier:
     def release(self, claimed: ClaimedMessage) -> None:
         """Release the claim of a message that was not sent. StoreUnavailableError."""
         self._context.store.outbox.release(claimed)
+
+    def _store_sent(self, claimed: ClaimedMessage) -> None:
+        """Store that a message was sent. StoreUnavailableError: the next round does it, or it would be sent again."""
+        try:
+            self._context.store.outbox.sent(claimed)
+        except StoreUnavailableError:
+            self._unstored[claimed.id] = claimed
+            raise
 
     def _pause(self, claimed: ClaimedMessage, error: PhasesyncError | None) -> timedelta | None:
         """Return the pause until a message is tried again; None: it is given up."""

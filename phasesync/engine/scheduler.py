@@ -359,9 +359,10 @@ class Scheduler:
         try:
             work()
         except PhasesyncError as error:
-            former = self._failures.get(chore)
+            # Only its class: the frames of an error keep their variables, and so would keep every error before it.
+            former = type(self._failures.get(chore))
             self._failures[chore] = error
-            if type(former) is not type(error):
+            if former is not type(error):
                 self._context.events.emit(ChoreFailed(chore=chore, error=type(error).__name__, message=error.message))
             return False
         self._failures.pop(chore, None)

@@ -33,6 +33,13 @@ _OPENED_BY: Final = {
 """Status -> what a run that leaves it opens. Pending opens and ends nothing: a sync that is tried again is no news."""
 
 
+_HAS_OPEN_DRIFT: Final = sa.select(
+    sa.exists().where(
+        IS_OPEN, alerts.c.subject_id == sa.bindparam("subject"), alerts.c.condition == Condition.DRIFT.value
+    )
+)
+
+
 def alert_after_run(
     connection: sa.Connection, row: sa.Row[Any], status: SyncStatus, *, drifted: bool, contested: bool
 ) -> str | None:
@@ -48,10 +55,11 @@ def alert_after_run(
     """
     former: str | None = row.alerted_status
     if status is SyncStatus.IN_SYNC:
+        # Drift that is reported already ends with everything else; that of this run is over.
+        if drifted and (former == NONE_OPEN or not connection.scalar(_HAS_OPEN_DRIFT, {"subject": row.id})):
+            _insert(connection, Condition.DRIFT, SubjectKind.SYNC, row.id, row.name, over=True)
         if former != NONE_OPEN:
             end_alerts(connection, [row.id], Ended.IN_SYNC)
-        elif drifted:
-            _insert(connection, Condition.DRIFT, SubjectKind.SYNC, row.id, row.name, over=True)
         return NONE_OPEN
     if drifted:
         open_alert(connection, Condition.DRIFT, SubjectKind.SYNC, row.id, row.name)

@@ -169,6 +169,7 @@ class CredentialStore(BaseStore):
         Raises:
             NotFoundError: there is no such credential.
             AlreadyExistsError: another credential has the name.
+            IllegalTransitionError: the channel of a notification names it.
             CiphertextError: the row was altered.
         """
         check_name(new_name, "credential")
@@ -177,6 +178,8 @@ class CredentialStore(BaseStore):
             row = find_credential(connection, name, lock=True)
             registry.check(credentials, row)
             refuse_taken_name(connection, credentials, "credential", new_name, but=row.id)
+            if new_name.lower() != row.name_key:
+                _refuse_publishing(connection, self._keys, row.name)
             # The ciphertext is bound to the name and the version.
             version = registry.next_version(credentials, row)
             values: dict[str, Any] = {"name": new_name, "name_key": new_name.lower(), "version": version}
@@ -220,7 +223,7 @@ class CredentialStore(BaseStore):
                 retry_leases(connection, row.id)
 
     def remove(self, name: str) -> None:
-        """Remove a credential. NotFoundError; IllegalTransitionError while syncs or credentials use it."""
+        """Remove a credential. NotFoundError; IllegalTransitionError while anything uses it."""
         with self._database.write() as connection:
             registry = lock_registry(connection, self._keys)
             row = find_credential(connection, name, lock=True)
@@ -244,6 +247,7 @@ class CredentialStore(BaseStore):
                 )
             if others := Names.of(connection, credentials, credentials.c.source_id == row.id):
                 raise IllegalTransitionError(f"the credential {row.name} is the source of: {others}")
+            _refuse_publishing(connection, self._keys, row.name)
             note_edit(connection, self._keys, ObjectKind.CREDENTIAL, row.id, removed=True)
             connection.execute(credentials.delete().where(credentials.c.id == row.id))
             registry.forget(credentials, row.id)
@@ -459,6 +463,21 @@ def _first_users(table: sa.Table, ids: list[str], count: int) -> sa.Select[Any]:
         .subquery()
     )
     return sa.select(first)
+
+
+def _refuse_publishing(connection: sa.Connection, keys: KeyRing, name: str) -> None:
+    """Refuse to do away with the name of a credential that stands in the channel of a notification."""
+    from phasesync.core.channels import Topic
+    from phasesync.store.notifications import load_notifications
+
+    for notification in load_notifications(connection, keys).usable.values():
+        channel = notification.channel
+        if isinstance(channel, Topic) and (channel.credential or "").lower() == name.lower():
+            raise IllegalTransitionError(
+                f"the credential {name} is in the channel of the notification {notification.name}",
+                hint=f"phasesync notifications update {notification.name} --to sns:ARN, or "
+                f"phasesync notifications remove {notification.name}",
+            )
 
 
 def _refuse_circle(connection: sa.Connection, credential_id: str, source_id: str | None) -> None:

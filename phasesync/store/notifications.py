@@ -108,7 +108,8 @@ class NotificationStore(BaseStore):
 
     def update(self, name: str, draft: NotificationDraft, *, new_name: str | None = None) -> Notification:
         """
-        Replace a notification; one that was altered, too. What is wrong now is looked at anew.
+        Replace a notification; one that was altered, too. What is wrong now is looked at anew, and what waits to be
+        sent is tried at once.
 
         Args:
             name: of the notification.
@@ -136,6 +137,9 @@ class NotificationStore(BaseStore):
             connection.execute(notifications.update().where(notifications.c.id == row.id).values(**values))
             registry.note(notifications, row.id, values["version"])
             registry.store()
+            # What waits for another try may be taken now, and other quiet hours may be in force.
+            waits = (messages.c.notification_id == row.id) & (messages.c.next_at > now())
+            connection.execute(messages.update().where(waits).values(next_at=now()))
             _look_again(connection)
             return self._get(connection, called)
 

@@ -111,7 +111,8 @@ class OutboxStore(BaseStore):
         Claim messages that are due: at most one of each notification, the longest due first.
 
         In quiet hours of its notification a message is postponed to their end. One whose predecessor was given up is
-        given up too: there is no recovery without a failure that was reported.
+        given up too: there is no recovery without a failure that was reported. So is a recovery that waited until
+        something else that is wrong was reported: the next recovery counts for both.
 
         Args:
             owner: claims them.
@@ -142,6 +143,10 @@ class OutboxStore(BaseStore):
                 if until is not None:
                     late = (messages.c.notification_id == notification_id) & (messages.c.next_at <= clock)
                     connection.execute(messages.update().where(late).values(next_at=until))
+            ends = [row.id for row in first.values() if row.step == Step.RECOVERED.value]
+            if ends and (overtaken := _overtaken(connection, ends)):
+                connection.execute(messages.update().where(messages.c.id.in_(overtaken)).values(next_at=None))
+                first = {key: row for key, row in first.items() if row.id not in overtaken}
             ids = [row.id for row in first.values()]
             if ids:
                 connection.execute(
@@ -360,6 +365,7 @@ def _candidates(
 ) -> tuple[list[Candidate], list[dict[str, Any]]]:
     """Return what may be said, and the parameters of `_STORE_NEXT` for that of which nothing is said any more."""
     reported, waiting = _reported_otherwise(connection, rows), _waiting(connection, rows)
+    again = _reported_again(connection, rows)
     candidates: list[Candidate] = []
     over: list[dict[str, Any]] = []
     for row in rows:
@@ -377,6 +383,8 @@ def _candidates(
             # Reminders do not pile up while a channel takes nothing.
             or (step is Step.STILL and row.message_id in waiting)
         )
+        # The recovery follows once the subject has recovered from everything.
+        waits = waits or (step is Step.RECOVERED and (notification.id, alert.subject_id) in again)
         candidates.append(Candidate(group=group, rules=rules, alert=alert, notice=notice, step=step, waits=waits))
     left, told_by_others = one_end_each(candidates)
     over += [_next_values(one.group.notification_id, one.alert.id, None) for one in told_by_others]
@@ -400,6 +408,32 @@ def _is_stale(alert: Alert) -> bool:
 def _reported_otherwise(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> set[tuple[str, str]]:
     """Return notification and subject, of stale subjects, where something else that is wrong was reported."""
     subjects = sorted({row.subject_id for row in rows if row.condition == Condition.STALE and row.number == 0})
+    return _reported_open(connection, subjects, alerts.c.condition != Condition.STALE.value)
+
+
+def _reported_again(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> set[tuple[str, str]]:
+    """Return notification and subject, of subjects with an end to tell, where something is wrong that was reported."""
+    return _reported_open(connection, sorted({row.subject_id for row in rows if row.ended_at is not None}))
+
+
+def _overtaken(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
+    """Return which of some recoveries are only about subjects of which something else that is wrong was reported."""
+    about: dict[str, set[tuple[str, str]]] = {}
+    statement = (
+        sa.select(notices.c.message_id, notices.c.notification_id, alerts.c.subject_id)
+        .join_from(notices, alerts, alerts.c.id == notices.c.alert_id)
+        .where(notices.c.message_id.in_(ids))
+    )
+    for row in connection.execute(statement):
+        about.setdefault(row.message_id, set()).add((row.notification_id, row.subject_id))
+    again = _reported_open(connection, sorted({subject for pairs in about.values() for _, subject in pairs}))
+    return {message_id for message_id, pairs in about.items() if pairs <= again}
+
+
+def _reported_open(
+    connection: sa.Connection, subjects: Sequence[str], *which: sa.ColumnElement[bool]
+) -> set[tuple[str, str]]:
+    """Return notification and subject where an open alert of the subject was reported."""
     pairs: set[tuple[str, str]] = set()
     for n in range(0, len(subjects), _PART):
         statement = (
@@ -408,8 +442,9 @@ def _reported_otherwise(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) 
             .where(
                 alerts.c.subject_id.in_(subjects[n : n + _PART]),
                 alerts.c.ended_at.is_(None),
-                alerts.c.condition != Condition.STALE.value,
                 notices.c.number > 0,
+                _READABLE,
+                *which,
             )
         )
         pairs |= {(row.notification_id, row.subject_id) for row in connection.execute(statement)}

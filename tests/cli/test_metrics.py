@@ -125,6 +125,15 @@ def test_a_program_that_is_no_daemon_of_ours_counts_as_none(metrics) -> None:
     assert Scrape(done.stdout).value("phasesync_daemon_up") == 0
 
 
+def test_a_daemon_that_many_others_scrape_is_asked_again(metrics) -> None:
+    answers = iter([page(503), page(200, DAEMON)])
+    with RawServer(lambda: next(answers)()) as daemon:
+        done = metrics(daemon.url.removeprefix("http://"))
+
+    assert Scrape(done.stdout).value("phasesync_daemon_up") == 1
+    assert daemon.requests == 2
+
+
 def test_a_free_port_is_known_to_the_daemon_alone(metrics) -> None:
     done = metrics("127.0.0.1:0")
 
@@ -178,6 +187,17 @@ def test_a_place_that_cannot_be_is_named_with_its_fix(metrics, listen, tmp_path)
     assert done.exit_code == 2 and f"hint: make it: mkdir -p {tmp_path / 'none'}" in done.stderr
 
     assert metrics(listen, "--textfile", str(tmp_path)).exit_code == 2, "a directory is no file"
+
+
+@pytest.mark.parametrize("make", [lambda file: os.mkfifo(file), lambda file: file.symlink_to("/dev/null")])
+def test_what_is_no_regular_file_is_not_replaced(metrics, listen, tmp_path, make) -> None:
+    file = tmp_path / "phasesync.prom"
+    make(file)
+    mode = file.lstat().st_mode
+    done = metrics(listen, "--textfile", str(file))
+    assert done.exit_code == 2
+    assert "is not a regular file" in done.stderr
+    assert file.lstat().st_mode == mode
 
 
 def test_a_name_that_node_exporter_does_not_read_is_a_note(metrics, listen, tmp_path) -> None:

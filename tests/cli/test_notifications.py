@@ -8,6 +8,8 @@ from contextlib import closing
 
 import pytest
 
+from phasesync.core.notification import Sent
+from phasesync.store.notifications import NotificationStore
 from tests.cli.conftest import CommandLine
 from tests.cli.test_project import Documents, named
 from tests.support.receivers import HttpReceiver
@@ -43,6 +45,16 @@ def test_a_webhook_gets_a_secret_that_is_printed_once(phasesync: CommandLine) ->
         stored = "\n".join(connection.iterdump()).encode()
     assert CANARY.encode() not in stored
     assert CANARY.encode().hex().encode() not in stored.lower()
+
+
+def test_the_list_names_the_command_that_says_why_a_message_is_not_sent(
+    phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phasesync.done("notifications", "add", "ops", "--to", "-", stdin=URL)
+    assert "hint" not in phasesync.done("notifications", "list").stderr
+    failed = Sent(pending=1, error="ChannelRejectedError")
+    monkeypatch.setattr(NotificationStore, "sent", lambda self, ids: dict.fromkeys(ids, failed))
+    assert "hint: phasesync notifications test ops says" in phasesync.done("notifications", "list").stderr
 
 
 def test_what_is_shown_of_a_notification(shop: CommandLine) -> None:

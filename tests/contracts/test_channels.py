@@ -30,8 +30,8 @@ from phasesync.errors import (
 from phasesync.ports.channels import ChannelSender
 from tests.support.aws_builders import INSTANCE, HandClock, no_sources
 from tests.support.messages import CANARY, MESSAGE, NOW
-from tests.support.raw_http import port_that_refuses
-from tests.support.receivers import HttpReceiver, SmtpServer, TcpServer
+from tests.support.raw_http import TcpServer, port_that_refuses
+from tests.support.receivers import HttpReceiver, SmtpServer
 
 KINDS = ("webhook", "slack", "sns", "mail")
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:alerts"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from typing import cast
@@ -152,6 +154,21 @@ def test_a_round_says_whether_it_succeeded_and_its_failure_is_told_once(daemon) 
 
     failed = [event.chore for event in daemon.events if isinstance(event, ChoreFailed)]
     assert failed == ["poll", "reap"], "each chore has its own last failure"
+
+
+def test_a_round_that_keeps_failing_keeps_its_last_error_alone(daemon) -> None:
+    """An error keeps the frames it passed. If one of these kept the error before it, a database that is away for a
+    day would fill the memory."""
+    daemon.scheduler.beat()
+    errors = []
+    for _ in range(5):
+        daemon.errors["claim"] = StoreUnavailableError("gone")
+        errors.append(weakref.ref(daemon.errors["claim"]))
+        assert not daemon.scheduler.poll()
+    daemon.errors.clear()
+    gc.collect()
+
+    assert [error() is None for error in errors] == [True] * 4 + [False]
 
 
 def test_housekeeping_shortens_the_log_of_the_database(store, daemon) -> None:

@@ -118,13 +118,16 @@ def test_a_mail_server_has_a_percent_encoded_login() -> None:
     assert "pä" not in repr(server)
 
 
-@pytest.mark.parametrize("host", ["169.254.1.1", "fe80::1", "fe80::1%eth0", "100.100.100.200", "2002:a9fe:a9fe::"])
+@pytest.mark.parametrize(
+    "host",
+    ["169.254.1.1", "fe80::1", "fe80::1%eth0", "100.100.100.200", "2002:a9fe:a9fe::", "64:ff9b::a9fe:a9fe"],
+)
 def test_addresses_of_metadata_are_known_in_all_their_forms(host: str) -> None:
-    """Mapped into IPv6, too."""
+    """Mapped into IPv6, and behind NAT64, too."""
     assert is_metadata_address(host)
 
 
-@pytest.mark.parametrize("host", ["10.0.0.1", "fd12::1", "192.168.1.1", "example.com", "127.0.0.1"])
+@pytest.mark.parametrize("host", ["10.0.0.1", "fd12::1", "192.168.1.1", "64:ff9b::102:304", "example.com", "127.0.0.1"])
 def test_private_addresses_are_no_addresses_of_metadata(host: str) -> None:
     """Receivers often have them."""
     assert not is_metadata_address(host)

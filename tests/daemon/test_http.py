@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPResponse
@@ -18,9 +19,9 @@ from typing import Any
 import pytest
 
 from phasesync.daemon import http
-from phasesync.daemon.http import HealthServer, ProbeResult
+from phasesync.daemon.http import HealthServer, Page, ProbeResult
 from phasesync.errors import HostUnavailableError, SettingsError
-from tests.support.waiting import HANG_GUARD_S
+from tests.support.waiting import HANG_GUARD_S, wait_until
 
 OK = ProbeResult(ok=True, detail={"role": "active"})
 NOT_OK = ProbeResult(ok=False, detail={"reason": "the database cannot be reached"})
@@ -53,6 +54,34 @@ def ask(server: HealthServer, path: str = "/healthz", method: str = "GET") -> tu
 def connect(server: HealthServer) -> socket.socket:
     host, _, port = server.address.rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout=5)
+
+
+def test_a_storm_of_scrapers_keeps_no_probe_from_its_answer() -> None:
+    release, under_way = threading.Event(), threading.Semaphore(0)
+
+    def slow(*_: str) -> Page:
+        under_way.release()
+        assert release.wait(timeout=HANG_GUARD_S)
+        return Page(content_type="text/plain", content=b"phasesync_up 1\n")
+
+    server = HealthServer(host="127.0.0.1", port=0, health=lambda: OK, ready=lambda: OK, metrics=slow)
+    server.start()
+    try:
+        scrapers = [connect(server) for _ in range(http.MAX_SCRAPES)]
+        for scraper in scrapers:
+            scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert under_way.acquire(timeout=HANG_GUARD_S)
+        response, _ = ask(server, "/metrics")
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert ask(server)[0].status == 200
+        release.set()
+        for scraper in scrapers:
+            with scraper, scraper.makefile("rb") as answer:
+                assert b" 200 " in answer.readline()
+        wait_until(lambda: ask(server, "/metrics")[0].status == 200, what="the next scrape")
+    finally:
+        release.set()
+        server.stop()
 
 
 def test_each_probe_answers_for_itself(serve) -> None:

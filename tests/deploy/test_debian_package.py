@@ -177,6 +177,11 @@ def test_each_command_has_a_manual_page_and_each_shell_its_script(files) -> None
     assert scripts <= files.keys()
 
 
+def test_it_brings_the_alerts_the_dashboard_and_the_drop_ins(files) -> None:
+    examples = {"encrypted-key.conf", "notify-reload.conf", "phasesync.rules.yaml", "phasesync.rules.test.yaml"}
+    assert {f"/usr/share/doc/phasesync/examples/{name}" for name in examples | {"phasesync.json"}} <= files.keys()
+
+
 FEW = ("cffi", "click", "pycparser", "pyyaml")
 """Packages of which one is compiled by its authors, one is not, and one starts the program: all are packed alike."""
 

@@ -145,10 +145,10 @@ def test_small_syncs_are_done_long_before_large_ones(bench: Bench) -> None:
 
 def test_after_a_soak_nothing_is_lost_and_its_chart_can_be_drawn(bench: Bench, tmp_path: Path) -> None:
     written = tmp_path / "soak.json"
-    options = ("--minutes", "0.05", "--syncs", "9", "--edits", "6", "--no-leases", "--preloaded", "--seed", "1")
+    options = ("--minutes", "0.05", "--syncs", "4", "--edits", "6", "--no-leases", "--preloaded", "--seed", "1")
     _, printed = bench("soak", *options, "--output", str(written))
 
-    assert int(cells(printed, "edits committed", "sqlite")[0]) > 9
+    assert int(cells(printed, "edits committed", "sqlite")[0]) > 7
     for row in (
         "objects that differ from the store",
         "edits that are lost",
@@ -163,12 +163,12 @@ def test_after_a_soak_nothing_is_lost_and_its_chart_can_be_drawn(bench: Bench, t
 
 
 def test_a_restart_under_load_loses_no_edit(bench: Bench) -> None:
-    options = ("--replicas", "1", "--rounds", "1", "--syncs", "9", "--edits", "6", "--quiet-s", "0.7", "--preloaded")
+    options = ("--replicas", "1", "--rounds", "1", "--syncs", "4", "--edits", "6", "--quiet-s", "0.5", "--preloaded")
     code, printed = bench("rolling", *options)
 
     assert code == 0, printed
     assert cells(printed, "restarts of replicas", "postgresql")[0] == "1"
-    assert float(cells(printed, "meanwhile: commit → AWSCURRENT, max (ms)", "postgresql")[0]) > 0
+    assert int(cells(printed, "meanwhile: changed objects", "postgresql")[0]) > 0
 
 
 def test_a_process_that_grows_is_told_from_one_that_does_not() -> None:
@@ -265,7 +265,8 @@ def test_the_list_names_what_there_is() -> None:
 
     listed = set(re.findall(r"python -m bench\.(\w+)", done.stdout))
     helpers = {
-        "__init__", "__main__", "convergence", "endpoint", "fast_secrets", "faults", "figures", "ground", "line_chart",
-        "machine", "peers", "replicas", "samples", "synthetic", "webhook", "workload",
+        "__init__", "__main__", "alert_causes", "alerts", "convergence", "endpoint", "fast_secrets", "faults",
+        "figures", "ground", "line_chart", "machine", "peers", "prometheus", "replicas", "samples", "synthetic",
+        "webhook", "workload",
     }  # fmt: skip
     assert listed == {path.stem for path in (ROOT / "bench").glob("*.py")} - helpers

@@ -16,19 +16,25 @@ from phasesync.demo.canary import (
 from phasesync.emulator import Answer
 from tests.e2e.conftest import dump, values_of
 from tests.support.aws import Aws
-from tests.support.installation import REGION, Installation
+from tests.support.installation import REGION, Done, Installation
+from tests.support.metrics import scrape
+from tests.support.receivers import HttpReceiver
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-NAME = "shop/production"
+NAME = "cnry-remote-n4me-61f0"
+PATH_OF_CHANNEL = "cnry-ch4nnel-2b7e90"
 VALUES = [CANARY_VALUE, CANARY_SECRET_ACCESS_KEY]
 ALL = [*VALUES, CANARY_KEY, CANARY_COMMENT]
 """Nothing of these is in the database or in the log of the daemon."""
+UNWATCHED = [*ALL, NAME, PATH_OF_CHANNEL]
+"""Nothing of these is in a metric, a span, a notification or a log line."""
 
 
 def test_nothing_leaks(installation: Installation, aws: Aws) -> None:
     installation.in_process = True
-    installation.configure(log__level="debug")
+    installation.configure(log__level="debug", metrics__per_sync=True)
     key = ("--access-key-id", CANARY_ACCESS_KEY_ID, "--region", REGION)
     outputs = [
         installation.done("apps", "add", "shop"),
@@ -41,7 +47,32 @@ def test_nothing_leaks(installation: Installation, aws: Aws) -> None:
             *("syncs", "add", "web", "--env", "shop/production", "--credential", "aws", "--secret-name", NAME)
         ),
     ]
-    daemon = installation.start_daemon()
+    with HttpReceiver() as receiver, HttpReceiver() as collector:
+        channel = f"http://127.0.0.1:{receiver.port}/{PATH_OF_CHANNEL}"
+        added = installation.done("notifications", "add", "ops", "--to", "-", stdin=channel)
+        outputs.append(added)
+        work_and_fail(installation, aws, receiver, collector, outputs, key)
+    assert find(b"".join(one.body for one in receiver.requests), UNWATCHED, where="notifications") == []
+    assert {one.path for one in receiver.requests} == {f"/{PATH_OF_CHANNEL}"}, "otherwise there is nothing to find"
+    assert collector.requests
+    assert find(b"".join(one.body for one in collector.requests), UNWATCHED, where="spans") == []
+    secret = added.stdout.rpartition("whsec_")[2].strip()
+    assert len(secret) > 20
+    assert find_in_tree(installation.folder, [secret]) == []
+    for one in outputs:
+        assert one is added or secret not in one.stdout + one.stderr
+
+
+def work_and_fail(
+    installation: Installation,
+    aws: Aws,
+    receiver: HttpReceiver,
+    collector: HttpReceiver,
+    outputs: list[Done],
+    key: tuple[str, ...],
+) -> None:
+    """Have a daemon work, fail and report it; nothing of the canaries is in files, tables, log, metrics or outputs."""
+    daemon = installation.start_daemon(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.port}")
     installation.wait_for("web")
     assert values_of(aws, NAME) == {CANARY_KEY: CANARY_VALUE}, "otherwise there is nothing to find"
 
@@ -49,6 +80,7 @@ def test_nothing_leaks(installation: Installation, aws: Aws) -> None:
     aws.server.fail("PutSecretValue", Answer("InvalidParameterException", message=f"bad value: {CANARY_VALUE}"))
     installation.done("secrets", "set", "shop/production", CANARY_KEY, "-", stdin=f"{CANARY_VALUE} again")
     daemon.wait_for_line("run finished", outcome="failed")
+    wait_until(lambda: receiver.requests, what="the notification of it")
     aws.server.fail("PutSecretValue", times=3)
     outputs.append(installation.run("syncs", "run", "web"))
     outputs.append(installation.run("syncs", "run", "web"))
@@ -68,6 +100,11 @@ def test_nothing_leaks(installation: Installation, aws: Aws) -> None:
     outputs.append(installation.done("runs", "list", "-o", "json"))
     outputs.append(installation.done("syncs", "show", "web", "-o", "json"))
 
+    metrics = scrape(daemon.address).text
+    assert 'sync="web"' in metrics, "otherwise there is nothing to find"
+    assert find(metrics.encode(), UNWATCHED, where="metrics") == []
+    assert find(metrics.encode() + f'a_leak{{key="{CANARY_KEY}"}} 1'.encode(), UNWATCHED) != [], "the search works"
+
     # The WAL is still there while the daemon works, and everything is in one file after it.
     for moment in ("at work", "stopped"):
         assert find_in_tree(installation.folder, ALL) == [], moment
@@ -76,7 +113,7 @@ def test_nothing_leaks(installation: Installation, aws: Aws) -> None:
     if "postgresql" in installation.database_url:
         for table, content in dump(installation.database_url):
             assert find(content, ALL, where=table) == []
-    assert find(daemon.log.read_bytes(), ALL) == []
+    assert find(daemon.log.read_bytes(), UNWATCHED) == []
     for number, one in enumerate(outputs):
         assert find(one.stdout + one.stderr, VALUES, where=f"command {number}") == []
     arrived = b"".join(one.body for one in aws.server.operations)

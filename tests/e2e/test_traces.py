@@ -10,7 +10,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from phasesync.demo.canary import CANARY_KEY, CANARY_VALUE
 from tests.contracts.test_channels import say_nothing
 from tests.support.installation import Installation
-from tests.support.receivers import HttpReceiver, TcpServer
+from tests.support.raw_http import TcpServer
+from tests.support.receivers import HttpReceiver
 
 pytestmark = [
     pytest.mark.e2e,

@@ -14,8 +14,8 @@ from phasesync.core.chores import Chore
 from phasesync.core.events import Event, MessageFailed, MessageSent, NotificationUnreadable
 from phasesync.core.notification_message import Condition
 from phasesync.core.sync import SyncConfig, SyncStatus
-from phasesync.engine.notifier import GIVE_UP_AFTER, Notifier
-from phasesync.errors import ChannelRejectedError, ChannelUnavailableError
+from phasesync.engine.notifier import CLAIM_TTL, GIVE_UP_AFTER, Notifier
+from phasesync.errors import ChannelRejectedError, ChannelUnavailableError, StoreUnavailableError
 from phasesync.store import Store
 from phasesync.store.outbox import ClaimedMessage
 from phasesync.store.tables import notifications
@@ -113,6 +113,26 @@ def test_a_receiver_that_asks_for_a_pause_gets_it(sending: Sending) -> None:
     assert sending.channels.sent == []
     sending.round(timedelta(minutes=2))
     assert len(sending.channels.sent) == 1
+
+
+def test_a_message_that_was_sent_while_the_database_was_gone_is_not_sent_again(
+    sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise StoreUnavailableError("the database is locked by another process")
+
+    notify(sending.store)
+    sending.fails()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(sending.store.outbox), "sent", gone)
+        sending.round()
+        with pytest.raises(StoreUnavailableError):
+            sending.round()
+    assert len(sending.channels.sent) == len(sending.of(MessageSent)) == 1
+    for _ in range(3):
+        sending.round(2 * CLAIM_TTL)
+    assert len(sending.channels.sent) == 1
+    assert sending.store.alerts.counts().pending == 0
 
 
 def test_a_defect_of_a_channel_is_a_failure_and_shows_nothing(sending: Sending) -> None:

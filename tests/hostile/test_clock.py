@@ -38,15 +38,19 @@ def test_a_clock_that_is_set_delays_no_edit(installation: Installation, aws: Aws
     clock = ShiftedClock(tmp_path)
     installation.configure(daemon__claim_ttl_s=6)
     installation.add_syncs("web")
-    daemon = installation.start_daemon(installed=True, environ=clock.environ)
+    installation.environ |= clock.environ  # Commands have the same clock: it is the host's.
+    daemon = installation.start_daemon(installed=True)
     installation.wait_for("web")
+
+    def edit(value: str) -> None:
+        installation.done("secrets", "set", "shop/web", "URL", "-", stdin=value)
 
     for number, by in enumerate((HOUR, -HOUR, timedelta(0))):
         clock.set(by)
-        installation.edit("web", URL=f"postgres://{number}")
+        edit(f"postgres://{number}")
         began = time.monotonic()
         arrives(aws, "shop/web", f"postgres://{number}")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         assert [daemon.get(path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
         wait_until(partial(is_skewed, daemon, by), what=f"a clock that is {by} ahead of AWS's")
 
@@ -54,7 +58,7 @@ def test_a_clock_that_is_set_delays_no_edit(installation: Installation, aws: Aws
         counts(daemon, "phasesync_clock_set_back_total")
     clock.set(-HOUR)
     aws.server.fail("*", SIGNATURE_EXPIRED, times=None)
-    installation.edit("web", URL="postgres://refused")
+    edit("postgres://refused")
     installation.wait_for("web", status="failing")
     with installation.application() as application:
         error = application.store.runs.list_runs(sync="web")[0].error
@@ -63,7 +67,7 @@ def test_a_clock_that_is_set_delays_no_edit(installation: Installation, aws: Aws
     clock.set(timedelta(0))
     began = time.monotonic()
     arrives(aws, "shop/web", "postgres://refused")
-    assert time.monotonic() - began < 10, "what was refused for its keys would wait for minutes"
+    assert time.monotonic() - began < 30, "what was refused for its keys would wait for minutes"
 
     assert_versions(aws, "shop/web", 5)
     assert daemon.stop() == 0

@@ -11,10 +11,11 @@ from phasesync.core.sync import Paused, SyncConfig, SyncStatus
 from phasesync.errors import IllegalTransitionError
 from phasesync.store import Store
 from phasesync.store.tables import messages, notices, notifications, syncs
-from tests.support.alerts import claim, draft, notify, run_ends, said, sent, short, time_passes
+from tests.support.alerts import CANARY, claim, draft, notify, run_ends, said, sent, short, time_passes
 from tests.support.sql import counted
 from tests.support.stores import (
     ACTOR,
+    access_key,
     add_dynamic,
     add_sync,
     alter,
@@ -100,6 +101,33 @@ def test_a_paused_and_a_removed_sync_end_their_alerts_and_say_so(store: Store) -
     assert shorts(said(store)) == ["first failing web"]
 
 
+def test_a_recovery_that_was_gathered_is_not_told_while_the_syncs_are_reported_again(store: Store) -> None:
+    notify(store)
+    names = ("web", "api", "jobs")
+    for name in names:
+        add_sync(store, name, config=SyncConfig(remote_name=name))
+
+    def turn(status: SyncStatus) -> None:
+        for name in names:
+            run_ends(store, name, status)
+
+    turn(FAILING)
+    assert [message.step for message in said(store)] == [Step.FIRST]
+    turn(IN_SYNC)
+    assert [message.step for message in said(store)] == [Step.RECOVERED]
+    turn(FAILING)
+    assert [message.step for message in said(store)] == [Step.FIRST]
+    turn(IN_SYNC)
+    assert said(store) == [], "after three recoveries the next ones are gathered for a minute"
+    turn(FAILING)
+    assert [message.step for message in said(store)] == [Step.FIRST]
+    assert said(store, timedelta(seconds=61)) == [], "they are failing"
+    assert said(store, timedelta(seconds=61)) == []
+    turn(IN_SYNC)
+    assert [message.step for message in said(store)] == [Step.RECOVERED]
+    assert said(store, timedelta(minutes=5)) == []
+
+
 def test_drift_that_a_run_repaired_is_told_once_and_never_recovers(store: Store) -> None:
     notify(store, "ops", Condition.DRIFT)
     add_sync(store)
@@ -114,6 +142,16 @@ def test_drift_that_a_run_repaired_is_told_once_and_never_recovers(store: Store)
     assert shorts(said(store)) == ["first drift web"]
     run_ends(store, "web", IN_SYNC, drifted=True)
     assert shorts(said(store)) == ["recovered drift web"]
+
+
+def test_drift_that_a_run_repaired_is_told_of_a_sync_that_was_failing(store: Store) -> None:
+    notify(store, "ops", Condition.DRIFT, Condition.FAILING)
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    assert shorts(said(store)) == ["first failing web"]
+    run_ends(store, "web", IN_SYNC, drifted=True)
+    assert sorted(shorts(said(store))) == ["first drift web", "recovered failing web"]
+    assert said(store, DAY) == []
 
 
 def test_a_contested_sync_is_told_as_such_to_those_who_ask_for_held_ones(store: Store) -> None:
@@ -254,6 +292,24 @@ def test_recovered_is_told_only_if_it_is_asked_for(store: Store) -> None:
     assert said(store, DAY) == []
 
 
+def test_nothing_that_an_error_or_a_reason_says_is_in_a_message(store: Store) -> None:
+    """They name keys and remote objects. A name of a sync is shown, so that what is looked for would be found."""
+    notify(store)
+    remote = SyncConfig(remote_name=f"shop/{CANARY}")
+    add_sync(store, "web", config=remote)
+    found = []
+    for status in (FAILING, HALTED, HELD):
+        run_ends(store, "web", status, drifted=True, contested=status is HELD)
+        found += said(store)
+    run_ends(store, "web", IN_SYNC)
+    found += said(store)
+    assert {message.step for message in found} == {Step.FIRST, Step.RECOVERED}
+    assert [message for message in found if CANARY in repr(message)] == []
+    add_sync(store, CANARY, config=SyncConfig(remote_name="another"))
+    run_ends(store, CANARY, FAILING)
+    assert [CANARY in repr(message) for message in said(store)] == [True]
+
+
 # --- sending
 
 
@@ -304,6 +360,31 @@ def test_a_failed_message_waits_and_the_end_waits_for_it(store: Store) -> None:
     state = store.notifications.sent([claimed.notification_id])[claimed.notification_id]
     assert (state.pending, state.error) == (2, "ChannelUnavailableError")
     assert shorts(said(store, timedelta(minutes=10))) == ["first failing web", "recovered failing web"]
+
+
+def test_a_recovery_that_waits_is_dropped_once_its_sync_is_reported_again(store: Store) -> None:
+    made(store)
+    assert shorts(sent(store)) == ["first failing web"]
+    run_ends(store, "web", IN_SYNC)
+    store.outbox.make()
+    time_passes(store, timedelta(seconds=4))
+    store.outbox.make()
+    [claimed] = claim(store)
+    store.outbox.failed(claimed, error="ChannelUnavailableError", retry_in=HOUR / 2)
+    run_ends(store, "web", FAILING)
+    assert shorts(said(store)) == ["first failing web"]
+    assert said(store, timedelta(minutes=31)) == [], "it is failing"
+    run_ends(store, "web", IN_SYNC)
+    assert shorts(said(store)) == ["recovered failing web"]
+
+
+def test_what_waits_is_tried_at_once_when_its_notification_is_changed(store: Store) -> None:
+    made(store)
+    [claimed] = claim(store)
+    store.outbox.failed(claimed, error="ChannelUnavailableError", retry_in=HOUR)
+    assert sent(store) == []
+    store.notifications.update("ops", draft(url="https://hooks.example.com/b"))
+    assert shorts(sent(store)) == ["first failing web"]
 
 
 def test_without_a_first_message_there_is_no_recovery(store: Store) -> None:
@@ -392,3 +473,17 @@ def test_a_round_without_work_is_one_statement(store: Store) -> None:
     with counted(store.database.engine) as statements:
         assert not store.outbox.has_work()
     assert len(statements) == 1
+
+
+def test_a_credential_that_publishes_keeps_its_name_and_its_place(store: Store) -> None:
+    add_sync(store)
+    store.credentials.add("publisher", access_key())
+    topic = "sns:arn:aws:sns:eu-west-1:111122223333:ops?credential=Publisher"
+    notify(store, url=topic)
+    for act in (lambda: store.credentials.remove("publisher"), lambda: store.credentials.rename("publisher", "other")):
+        with pytest.raises(IllegalTransitionError, match="channel of the notification ops") as refusal:
+            act()
+        assert "notifications update ops --to" in str(refusal.value.hint)
+    store.credentials.rename("publisher", "Publisher")
+    store.notifications.remove("ops")
+    store.credentials.remove("publisher")

@@ -21,6 +21,8 @@ from phasesync.store.tables import alerts, chores, messages, notices, syncs
 from tests.support.stores import ACTOR, TTL, after, run_of
 
 SIGNING_SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+CANARY = "kanarienvogel7f3a9c"
+"""Stands in every error and reason of a run here, as names of keys and remote objects do."""
 GATHERED = timedelta(seconds=4)
 """Longer than messages are gathered."""
 
@@ -44,9 +46,11 @@ def run_ends(store: Store, name: str, status: SyncStatus, error: str | None = No
     claim = store.claims.claim(sync.id, "daemon-1", trigger=Trigger.SCHEDULE, actor=ACTOR, ttl=TTL)
     if error is None and status in (SyncStatus.FAILING, SyncStatus.HALTED):
         error = "CredentialRejectedError"
-    failed = None if error is None else RunError(cls=error, code=None, message="m", request_id=None, hint=None)
+    failed = None if error is None else RunError(cls=error, code=None, message=CANARY, request_id=None, hint=CANARY)
     outcome = Outcome.UNCHANGED if error is None else Outcome.FAILED
-    store.runs.finish(claim, run_of(claim, outcome=outcome, error=failed), after(status=status, **changes))
+    store.runs.finish(
+        claim, run_of(claim, outcome=outcome, error=failed), after(status=status, reason=CANARY, **changes)
+    )
 
 
 def time_passes(store: Store, by: timedelta) -> None:

@@ -1,5 +1,5 @@
 """
-A server on loopback that answers with bytes of the test's own: what no AWS would say.
+Servers on loopback that answer with bytes of the test's own: what no AWS would say.
 
     with RawServer(page(302, "moved")) as server:
         clients = AwsClients(endpoint_url=server.url, …)
@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
+from typing import Self
 
 Script = Callable[[], Iterator[bytes]]
 """Yields what is sent, piece by piece."""
@@ -34,29 +34,26 @@ def page(status: int, text: str = "<html><body>words of it</body></html>", **hea
     return lambda: iter([f"HTTP/1.1 {status} Whatever\r\n{head}\r\n".encode() + body])
 
 
-class RawServer:
-    """Gives the same answer to every request, in a thread for each connection."""
+class TcpServer:
+    """Runs a script for each connection, in a thread of its own; ends when the test does."""
 
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.requests = 0
+    def __init__(self, script: Callable[[socket.socket], None]) -> None:
+        self._serve_connection = script
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.connections = 0
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def __enter__(self) -> RawServer:
+    def __enter__(self) -> Self:
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._accepting.join()  # from here on no connection is added
+        self._accepting.join()
         self._listener.close()
         for connection in self._open:
             with suppress(OSError):
@@ -68,6 +65,7 @@ class RawServer:
         with suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
+                self.connections += 1
                 self._open.append(connection)
                 thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
                 self._threads.append(thread)
@@ -75,11 +73,25 @@ class RawServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            while read_request(connection):
-                with self._lock:
-                    self.requests += 1
-                for piece in self.script():
-                    connection.sendall(piece)
+            self._serve_connection(connection)
+
+
+class RawServer(TcpServer):
+    """Gives the same answer to every request."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(self._answer)
+        self.script = script
+        self.requests = 0
+        self._lock = threading.Lock()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def _answer(self, connection: socket.socket) -> None:
+        while read_request(connection):
+            with self._lock:
+                self.requests += 1
+            for piece in self.script():
+                connection.sendall(piece)
 
 
 def read_request(connection: socket.socket) -> bool:

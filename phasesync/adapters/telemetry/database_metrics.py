@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
 from phasesync.adapters.telemetry.logging import get_logger
+from phasesync.adapters.telemetry.metrics import gauge
 from phasesync.errors import PhasesyncError
 from phasesync.host_files import shortage
 
@@ -149,7 +150,7 @@ class DatabaseCollector(Collector):
         """Ask the database."""
         figures = self._get()
         up = figures is not None or self._waits_for_schema()
-        yield _gauge("database_up", "Whether the database answers.", up)
+        yield gauge("database_up", "Whether the database answers.", up)
         yield _keys(self._key_ids())
         ahead_of_database = None if figures is None else figures.host_ahead.total_seconds()
         yield _skew(database=ahead_of_database, aws=self._ahead_of_aws())
@@ -171,35 +172,35 @@ def _families(figures: "Figures") -> Iterator[Metric]:
         longest.add_metric([status.value], figures.age(since).total_seconds())
     yield syncs
     yield longest
-    yield _gauge(
+    yield gauge(
         "syncs_behind",
         "Syncs with a committed edit that is not at AWS, without those that were put off.",
         figures.behind,
     )
-    yield _gauge(
+    yield gauge(
         "syncs_behind_longest_seconds",
-        "Time since the oldest edit was committed that is not at AWS and that nobody has wait; 0 if there is none.",
+        "Time since the oldest edit was committed that is not at AWS, and that nobody has put off; 0 if there is none.",
         figures.age(figures.behind_since).total_seconds(),
     )
-    yield _gauge(
+    yield gauge(
         "version_budget_left",
         "Versions that may be written at once of the remote object that was written most; 30 = no object was.",
         figures.versions_left,
     )
-    yield _gauge(
+    yield gauge(
         "syncs_waiting_for_budget", "Syncs with changes that wait for the version budget.", figures.waiting_for_budget
     )
     leases = GaugeMetricFamily("phasesync_leases", "Live leases by status.", labels=["status"])
     for word, count in figures.leases.items():
         leases.add_metric([word], count)
     yield leases
-    yield _gauge("leases_overdue", "Leases that are past their end, and whose keys may still work.", figures.overdue)
-    yield _gauge(
+    yield gauge("leases_overdue", "Leases that are past their end, and whose keys may still work.", figures.overdue)
+    yield gauge(
         "lease_overdue_longest_seconds",
         "Time since the end of the lease that is overdue for the longest time; 0 if none is.",
         figures.age(figures.overdue_since).total_seconds(),
     )
-    yield _gauge("claims", "Syncs that a process is reconciling.", figures.claims)
+    yield gauge("claims", "Syncs that a process is reconciling.", figures.claims)
     daemons = GaugeMetricFamily("phasesync_daemons", "Live daemons by role.", labels=["role"])
     for role, count in figures.daemons.items():
         daemons.add_metric([role.value], count)
@@ -210,14 +211,14 @@ def _families(figures: "Figures") -> Iterator[Metric]:
     for condition, count in figures.alerts.open.items():
         alerts.add_metric([condition.value], count)
     yield alerts
-    yield _gauge("messages_pending", "Messages of notifications that wait to be sent.", figures.alerts.pending)
+    yield gauge("messages_pending", "Messages of notifications that wait to be sent.", figures.alerts.pending)
     oldest = figures.alerts.oldest_pending
-    yield _gauge(
+    yield gauge(
         "messages_oldest_pending_seconds",
         "For how long the oldest of them has waited; 0 if there is none.",
         0 if oldest is None else oldest.total_seconds(),
     )
-    yield _gauge(
+    yield gauge(
         "restored", "Whether the database counts as older than AWS, so that nothing is written.", figures.restored
     )
     if figures.each:
@@ -243,7 +244,7 @@ def _each(figures: "Figures") -> Iterator[Metric]:
     yield status
     yield in_status
     yield behind
-    yield _gauge("per_sync_left_out", "Syncs without series of their own, since they are too many.", figures.left_out)
+    yield gauge("per_sync_left_out", "Syncs without series of their own, since they are too many.", figures.left_out)
 
 
 def _skew(**ahead: float | None) -> Metric:
@@ -263,7 +264,3 @@ def _keys(key_ids: Mapping[str, str]) -> Metric:
     for purpose, key_id in key_ids.items():
         family.add_metric([purpose], {"key_id": key_id})
     return family
-
-
-def _gauge(name: str, documentation: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"phasesync_{name}", documentation, value=float(value))

@@ -15,8 +15,10 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Info,
+    Metric,
     disable_created_metrics,
 )
+from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from phasesync.adapters.telemetry.process_metrics import ProcessMetrics
@@ -202,3 +204,8 @@ class Metrics:
         for chore in Chore:
             if chore not in _STEPS:
                 self.chore_failures.labels(chore.value)
+
+
+def gauge(name: str, documentation: str, value: float) -> Metric:
+    """Return a gauge without labels for one scrape; `name` without `phasesync_`."""
+    return GaugeMetricFamily(f"phasesync_{name}", documentation, value=float(value))

@@ -22,6 +22,9 @@ from phasesync.core.events import (
     LeaseEndMoved,
     LeaseRevoked,
     LeaseUnreadable,
+    MessageFailed,
+    MessageSent,
+    NotificationUnreadable,
     OrphanUsersRemoved,
     QueueCleared,
     RoleChanged,
@@ -33,6 +36,7 @@ from phasesync.core.events import (
     SyncUnreadable,
 )
 from phasesync.core.lease import Cause, LeaseStatus
+from phasesync.core.notification_message import Condition, Step
 from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.demo.canary import CANARY_KEY
@@ -75,6 +79,27 @@ NOT_TAKEN_BACK = replace(
     late_ms=None,
     retry_at=RETRY_AT,
 )
+MESSAGE_SENT = MessageSent(
+    notification="ops",
+    channel="mail",
+    message_id="message-1",
+    step=Step.FIRST,
+    condition=Condition.FAILING,
+    subjects=3,
+    attempts=1,
+    age_ms=12,
+)
+MESSAGE_FAILED = MessageFailed(
+    notification="ops",
+    channel="mail",
+    message_id="message-1",
+    step=Step.FIRST,
+    condition=Condition.FAILING,
+    attempts=2,
+    error="ChannelUnavailableError",
+    code="451",
+    retry_in_s=4.0,
+)
 EVENTS: list[Event] = [
     RUN,
     ClaimExpired(sync="billing"),
@@ -95,6 +120,9 @@ EVENTS: list[Event] = [
     LeaseEndMoved(dynamic="ci", lease_id="lease-1", expires_at=RETRY_AT),
     LeaseUnreadable(lease_id="1ea5e1ea5e1ea5e0"),
     OrphanUsersRemoved(account="111122223333", orphans=0, removed=0),
+    MESSAGE_SENT,
+    MESSAGE_FAILED,
+    NotificationUnreadable(reason="ops: does not authenticate"),
     ChoreFailed(chore=Chore.POLL, error="StoreUnavailableError", message="the database is locked"),
 ]
 
@@ -253,6 +281,14 @@ def test_users_that_nobody_would_have_taken_back_are_a_warning(strays, removed, 
         "strays": strays,
         "removed": removed,
     }
+
+
+def test_a_message_that_is_given_up_is_an_error(lines) -> None:
+    LogEvents().emit(replace(MESSAGE_FAILED, retry_in_s=None))
+
+    line = only_line(lines)
+    assert (line["level"], line["event"]) == ("error", "message given up: it could not be sent")
+    assert (line["notification"], line["error"], line["code"]) == ("ops", "ChannelUnavailableError", "451")
 
 
 def test_old_leases_that_were_deleted_are_counted(lines) -> None:
