@@ -46,7 +46,7 @@ sandbox: $(VENV)/.demo ## A shell with a store, a daemon and an AWS emulator; le
 ##@ Work on it
 
 .PHONY: test
-test: static pytest ## Everything that must pass: style, types, imports, every test on SQLite and PostgreSQL
+test: static pytest ## Everything that must pass: style, types, imports, the tests on SQLite and PostgreSQL
 
 .PHONY: fast
 fast: $(VENV)/.dev $(BESIDE) $(PROMTOOL) ## The quick tests, while working: stops at the first failure
