@@ -185,9 +185,10 @@ def test_every_table_has_a_row_to_alter(original: AlteredWorld) -> None:
 def test_a_changed_column(original: AlteredWorld, copies: Callable[[], AlteredWorld], table: str, column: str) -> None:
     refused: list[str] = []
     done = 0
-    for value in alterations(original.all_rows()[table], column):
+    rows = original.all_rows()[table]
+    for value in alterations(rows, column):
         world = copies()
-        if alter(world, table, column, value):
+        if alter(world, table, rows[-1], column, value):
             done += 1
             refused += is_kept(world, original)
     assert done > 0, "nothing was altered"
@@ -215,15 +216,14 @@ def alterations(rows: list[dict[str, Any]], column: str) -> Iterator[Any]:
         yield None
 
 
-def alter(world: AlteredWorld, table: str, column: str, value: Any) -> bool:
-    """Change a column of the last row of a table; return False where no database would take it."""
-    last = world.all_rows()[table][-1]
+def alter(world: AlteredWorld, table: str, row: Mapping[str, Any], column: str, value: Any) -> bool:
+    """Change a column of a row; return False where no database would take it."""
     keys = [key.name for key in tables.metadata.tables[table].primary_key]
     where = " AND ".join(f"{key} = ?" for key in keys)
     try:
         with world.connected() as connection:
             statement = f'UPDATE {table} SET "{column}" = ? WHERE {where}'
-            return connection.execute(statement, [value, *(last[key] for key in keys)]).rowcount == 1
+            return connection.execute(statement, [value, *(row[key] for key in keys)]).rowcount == 1
     except sqlite3.IntegrityError:
         return False
 
@@ -254,7 +254,8 @@ def test_rows_that_are_put_back_as_they_were_bring_nothing_back_to_aws(
     original: AlteredWorld, copies: Callable[[], AlteredWorld], table: str
 ) -> None:
     """One after the other, and all of a table at once."""
-    former = [row for row in original.rows[table] if row not in original.all_rows()[table]]
+    now = original.all_rows()[table]
+    former = [row for row in original.rows[table] if row not in now]
     refused: list[str] = []
     for rows in [*([row] for row in former[:4]), former]:
         world = copies()
