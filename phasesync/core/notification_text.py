@@ -1,9 +1,9 @@
 """
 What a message of a notification says. Pure.
 
-It is made of names of apps, environments, syncs, credentials and dynamic secrets, of instants, and of texts that are
-fixed for each class of error. The message of an error is not used, nor the reason of a status: they may name keys and
-remote objects.
+It is made of names of apps, environments, syncs, credentials and dynamic secrets, of instants, of texts that are fixed
+for each class of error, and of what the guard holds in numbers (`core.planning.guard.brief_of`). The message of an
+error is not used, nor the reason of a status: they may name keys and remote objects.
 """
 
 import re
@@ -46,6 +46,7 @@ class Facts:
         status: its status as it was left by the newest run, in words.
         error_class: of its newest run, None if that had no error.
         next_try_at: when a daemon tries again; None if it does not, or not by time.
+        held: what the guard holds of it, in fixed words and numbers; None if that is not known.
     """
 
     name: str | None = None
@@ -56,6 +57,7 @@ class Facts:
     status: str | None = None
     error_class: str | None = None
     next_try_at: datetime | None = None
+    held: str | None = None
 
 
 NOTHING_KNOWN: Final = Facts()
@@ -301,6 +303,8 @@ def _reason(condition: Condition, story: Story) -> str:
         if story.alert.ended_by is Ended.REPAIRED:
             return "somebody else changed a managed object at AWS; the state of the store was written again"
         return "somebody else changed a managed object at AWS, and that is not repaired"
+    if condition is Condition.HELD and facts.held is not None:
+        return facts.held
     if (fixed := _REASONS.get(condition)) is not None:
         return fixed
     error = _error_named(facts.error_class)

@@ -1,4 +1,8 @@
-"""What is known now of the subjects of alerts: names, accounts, statuses and times; nothing is decrypted."""
+"""
+What is known now of the subjects of alerts: names, accounts, statuses and times.
+
+Nothing is decrypted but what the guard holds, for messages that say it.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,7 +14,10 @@ import sqlalchemy as sa
 from phasesync.core.alert import Alert, SubjectKind
 from phasesync.core.notification_text import Facts
 from phasesync.core.sync import SyncStatus
-from phasesync.store.tables import apps, credentials, dynamic_secrets, environments, leases, syncs
+from phasesync.errors import CiphertextError
+from phasesync.store.key_ring import KeyRing
+from phasesync.store.runs import select_runs, to_run
+from phasesync.store.tables import apps, credentials, dynamic_secrets, environments, leases, runs, syncs
 
 _PART: Final = 500
 """Ids in one statement."""
@@ -46,6 +53,30 @@ def load_facts(connection: sa.Connection, subjects: Collection[Alert]) -> dict[s
         for part in _parts(ids):
             known |= {row.id: to_known(row) for row in connection.execute(select, {"ids": part})}
     return known
+
+
+def load_held(connection: sa.Connection, keys: KeyRing, sync_ids: Collection[str]) -> dict[str, str]:
+    """
+    Return sync id -> what its newest run found that the guard holds, in fixed words and numbers.
+
+    It is in the encrypted details of that run, so nobody without a key can put words into it. Syncs of which it is not
+    known are left out.
+    """
+    held: dict[str, str] = {}
+    for part in _parts(sorted(sync_ids)):
+        for row in connection.execute(_select_newest_runs(), {"ids": part}):
+            try:
+                error = to_run(row, keys).error
+            except (CiphertextError, TypeError, ValueError):  # SQLite stores a value of any type in any column.
+                continue  # It was altered: the message has its fixed text, and `runs list` says what is wrong.
+            if error is not None and error.held is not None:
+                held[row.sync_id] = error.held
+    return held
+
+
+@cache
+def _select_newest_runs() -> sa.Select[Any]:
+    return select_runs().where(runs.c.id == syncs.c.last_run_id, syncs.c.id.in_(sa.bindparam("ids", expanding=True)))
 
 
 def _parts(ids: Sequence[str]) -> list[Sequence[str]]:

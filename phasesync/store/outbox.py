@@ -9,7 +9,7 @@ dies, the claim expires and the message is sent again, under the same id. `core.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -35,7 +35,7 @@ from phasesync.core.notification import Notification, Rules
 from phasesync.core.notification_message import Condition, Message, Step
 from phasesync.core.notification_text import NAMES_SHOWN, Story, cause_of, compose
 from phasesync.errors import CiphertextError
-from phasesync.store.alert_facts import UNKNOWN, Known, load_facts
+from phasesync.store.alert_facts import UNKNOWN, Known, load_facts, load_held
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import LONGEST_WAIT, after, before, from_microseconds, now
 from phasesync.store.key_ring import CREDENTIALS_KEY, UNVERSIONED, KeyRing
@@ -221,6 +221,16 @@ class OutboxStore(BaseStore):
             return
         named = [candidate.alert for batch in batches for candidate in batch[:NAMES_SHOWN]]
         known = {**load_facts(connection, [alert for alert in named if alert.subject_id not in known]), **known}
+        held = load_held(
+            connection,
+            self._keys,
+            {
+                one.alert.subject_id
+                for batch in batches
+                for one in batch[:NAMES_SHOWN]
+                if one.alert.condition is Condition.HELD and one.step is not Step.RECOVERED
+            },
+        )
         former = _unsent(connection, [candidate for batch in batches for candidate in batch])
         rows, steps = [], []
         for batch in batches:
@@ -233,10 +243,7 @@ class OutboxStore(BaseStore):
                 step=first.step,
                 condition=group.condition,
                 cause=group.cause,
-                stories=[
-                    Story(alert=one.alert, facts=known.get(one.alert.subject_id, UNKNOWN).facts)
-                    for one in batch[:NAMES_SHOWN]
-                ],
+                stories=[_story(one.alert, known, held) for one in batch[:NAMES_SHOWN]],
                 count=len(batch),
                 now=clock,
             )
@@ -490,6 +497,11 @@ def _unsent(connection: sa.Connection, candidates: Sequence[Candidate]) -> dict[
         for row in connection.execute(statement):
             found[row.notification_id, row.alert_id] = (row.created_at, row.id)
     return found
+
+
+def _story(alert: Alert, known: Mapping[str, Known], held: Mapping[str, str]) -> Story:
+    facts = known.get(alert.subject_id, UNKNOWN).facts
+    return Story(alert=alert, facts=replace(facts, held=held.get(alert.subject_id)))
 
 
 def _next_values(notification_id: str, alert_id: str, next_at: datetime | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from phasesync.core.notification_message import Condition, Step
 from phasesync.core.sync import Paused, SyncConfig, SyncStatus
 from phasesync.errors import IllegalTransitionError
 from phasesync.store import Store
-from phasesync.store.tables import messages, notices, notifications, syncs
+from phasesync.store.tables import messages, notices, notifications, runs, syncs
 from tests.support.alerts import CANARY, claim, draft, notify, run_ends, said, sent, short, time_passes
 from tests.support.sql import counted
 from tests.support.stores import (
@@ -308,6 +308,23 @@ def test_nothing_that_an_error_or_a_reason_says_is_in_a_message(store: Store) ->
     add_sync(store, CANARY, config=SyncConfig(remote_name="another"))
     run_ends(store, CANARY, FAILING)
     assert [CANARY in repr(message) for message in said(store)] == [True]
+
+
+def test_a_message_about_a_held_sync_says_what_is_held(store: Store) -> None:
+    notify(store, "ops", Condition.HELD, remind_after=timedelta(minutes=10))
+    add_sync(store)
+    brief = "would drop 5 of 6 keys; the limit is 50 % (from 2 keys on)"
+    run_ends(store, "web", HELD, error="PlanHeldError", held=brief)
+    [first] = said(store)
+    assert [subject.reason for subject in first.subjects] == [brief]
+    assert f"why: {brief}" in first.text
+    run_ends(store, "web", HELD, error="PlanHeldError", held="would empty the payload: it has 6 keys")
+    [still] = said(store, timedelta(minutes=11))
+    assert "why: would empty the payload" in still.text
+    with store.database.write() as connection:
+        connection.execute(runs.update().values(details=b"x" * 60))
+    [altered] = said(store, timedelta(minutes=22))
+    assert "why: the guard holds its changes" in altered.text
 
 
 # --- sending
