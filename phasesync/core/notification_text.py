@@ -30,6 +30,8 @@ from phasesync.errors import (
 
 NAMES_SHOWN: Final = 10
 """How many subjects a digest names; it counts the others."""
+MANY_CAUSES: Final = "many causes"
+"""In place of the cause of a digest about subjects that have none in common."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class Facts:
         name: its name now; of a lease that of its dynamic secret and its id.
         owner: app and environment.
         credential: name of its credential.
+        source: name of the credential that its credential uses to assume a role; None if it uses none.
         account: its AWS account, if it is known.
         region: where a sync writes.
         status: its status as it was left by the newest run, in words.
@@ -52,6 +55,7 @@ class Facts:
     name: str | None = None
     owner: str | None = None
     credential: str | None = None
+    source: str | None = None
     account: str | None = None
     region: str | None = None
     status: str | None = None
@@ -75,6 +79,8 @@ def cause_of(condition: Condition, facts: Facts) -> str | None:
     """Return what an alert may have in common with others, as words without an article; None if nothing is known."""
     error = _error_named(facts.error_class)
     if condition in (Condition.FAILING, Condition.HALTED) and error is not None:
+        if issubclass(error, CredentialRejectedError) and facts.source:
+            return f"credential {facts.source}"
         if issubclass(error, CredentialRejectedError | PermissionDeniedError | AccountMismatchError):
             return _credential(facts)
         if issubclass(error, ThrottledError | DestinationUnavailableError):
@@ -130,7 +136,7 @@ def compose(
         at=now,
         subjects=subjects,
         more=count - len(stories),
-        cause=f"the {cause}" if cause is not None and count > 1 else None,
+        cause=None if cause is None or count == 1 else cause if cause == MANY_CAUSES else f"the {cause}",
         title=title,
         text="\n".join(lines).rstrip(),
     )
@@ -158,6 +164,7 @@ def _plain_story(story: Story) -> Story:
             name=_plain(facts.name),
             owner=_plain(facts.owner),
             credential=_plain(facts.credential),
+            source=_plain(facts.source),
             account=_plain(facts.account),
             region=_plain(facts.region),
         ),

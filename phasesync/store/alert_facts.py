@@ -21,6 +21,7 @@ from phasesync.store.tables import apps, credentials, dynamic_secrets, environme
 
 _PART: Final = 500
 """Ids in one statement."""
+_sources: Final = credentials.alias("sources")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +95,12 @@ def _select_syncs() -> sa.Select[Any]:
             environments.c.name.label("environment"),
             credentials.c.name.label("credential"),
             credentials.c.account.label("credential_account"),
+            _sources.c.name.label("source"),
         )
         .join_from(syncs, environments, environments.c.id == syncs.c.environment_id)
         .join(apps, apps.c.id == environments.c.app_id)
         .join(credentials, credentials.c.id == syncs.c.credential_id)
+        .outerjoin(_sources, _sources.c.id == credentials.c.source_id)
         .where(syncs.c.id.in_(sa.bindparam("ids", expanding=True)))
     )
 
@@ -128,6 +131,7 @@ def _sync(row: sa.Row[Any]) -> Known:
         name=row.name,
         owner=f"{row.app}/{row.environment}",
         credential=row.credential,
+        source=row.source,
         account=row.account or row.credential_account,
         region=row.region,
         status=status,

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from phasesync.core.alert import Alert, Ended, SubjectKind
 from phasesync.core.notices import (
     GATHER_MORE,
+    LOOK_AGAIN,
     Candidate,
     Group,
     Notice,
@@ -44,6 +45,8 @@ from phasesync.store.tables import alerts, messages, notices
 
 _NEWS_AT_ONCE: Final = 1_000
 """Alerts looked at in one transaction: on SQLite other writes wait for it."""
+_MESSAGES_AT_ONCE: Final = 200
+"""Messages made in one transaction, for the same reason; the next round makes the others."""
 _PART: Final = 500
 _MAKING: Final = 0x70_68_61_73_65_6D_73_67
 """Advisory lock of PostgreSQL ("phasemsg"): one process makes messages at a time."""
@@ -106,7 +109,9 @@ class OutboxStore(BaseStore):
             count = self._make_due(connection, loaded, clock)
         return Made(messages=count, refused=loaded.refused)
 
-    def claim(self, owner: str, *, ttl: timedelta, limit: int, busy: Collection[str] = ()) -> list[ClaimedMessage]:
+    def claim(
+        self, owner: str, *, ttl: timedelta, limit: int, busy: Collection[str] = (), only: str | None = None
+    ) -> list[ClaimedMessage]:
         """
         Claim messages that are due: at most one of each notification, the longest due first.
 
@@ -119,14 +124,18 @@ class OutboxStore(BaseStore):
             ttl: life of the claims: longer than it takes to send one.
             limit: how many at most.
             busy: ids of notifications for which this process is sending already.
+            only: id of the notification whose message is claimed; None: of all.
         """
         if limit < 1:
             return []
         with self._database.write() as connection:
             connection.execute(_GIVE_UP_ORPHANS)
-            rows = connection.execute(
-                _select_due(_PART).where(messages.c.notification_id.not_in(list(busy))) if busy else _select_due(_PART)
-            ).all()
+            due = _select_due(_PART if only is None else 1)
+            if only is not None:
+                due = due.where(messages.c.notification_id == only)
+            if busy:
+                due = due.where(messages.c.notification_id.not_in(list(busy)))
+            rows = connection.execute(due).all()
             if not rows:
                 return []
             clock = from_microseconds(connection.scalar(sa.select(now())) or 0)
@@ -185,6 +194,10 @@ class OutboxStore(BaseStore):
         if not due:
             return 0
         by_notification = {row.notification_id for row in due}
+        if unusable := by_notification - loaded.usable.keys():
+            # Its update looks at everything anew. Until then there is nothing to do.
+            late = notices.c.notification_id.in_(unusable) & (notices.c.next_at <= clock)
+            connection.execute(notices.update().where(late).values(next_at=clock + LOOK_AGAIN))
         quiet = {
             notification.id: until
             for notification in loaded.usable.values()
@@ -205,8 +218,10 @@ class OutboxStore(BaseStore):
         postponed = [_next_values(one.group.notification_id, one.alert.id, at) for one, at in batches.later]
         if steps := [*postponed, *over]:
             connection.execute(_STORE_NEXT, steps)
-        self._store_batches(connection, batches.now, loaded, known, clock)
-        return len(batches.now)
+        first = sorted(batches.now, key=lambda batch: min(one.notice.next_at or clock for one in batch))
+        first = first[:_MESSAGES_AT_ONCE]
+        self._store_batches(connection, first, loaded, known, clock)
+        return len(first)
 
     def _store_batches(
         self,
@@ -272,6 +287,7 @@ class OutboxStore(BaseStore):
                         "new_next_at": next_one.next_at,
                         "new_made_at": clock,
                         "new_message": message.id,
+                        "new_cause": group.cause,
                     }
                 )
         connection.execute(messages.insert(), rows)
@@ -579,6 +595,7 @@ _STORE_SAID: Final = (
         next_at=sa.bindparam("new_next_at"),
         made_at=sa.bindparam("new_made_at"),
         message_id=sa.bindparam("new_message"),
+        cause=sa.bindparam("new_cause"),
     )
 )
 
@@ -619,7 +636,7 @@ _GIVE_UP_ORPHANS: Final = (
 )
 _TRY_LOCK: Final = sa.select(sa.func.pg_try_advisory_xact_lock(sa.literal(_MAKING, sa.BigInteger())))
 _HAS_WORK: Final = sa.select(
-    sa.exists().where(alerts.c.news_at.is_not(None))
-    | sa.exists().where(notices.c.next_at <= now())
+    sa.exists().where(alerts.c.news_at.is_not(None), _READABLE)
+    | sa.exists().where(notices.c.next_at <= now(), sa.exists().where(alerts.c.id == notices.c.alert_id, _READABLE))
     | sa.exists().where(_MAY_BE_SENT)
 )

@@ -173,6 +173,59 @@ def test_a_channel_that_hangs_delays_no_round_and_no_other_channel(sending: Send
     assert len(sending.channels.sent) == 4
 
 
+def several_causes(sending: Sending, count: int) -> None:
+    """As many messages of each notification are due with the next round."""
+    for number in range(count):
+        name = f"s{number}"
+        add_sync(sending.store, name, config=SyncConfig(remote_name=name), account=f"{number:012}")
+        run_ends(sending.store, name, SyncStatus.FAILING, error="PayloadTooLargeError")
+    sending.notifier.round(sending.dispatcher)
+    time_passes(sending.store, GATHERED)
+
+
+def test_one_round_sends_all_that_waits_one_after_the_other_while_another_channel_hangs(sending: Sending) -> None:
+    release = threading.Event()
+
+    def hang(channel: Any, _: object) -> None:
+        if "slow" in channel.url.reveal_text():
+            release.wait(timeout=30)
+
+    sending.channels.on_send = hang
+    notify(sending.store, "slow", url="https://slow.example.com/")
+    notify(sending.store, "fast")
+    several_causes(sending, 12)
+    sending.notifier.round(sending.dispatcher)
+    wait_until(lambda: len(sending.channels.sent) == 12, what="all messages of the other channel")
+    assert {message.notification for message in sending.channels.sent} == {"fast"}
+    release.set()
+    wait_until(lambda: not sending.dispatcher.running())
+    assert len(sending.channels.sent) == 24
+    assert len({message.id for message in sending.channels.sent}) == 24
+
+
+def test_a_channel_that_refuses_is_not_asked_again_at_once(sending: Sending) -> None:
+    asked: list[object] = []
+
+    def refuse(*message: object) -> None:
+        asked.append(message)
+        raise ChannelUnavailableError
+
+    sending.channels.on_send = refuse
+    notify(sending.store)
+    several_causes(sending, 3)
+    sending.round()
+    assert len(asked) == 1
+
+
+def test_a_daemon_that_stops_begins_no_further_message(sending: Sending) -> None:
+    sending.channels.on_send = lambda *_: sending.notifier.stop()
+    notify(sending.store)
+    several_causes(sending, 3)
+    sending.round()
+    assert len(sending.channels.sent) == 1
+    assert sending.store.alerts.counts().pending == 2
+
+
 def test_a_notification_that_was_altered_is_reported_once(sending: Sending) -> None:
     notify(sending.store)
     sending.fails()

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from phasesync.core.credential import CredentialType
 from phasesync.core.notification_message import Condition, Step
 from phasesync.core.sync import Paused, SyncConfig, SyncStatus
 from phasesync.errors import IllegalTransitionError
-from phasesync.store import Store
-from phasesync.store.tables import messages, notices, notifications, runs, syncs
+from phasesync.store import Store, outbox
+from phasesync.store.tables import alerts, messages, notices, notifications, runs, syncs
 from tests.support.alerts import CANARY, claim, draft, notify, run_ends, said, sent, short, time_passes
 from tests.support.sql import counted
 from tests.support.stores import (
@@ -187,6 +188,60 @@ def test_another_cause_is_another_message(store: Store) -> None:
         add_sync(store, name, config=SyncConfig(remote_name=name), account="111122223333")
         run_ends(store, name, FAILING, error=error)
     assert sorted(shorts(said(store))) == [f"first failing {name}" for name in errors]
+
+
+def test_roles_that_are_assumed_with_one_rejected_credential_are_one_message(store: Store) -> None:
+    notify(store)
+    store.credentials.add("root", access_key())
+    for number in range(5):
+        role = access_key(
+            type=CredentialType.ASSUME_ROLE,
+            role_arn=f"arn:aws:iam::{number:012}:role/sync",
+            source_name="root",
+            access_key_id=None,
+            secret_access_key=None,
+        )
+        store.credentials.add(f"role{number}", role)
+        config = SyncConfig(remote_name=f"s{number}")
+        add_sync(store, f"s{number}", config=config, credential=f"role{number}", account=f"{number:012}")
+        run_ends(store, f"s{number}", FAILING)
+    [message] = said(store)
+    assert (len(message.subjects), message.cause) == (5, "the credential root")
+
+
+def test_many_causes_are_one_message_at_each_step(store: Store) -> None:
+    notify(store)
+    names = [f"s{number:02}" for number in range(25)]
+    for number, name in enumerate(names):
+        add_sync(store, name, config=SyncConfig(remote_name=name), account=f"{number:012}")
+        run_ends(store, name, FAILING, error="PayloadTooLargeError")
+    [first] = said(store)
+    assert (first.step, len(first.subjects), first.more, first.cause) == (Step.FIRST, 10, 15, "many causes")
+    [still] = said(store, timedelta(minutes=61))
+    assert (still.step, still.more) == (Step.STILL, 15)
+    run_ends(store, names[0], IN_SYNC)
+    assert shorts(said(store)) == ["recovered failing s00"]
+    for name in names[1:]:
+        run_ends(store, name, IN_SYNC)
+    [recovered] = said(store)
+    assert (recovered.step, recovered.more) == (Step.RECOVERED, 14)
+
+
+def test_what_one_transaction_makes_is_bounded_and_the_next_one_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_MESSAGES_AT_ONCE", 2)
+    for name in ("one", "two", "three"):
+        notify(store, name)
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    store.outbox.make()
+    time_passes(store, timedelta(seconds=4))
+    assert store.outbox.make().messages == 2
+    assert store.outbox.has_work()
+    assert store.outbox.make().messages == 1
+    assert sorted(message.notification for message in sent(store)) == ["one", "three", "two"]
+    assert said(store) == []
 
 
 def test_quiet_hours_hold_back_and_then_only_what_is_still_open_is_told(store: Store) -> None:
@@ -453,6 +508,23 @@ def test_a_notification_that_was_altered_sends_nothing_and_is_reported(store: St
     assert len(store.outbox.make().refused) == 1
     assert [one.message for one in claim(store)] == [None]
     assert store.notifications.list_all()[0].error is not None
+
+
+def test_what_was_altered_makes_no_work_for_ever(store: Store) -> None:
+    notify(store)
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    store.outbox.make()
+    time_passes(store, timedelta(seconds=4))
+    alter(store, notifications, sealed=b"x" * 60)
+    assert store.outbox.has_work()
+    assert store.outbox.make().messages == 0
+    assert not store.outbox.has_work()
+    store.notifications.update("ops", draft())
+    assert shorts(said(store)) == ["first failing web"]
+    run_ends(store, "web", IN_SYNC)
+    alter(store, alerts, condition="flailing")
+    assert not store.outbox.has_work()
 
 
 def test_a_notification_that_was_deleted_behind_our_back_is_reported(store: Store) -> None:
