@@ -157,7 +157,10 @@ def _plain_story(story: Story) -> Story:
     facts, alert = story.facts, story.alert
     return Story(
         alert=replace(
-            alert, subject=_plain(alert.subject) or _ALTERED, subject_id=_plain(alert.subject_id) or _ALTERED
+            alert,
+            id=_plain(alert.id) or _ALTERED,
+            subject=_plain(alert.subject) or _ALTERED,
+            subject_id=_plain(alert.subject_id) or _ALTERED,
         ),
         facts=replace(
             facts,
@@ -275,7 +278,9 @@ def _subject(condition: Condition, step: Step, story: Story, now: datetime) -> S
     if step is Step.RECOVERED:
         ended = _ENDS[alert.ended_by or Ended.OVER]
         reason, fix = f"{ended}, after {lasting_text((alert.ended_at or now) - alert.since)}", "nothing is to be done"
-    return Subject(kind=alert.subject_kind, name=_name(story), since=alert.since, reason=reason, fix=fix)
+    return Subject(
+        kind=alert.subject_kind, alert=alert.id, name=_name(story), since=alert.since, reason=reason, fix=fix
+    )
 
 
 def _paragraph(condition: Condition, step: Step, subject: Subject, story: Story, now: datetime) -> list[str]:
@@ -290,7 +295,7 @@ def _paragraph(condition: Condition, step: Step, subject: Subject, story: Story,
         since = f"at {instant_text(subject.since)}"
     lines = [f"{subject.kind} {subject.name}{owner} {_ONE[condition]} {since}", f"  why: {subject.reason}"]
     if facts.next_try_at is not None and condition in (Condition.FAILING, Condition.HALTED, Condition.LEASE_OVERDUE):
-        lines.append(f"  tried again: {instant_text(facts.next_try_at) if facts.next_try_at > now else 'now'}")
+        lines.append(f"  next try: {instant_text(facts.next_try_at) if facts.next_try_at > now else 'now'}")
     return [*lines, f"  to do: {subject.fix}"]
 
 

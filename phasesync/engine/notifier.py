@@ -7,6 +7,7 @@ database, so a process that dies loses none. If it dies between a message and it
 the same id: receivers can drop it.
 """
 
+import re
 import threading
 from datetime import timedelta
 from typing import Final
@@ -31,6 +32,7 @@ LONGEST_RETRY_AFTER: Final = timedelta(hours=1)
 CHECK_TIMES_EVERY: Final = timedelta(seconds=15)
 """How often some daemon looks for syncs that are stale and leases that are overdue."""
 _CHECK: Final = "alerts-by-time"
+_CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Notifier:
@@ -124,7 +126,7 @@ class Notifier:
             self._store_sent(claimed)
             return True
         pause = self._pause(claimed, failure)
-        self._context.store.outbox.failed(claimed, error=type(failure).__name__, retry_in=pause)
+        self._context.store.outbox.failed(claimed, error=type(failure).__name__, code=_code_of(failure), retry_in=pause)
         self._context.events.emit(
             MessageFailed(
                 notification=notification.name,
@@ -134,7 +136,7 @@ class Notifier:
                 condition=message.condition,
                 attempts=claimed.attempts + 1,
                 error=type(failure).__name__,
-                code=failure.code,
+                code=_code_of(failure),
                 retry_in_s=None if pause is None else round(pause.total_seconds(), 1),
             )
         )
@@ -165,3 +167,8 @@ class Notifier:
             if reason not in self._reported:
                 self._context.events.emit(NotificationUnreadable(reason=reason))
         self._reported = frozenset(refused)
+
+
+def _code_of(error: PhasesyncError) -> str | None:
+    """Return the code of an error, if it looks like one: a receiver may answer with anything."""
+    return error.code if error.code is not None and _CODE.fullmatch(error.code) else None

@@ -165,11 +165,22 @@ class OutboxStore(BaseStore):
 
     def sent(self, claimed: ClaimedMessage) -> None:
         """Store that a message was sent."""
-        self._end_attempt(claimed, sent_at=now(), next_at=None, error_class=None)
+        self._end_attempt(claimed, sent_at=now(), next_at=None, error_class=None, error_code=None)
 
-    def failed(self, claimed: ClaimedMessage, *, error: str, retry_in: timedelta | None) -> None:
-        """Store that a message could not be sent. `retry_in`: None: it is given up."""
-        self._end_attempt(claimed, next_at=None if retry_in is None else after(retry_in), error_class=error)
+    def failed(
+        self, claimed: ClaimedMessage, *, error: str, code: str | None = None, retry_in: timedelta | None
+    ) -> None:
+        """
+        Store that a message could not be sent.
+
+        Args:
+            claimed: the message.
+            error: class of the error.
+            code: what the receiver answered, as a code; None if that is not known.
+            retry_in: until the next attempt; None: it is given up.
+        """
+        next_at = None if retry_in is None else after(retry_in)
+        self._end_attempt(claimed, next_at=next_at, error_class=error, error_code=code)
 
     def release(self, claimed: ClaimedMessage) -> None:
         """Release a claim; the message stays as due as it was."""

@@ -54,7 +54,7 @@ def test_it_says_which_sync_what_since_when_and_what_mends_it() -> None:
         "\n"
         "sync web (shop/production) is failing since 2026-03-02 09:00:00Z, for 3 h 20 min\n"
         "  why: AWS rejected the credential\n"
-        "  tried again: 2026-03-02 12:25:00Z\n"
+        "  next try: 2026-03-02 12:25:00Z\n"
         "  to do: phasesync credentials test deployer says what is wrong; more: phasesync syncs why web"
     )
 

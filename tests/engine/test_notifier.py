@@ -99,6 +99,26 @@ def test_a_refused_message_is_tried_again_after_growing_pauses_until_it_is_given
     assert sending.store.alerts.counts().pending == 0
 
 
+@pytest.mark.parametrize(("answered", "stored"), [("NotFound", "NotFound"), ("404", "404"), ("<b>\n404", None)])
+def test_what_the_receiver_answered_is_kept_if_it_is_a_code(
+    sending: Sending, answered: str, stored: str | None
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ChannelRejectedError(code=answered)
+
+    sending.channels.on_send = refuse
+    ops = notify(sending.store)
+    sending.fails()
+    sending.round()
+    state = sending.store.notifications.sent([ops.id])[ops.id]
+    assert (state.error, state.code) == ("ChannelRejectedError", stored)
+    assert [event.code for event in sending.of(MessageFailed)] == [stored]
+    sending.channels.on_send = lambda *_: None
+    sending.round(HOUR)
+    state = sending.store.notifications.sent([ops.id])[ops.id]
+    assert (state.pending, state.error, state.code) == (0, None, None)
+
+
 def test_a_receiver_that_asks_for_a_pause_gets_it(sending: Sending) -> None:
     def busy(*_: object) -> None:
         raise ChannelUnavailableError(retry_after=timedelta(minutes=20))

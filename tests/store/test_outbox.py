@@ -330,6 +330,26 @@ def test_only_what_belongs_to_the_app_is_told(store: Store) -> None:
         store.apps.remove_app("other")
 
 
+def test_a_recovery_has_the_id_of_the_alert_that_the_first_message_had(store: Store) -> None:
+    notify(store)
+    for name in ("web", "api"):
+        add_sync(store, name, config=SyncConfig(remote_name=name))
+        run_ends(store, name, FAILING)
+    [first] = said(store)
+    [still] = said(store, timedelta(minutes=61))
+    run_ends(store, "api", IN_SYNC)
+    [one] = said(store)
+    run_ends(store, "web", IN_SYNC)
+    [other] = said(store)
+    began = {subject.name: subject.alert for subject in first.subjects}
+    assert len({*began.values()}) == 2
+    assert {subject.name: subject.alert for subject in still.subjects} == began
+    assert {subject.name: subject.alert for subject in (*one.subjects, *other.subjects)} == began
+    run_ends(store, "web", FAILING)
+    [again] = said(store)
+    assert again.subjects[0].alert not in began.values(), "it is another time"
+
+
 def test_a_new_notification_tells_what_is_wrong_already(store: Store) -> None:
     add_sync(store)
     run_ends(store, "web", FAILING)
