@@ -84,6 +84,7 @@ def upgrade() -> None:
         sa.Column("after_id", sa.String(40)),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("error_class", sa.String(64)),
+        sa.Column("error_code", sa.String(64)),
         sa.Column("sent_at", sa.BigInteger()),
         sa.Column("claim_owner", sa.Text()),
         sa.Column("claim_until", sa.BigInteger()),

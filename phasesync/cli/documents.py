@@ -294,7 +294,8 @@ def notification_document(notification: "Notification", sent: "Sent") -> Documen
         "created_at": notification.created_at,
         "sent_at": sent.sent_at,
         "pending": sent.pending,
-        "last_error": sent.error,
+        "last_error": sent.code or sent.error,
+        "last_error_class": sent.error,
         "next_attempt_at": sent.next_at,
         "error": notification.error,
     }

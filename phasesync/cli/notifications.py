@@ -347,6 +347,10 @@ def _show_changed(application: "Application", out: Output, changed: "Changed", m
             "the URL of this channel is a secret, and arguments are seen by everyone on this machine and kept by the "
             "shell; --to - asks for it or reads it from stdin"
         )
+    rules = changed.notification.rules
+    if rules is not None and not rules.recovered:
+        words = ",".join((*rules.words, "recovered"))
+        out.say(f"nothing is sent when it is over; to have that: --on {words}")
     document = _document(application, changed.notification)
     secret = None if changed.new_secret is None or is_dry_run() else changed.new_secret.reveal_text()
     document["signing_secret"] = secret

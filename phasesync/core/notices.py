@@ -13,7 +13,7 @@ looked at again later, and decided by what is true then.
 Messages of one notification about one condition with one cause are made together: see `together`.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,6 +22,7 @@ from typing import Final
 from phasesync.core.alert import Alert, Ended
 from phasesync.core.notification import LONGEST_REMINDER, Rules
 from phasesync.core.notification_message import Condition, Step
+from phasesync.core.notification_text import MANY_CAUSES
 from phasesync.core.sync import SyncStatus
 
 GATHER: Final = timedelta(seconds=3)
@@ -30,6 +31,8 @@ GATHER_MORE: Final = timedelta(minutes=1)
 """The same once several have been reported with one cause: what else fails for it may take its time."""
 _MANY: Final = 3
 """How many reported subjects of one cause make an outage of which the rest is gathered for longer."""
+MOST_CAUSES: Final = 20
+"""How many causes get a message each: of one notification, condition and step, within `GATHER_MORE`."""
 LOOK_AGAIN: Final = timedelta(minutes=1)
 """When a condition is looked at again that does not hold at this moment, and has not ended."""
 
@@ -190,7 +193,8 @@ def together(
 
     A message is made once one of its group is due. It takes the others along that are about to be due: those that only
     gather, and reminders that are at most a quarter of their pause early. Once several subjects of a group were
-    reported, the next ones gather for longer.
+    reported, the next ones gather for longer. Beyond `MOST_CAUSES` all causes go into one message, and from then on the
+    subjects in it have the cause `MANY_CAUSES`.
 
     Args:
         candidates: what may be said, due or not.
@@ -205,19 +209,40 @@ def together(
             by_message[candidate.group, candidate.step].append(candidate)
         elif _is_due(candidate, now):
             later.append((candidate, now + LOOK_AGAIN))
-    for key, members in by_message.items():
+    for key, members in _few_causes(by_message, now, reported).items():
         due = [member for member in members if _is_due(member, now)]
-        if not due:
-            continue
         lately = reported.get(key)
         if key[1] is not Step.STILL and lately is not None and lately.count >= _MANY:
             until = lately.newest_at + GATHER_MORE
             if now < until:
                 later += [(member, until) for member in due]
                 continue
-        joined = [member for member in members if _may_be_said(member, now)]
-        batches.append(tuple(sorted(joined, key=lambda member: (member.alert.since, member.alert.id))))
+        if joined := [member for member in members if _may_be_said(member, now)]:
+            batches.append(tuple(sorted(joined, key=lambda member: (member.alert.since, member.alert.id))))
+        else:
+            later += [(member, now + LOOK_AGAIN) for member in due]
     return Batches(now=tuple(batches), later=tuple(later))
+
+
+def _few_causes(
+    by_message: Mapping[tuple[Group, Step], list[Candidate]],
+    now: datetime,
+    reported: Mapping[tuple[Group, Step], Reported],
+) -> dict[tuple[Group, Step], list[Candidate]]:
+    """Return the groups of which something is due; those of one notification, condition and step as one if many."""
+    due = {key: members for key, members in by_message.items() if any(_is_due(member, now) for member in members)}
+    count = Counter(_about_all_causes(*key) for key in {*due, *reported})
+    few: dict[tuple[Group, Step], list[Candidate]] = {}
+    for (group, step), members in due.items():
+        if count[all_causes := _about_all_causes(group, step)] <= MOST_CAUSES:
+            few[group, step] = members
+        else:
+            few.setdefault(all_causes, []).extend(replace(member, group=all_causes[0]) for member in members)
+    return few
+
+
+def _about_all_causes(group: Group, step: Step) -> tuple[Group, Step]:
+    return replace(group, cause=MANY_CAUSES), step
 
 
 def one_end_each(candidates: Iterable[Candidate]) -> tuple[list[Candidate], list[Candidate]]:

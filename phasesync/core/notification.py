@@ -80,12 +80,14 @@ class Sent:
         sent_at: when it sent its newest message; None if it sent none that is still kept.
         pending: messages that wait to be sent, again or for the first time.
         error: class of the error with which the newest attempt of one of these failed; None if none failed.
+        code: what the receiver answered to it: a status, an error code, or a word such as timeout; None if not known.
         next_at: when the next of these is tried.
     """
 
     sent_at: datetime | None = None
     pending: int = 0
     error: str | None = None
+    code: str | None = None
     next_at: datetime | None = None
 
 

@@ -36,6 +36,7 @@ def document_of(message: Message) -> dict[str, object]:
             "subjects": [
                 {
                     "kind": subject.kind,
+                    "alert": subject.alert,
                     "name": subject.name,
                     "since": _instant(subject.since),
                     "reason": cut(subject.reason, MAX_REASON_CHARACTERS),

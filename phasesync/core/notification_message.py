@@ -41,6 +41,7 @@ class Subject:
 
     Attributes:
         kind: sync or lease.
+        alert: id of what is wrong with it: the same in the first message, in reminders and in the recovery.
         name: of the sync; of the dynamic secret and the id of the lease.
         since: since when it is in the condition.
         reason: what is known of the cause; never a value, a key name or a remote name.
@@ -48,6 +49,7 @@ class Subject:
     """
 
     kind: str
+    alert: str
     name: str
     since: datetime
     reason: str

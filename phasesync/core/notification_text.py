@@ -1,9 +1,9 @@
 """
 What a message of a notification says. Pure.
 
-It is made of names of apps, environments, syncs, credentials and dynamic secrets, of instants, and of texts that are
-fixed for each class of error. The message of an error is not used, nor the reason of a status: they may name keys and
-remote objects.
+It is made of names of apps, environments, syncs, credentials and dynamic secrets, of instants, of texts that are fixed
+for each class of error, and of what the guard holds in numbers (`core.planning.guard.brief_of`). The message of an
+error is not used, nor the reason of a status: they may name keys and remote objects.
 """
 
 import re
@@ -30,6 +30,8 @@ from phasesync.errors import (
 
 NAMES_SHOWN: Final = 10
 """How many subjects a digest names; it counts the others."""
+MANY_CAUSES: Final = "many causes"
+"""In place of the cause of a digest about subjects that have none in common."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +43,25 @@ class Facts:
         name: its name now; of a lease that of its dynamic secret and its id.
         owner: app and environment.
         credential: name of its credential.
+        source: name of the credential that its credential uses to assume a role; None if it uses none.
         account: its AWS account, if it is known.
         region: where a sync writes.
         status: its status as it was left by the newest run, in words.
         error_class: of its newest run, None if that had no error.
         next_try_at: when a daemon tries again; None if it does not, or not by time.
+        held: what the guard holds of it, in fixed words and numbers; None if that is not known.
     """
 
     name: str | None = None
     owner: str | None = None
     credential: str | None = None
+    source: str | None = None
     account: str | None = None
     region: str | None = None
     status: str | None = None
     error_class: str | None = None
     next_try_at: datetime | None = None
+    held: str | None = None
 
 
 NOTHING_KNOWN: Final = Facts()
@@ -73,6 +79,8 @@ def cause_of(condition: Condition, facts: Facts) -> str | None:
     """Return what an alert may have in common with others, as words without an article; None if nothing is known."""
     error = _error_named(facts.error_class)
     if condition in (Condition.FAILING, Condition.HALTED) and error is not None:
+        if issubclass(error, CredentialRejectedError) and facts.source:
+            return f"credential {facts.source}"
         if issubclass(error, CredentialRejectedError | PermissionDeniedError | AccountMismatchError):
             return _credential(facts)
         if issubclass(error, ThrottledError | DestinationUnavailableError):
@@ -128,7 +136,7 @@ def compose(
         at=now,
         subjects=subjects,
         more=count - len(stories),
-        cause=f"the {cause}" if cause is not None and count > 1 else None,
+        cause=None if cause is None or count == 1 else cause if cause == MANY_CAUSES else f"the {cause}",
         title=title,
         text="\n".join(lines).rstrip(),
     )
@@ -149,13 +157,17 @@ def _plain_story(story: Story) -> Story:
     facts, alert = story.facts, story.alert
     return Story(
         alert=replace(
-            alert, subject=_plain(alert.subject) or _ALTERED, subject_id=_plain(alert.subject_id) or _ALTERED
+            alert,
+            id=_plain(alert.id) or _ALTERED,
+            subject=_plain(alert.subject) or _ALTERED,
+            subject_id=_plain(alert.subject_id) or _ALTERED,
         ),
         facts=replace(
             facts,
             name=_plain(facts.name),
             owner=_plain(facts.owner),
             credential=_plain(facts.credential),
+            source=_plain(facts.source),
             account=_plain(facts.account),
             region=_plain(facts.region),
         ),
@@ -266,7 +278,9 @@ def _subject(condition: Condition, step: Step, story: Story, now: datetime) -> S
     if step is Step.RECOVERED:
         ended = _ENDS[alert.ended_by or Ended.OVER]
         reason, fix = f"{ended}, after {lasting_text((alert.ended_at or now) - alert.since)}", "nothing is to be done"
-    return Subject(kind=alert.subject_kind, name=_name(story), since=alert.since, reason=reason, fix=fix)
+    return Subject(
+        kind=alert.subject_kind, alert=alert.id, name=_name(story), since=alert.since, reason=reason, fix=fix
+    )
 
 
 def _paragraph(condition: Condition, step: Step, subject: Subject, story: Story, now: datetime) -> list[str]:
@@ -281,7 +295,7 @@ def _paragraph(condition: Condition, step: Step, subject: Subject, story: Story,
         since = f"at {instant_text(subject.since)}"
     lines = [f"{subject.kind} {subject.name}{owner} {_ONE[condition]} {since}", f"  why: {subject.reason}"]
     if facts.next_try_at is not None and condition in (Condition.FAILING, Condition.HALTED, Condition.LEASE_OVERDUE):
-        lines.append(f"  tried again: {instant_text(facts.next_try_at) if facts.next_try_at > now else 'now'}")
+        lines.append(f"  next try: {instant_text(facts.next_try_at) if facts.next_try_at > now else 'now'}")
     return [*lines, f"  to do: {subject.fix}"]
 
 
@@ -301,6 +315,8 @@ def _reason(condition: Condition, story: Story) -> str:
         if story.alert.ended_by is Ended.REPAIRED:
             return "somebody else changed a managed object at AWS; the state of the store was written again"
         return "somebody else changed a managed object at AWS, and that is not repaired"
+    if condition is Condition.HELD and facts.held is not None:
+        return facts.held
     if (fixed := _REASONS.get(condition)) is not None:
         return fixed
     error = _error_named(facts.error_class)

@@ -46,13 +46,20 @@ WAITS_FOR_WINDOW = "waits for the maintenance window"
 
 @dataclass(frozen=True, kw_only=True)
 class RunError:
-    """The error that a run ended with. `cls` is the name of a class in `errors.py`."""
+    """
+    The error that a run ended with.
+
+    Attributes:
+        cls: name of a class in `errors.py`.
+        held: what the guard holds, if it does: fixed words and numbers alone, for those who are to see no name.
+    """
 
     cls: str
     code: str | None
     message: str
     request_id: str | None
     hint: str | None
+    held: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

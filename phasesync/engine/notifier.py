@@ -2,10 +2,13 @@
 Sends notifications: one round makes what is due into messages, and gives them to threads that send them.
 
 Threads of their own, and one message of a notification at a time: a channel that hangs delays neither syncs nor other
-channels. What is to be sent is in the database, so a process that dies loses none. If it dies between a message and its
-result, the message is sent again with the same id: receivers can drop it.
+channels. A thread whose message was taken goes on with the next one of its notification. What is to be sent is in the
+database, so a process that dies loses none. If it dies between a message and its result, the message is sent again with
+the same id: receivers can drop it.
 """
 
+import re
+import threading
 from datetime import timedelta
 from typing import Final
 
@@ -19,6 +22,8 @@ from phasesync.store.outbox import ClaimedMessage
 
 CLAIM_TTL: Final = timedelta(minutes=1)
 """Longer than any message takes to be sent (`adapters.channels.SEND_WITHIN_S`)."""
+GO_ON_FOR: Final = timedelta(seconds=10)
+"""How long a thread begins further messages; then the next round gives one of the notification to a thread."""
 LONGEST_PAUSE: Final = timedelta(minutes=30)
 GIVE_UP_AFTER: Final = timedelta(days=3)
 """A weekend passes until somebody mends a channel; what is older helps nobody."""
@@ -27,6 +32,7 @@ LONGEST_RETRY_AFTER: Final = timedelta(hours=1)
 CHECK_TIMES_EVERY: Final = timedelta(seconds=15)
 """How often some daemon looks for syncs that are stale and leases that are overdue."""
 _CHECK: Final = "alerts-by-time"
+_CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Notifier:
@@ -44,6 +50,7 @@ class Notifier:
         self._unstored: dict[str, ClaimedMessage] = {}
         """Id of a message -> its claim: it was sent, and the database could not be told so yet."""
         self._check_at = float("-inf")
+        self._stopping = threading.Event()
 
     def round(self, dispatcher: Dispatcher[ClaimedMessage]) -> None:
         """Make the messages that are due, and submit what is to be sent. StoreUnavailableError."""
@@ -68,13 +75,32 @@ class Notifier:
             if not dispatcher.submit(message):
                 context.store.outbox.release(message)
 
+    def stop(self) -> None:
+        """Begin no further message: threads end after the one that they send."""
+        self._stopping.set()
+
     def send(self, claimed: ClaimedMessage) -> None:
-        """Send one claimed message and store the result. StoreUnavailableError if it could not be stored."""
+        """
+        Send a claimed message and store the result, and then what else of its notification is due while all is taken.
+
+        StoreUnavailableError if a result could not be stored.
+        """
+        context = self._context
+        until = context.clock.monotonic() + GO_ON_FOR.total_seconds()
+        following: ClaimedMessage | None = claimed
+        while following is not None and self._send_one(following):
+            if self._stopping.is_set() or context.clock.monotonic() >= until:
+                return
+            only = claimed.notification_id
+            following = next(iter(context.store.outbox.claim(context.owner, ttl=CLAIM_TTL, limit=1, only=only)), None)
+
+    def _send_one(self, claimed: ClaimedMessage) -> bool:
+        """Send one claimed message and store the result; return whether the channel took it. StoreUnavailableError."""
         notification, message = claimed.notification, claimed.message
         if notification is None or notification.channel is None or message is None:
             # Altered outside phasesync, or of a notification that is: it comes back once that is mended.
             self._context.store.outbox.failed(claimed, error="CiphertextError", retry_in=self._pause(claimed, None))
-            return
+            return False
         try:
             remark = self._channels.send(notification.channel, message)
         except StoreUnavailableError:
@@ -98,9 +124,9 @@ class Notifier:
                 )
             )
             self._store_sent(claimed)
-            return
+            return True
         pause = self._pause(claimed, failure)
-        self._context.store.outbox.failed(claimed, error=type(failure).__name__, retry_in=pause)
+        self._context.store.outbox.failed(claimed, error=type(failure).__name__, code=_code_of(failure), retry_in=pause)
         self._context.events.emit(
             MessageFailed(
                 notification=notification.name,
@@ -110,10 +136,11 @@ class Notifier:
                 condition=message.condition,
                 attempts=claimed.attempts + 1,
                 error=type(failure).__name__,
-                code=failure.code,
+                code=_code_of(failure),
                 retry_in_s=None if pause is None else round(pause.total_seconds(), 1),
             )
         )
+        return False
 
     def release(self, claimed: ClaimedMessage) -> None:
         """Release the claim of a message that was not sent. StoreUnavailableError."""
@@ -140,3 +167,8 @@ class Notifier:
             if reason not in self._reported:
                 self._context.events.emit(NotificationUnreadable(reason=reason))
         self._reported = frozenset(refused)
+
+
+def _code_of(error: PhasesyncError) -> str | None:
+    """Return the code of an error, if it looks like one: a receiver may answer with anything."""
+    return error.code if error.code is not None and _CODE.fullmatch(error.code) else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from phasesync.core.change import Change
 from phasesync.core.events import RunFinished
-from phasesync.core.planning.guard import DelayedChange, GuardRule, HeldChange, digest_of
+from phasesync.core.planning.guard import DelayedChange, GuardRule, HeldChange, brief_of, digest_of
 from phasesync.core.remote import Action
 from phasesync.core.run import (
     SEVERITY,
@@ -224,7 +224,7 @@ class RunBuilder:
             counts={action: count for action, count in sorted(counts.items()) if count},
             aws_calls=self.destination.calls if self.destination else 0,
             versions_written=sum(result.version_id is not None for result in self.results),
-            error=_run_error(error, sync),
+            error=_run_error(error, sync, self.held),
             next_attempt_at=now + following.due_in if error and following.due_in is not None else None,
             changes=_worth_keeping(self.results),
         )
@@ -423,7 +423,7 @@ def _worth_keeping(results: Sequence[ChangeResult]) -> tuple[ChangeResult, ...]:
     )
 
 
-def _run_error(error: PhasesyncError | None, sync: Sync) -> RunError | None:
+def _run_error(error: PhasesyncError | None, sync: Sync, held: Sequence[HeldChange]) -> RunError | None:
     if error is None:
         return None
     return RunError(
@@ -432,6 +432,7 @@ def _run_error(error: PhasesyncError | None, sync: Sync) -> RunError | None:
         message=error.message,
         request_id=error.request_id,
         hint=hint_of(error, sync),
+        held=brief_of(held) if isinstance(error, PlanHeldError) else None,
     )
 
 

@@ -231,6 +231,8 @@ class Scheduler:
         self._stopping.set()
         if self._lease_work is not None:
             self._lease_work.expiry.stop()
+        if self._message_work is not None:
+            self._message_work.notifier.stop()
         with self._polling:
             pass
 

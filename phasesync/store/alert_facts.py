@@ -1,4 +1,8 @@
-"""What is known now of the subjects of alerts: names, accounts, statuses and times; nothing is decrypted."""
+"""
+What is known now of the subjects of alerts: names, accounts, statuses and times.
+
+Nothing is decrypted but what the guard holds, for messages that say it.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,10 +14,14 @@ import sqlalchemy as sa
 from phasesync.core.alert import Alert, SubjectKind
 from phasesync.core.notification_text import Facts
 from phasesync.core.sync import SyncStatus
-from phasesync.store.tables import apps, credentials, dynamic_secrets, environments, leases, syncs
+from phasesync.errors import CiphertextError
+from phasesync.store.key_ring import KeyRing
+from phasesync.store.runs import select_runs, to_run
+from phasesync.store.tables import apps, credentials, dynamic_secrets, environments, leases, runs, syncs
 
 _PART: Final = 500
 """Ids in one statement."""
+_sources: Final = credentials.alias("sources")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +56,30 @@ def load_facts(connection: sa.Connection, subjects: Collection[Alert]) -> dict[s
     return known
 
 
+def load_held(connection: sa.Connection, keys: KeyRing, sync_ids: Collection[str]) -> dict[str, str]:
+    """
+    Return sync id -> what its newest run found that the guard holds, in fixed words and numbers.
+
+    It is in the encrypted details of that run, so nobody without a key can put words into it. Syncs of which it is not
+    known are left out.
+    """
+    held: dict[str, str] = {}
+    for part in _parts(sorted(sync_ids)):
+        for row in connection.execute(_select_newest_runs(), {"ids": part}):
+            try:
+                error = to_run(row, keys).error
+            except (CiphertextError, TypeError, ValueError):  # SQLite stores a value of any type in any column.
+                continue  # It was altered: the message has its fixed text, and `runs list` says what is wrong.
+            if error is not None and error.held is not None:
+                held[row.sync_id] = error.held
+    return held
+
+
+@cache
+def _select_newest_runs() -> sa.Select[Any]:
+    return select_runs().where(runs.c.id == syncs.c.last_run_id, syncs.c.id.in_(sa.bindparam("ids", expanding=True)))
+
+
 def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
     return [ids[n : n + _PART] for n in range(0, len(ids), _PART)]
 
@@ -63,10 +95,12 @@ def _select_syncs() -> sa.Select[Any]:
             environments.c.name.label("environment"),
             credentials.c.name.label("credential"),
             credentials.c.account.label("credential_account"),
+            _sources.c.name.label("source"),
         )
         .join_from(syncs, environments, environments.c.id == syncs.c.environment_id)
         .join(apps, apps.c.id == environments.c.app_id)
         .join(credentials, credentials.c.id == syncs.c.credential_id)
+        .outerjoin(_sources, _sources.c.id == credentials.c.source_id)
         .where(syncs.c.id.in_(sa.bindparam("ids", expanding=True)))
     )
 
@@ -97,6 +131,7 @@ def _sync(row: sa.Row[Any]) -> Known:
         name=row.name,
         owner=f"{row.app}/{row.environment}",
         credential=row.credential,
+        source=row.source,
         account=row.account or row.credential_account,
         region=row.region,
         status=status,

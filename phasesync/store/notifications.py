@@ -163,17 +163,24 @@ class NotificationStore(BaseStore):
         newest = sa.func.max(sa.type_coerce(messages.c.sent_at, number)).label("sent_at")
         waits = messages.c.next_at.is_not(None)
         done = sa.select(messages.c.notification_id, newest).where(of_those).group_by(messages.c.notification_id)
-        waiting = sa.select(messages.c.notification_id, messages.c.error_class, messages.c.next_at)
+        waiting = sa.select(
+            messages.c.notification_id, messages.c.error_class, messages.c.error_code, messages.c.next_at
+        )
         with self._database.read() as connection:
             sent_at = {row.notification_id: row.sent_at for row in connection.execute(done)}
             pending: dict[str, list[Any]] = {}
             for row in connection.execute(waiting.where(of_those, waits).order_by(messages.c.next_at)):
                 pending.setdefault(row.notification_id, []).append(row)
+        failed = {
+            notification_id: next((row for row in rows if row.error_class), None)
+            for notification_id, rows in pending.items()
+        }
         return {
             notification_id: Sent(
                 sent_at=_instant(sent_at.get(notification_id)),
                 pending=len(rows := pending.get(notification_id, [])),
-                error=next((row.error_class for row in rows if row.error_class), None),
+                error=None if (failure := failed.get(notification_id)) is None else failure.error_class,
+                code=None if failure is None else failure.error_code,
                 next_at=rows[0].next_at if rows else None,
             )
             for notification_id in ids

@@ -9,7 +9,7 @@ dies, the claim expires and the message is sent again, under the same id. `core.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from phasesync.core.alert import Alert, Ended, SubjectKind
 from phasesync.core.notices import (
     GATHER_MORE,
+    LOOK_AGAIN,
     Candidate,
     Group,
     Notice,
@@ -35,7 +36,7 @@ from phasesync.core.notification import Notification, Rules
 from phasesync.core.notification_message import Condition, Message, Step
 from phasesync.core.notification_text import NAMES_SHOWN, Story, cause_of, compose
 from phasesync.errors import CiphertextError
-from phasesync.store.alert_facts import UNKNOWN, Known, load_facts
+from phasesync.store.alert_facts import UNKNOWN, Known, load_facts, load_held
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import LONGEST_WAIT, after, before, from_microseconds, now
 from phasesync.store.key_ring import CREDENTIALS_KEY, UNVERSIONED, KeyRing
@@ -44,6 +45,8 @@ from phasesync.store.tables import alerts, messages, notices
 
 _NEWS_AT_ONCE: Final = 1_000
 """Alerts looked at in one transaction: on SQLite other writes wait for it."""
+_MESSAGES_AT_ONCE: Final = 200
+"""Messages made in one transaction, for the same reason; the next round makes the others."""
 _PART: Final = 500
 _MAKING: Final = 0x70_68_61_73_65_6D_73_67
 """Advisory lock of PostgreSQL ("phasemsg"): one process makes messages at a time."""
@@ -106,7 +109,9 @@ class OutboxStore(BaseStore):
             count = self._make_due(connection, loaded, clock)
         return Made(messages=count, refused=loaded.refused)
 
-    def claim(self, owner: str, *, ttl: timedelta, limit: int, busy: Collection[str] = ()) -> list[ClaimedMessage]:
+    def claim(
+        self, owner: str, *, ttl: timedelta, limit: int, busy: Collection[str] = (), only: str | None = None
+    ) -> list[ClaimedMessage]:
         """
         Claim messages that are due: at most one of each notification, the longest due first.
 
@@ -119,14 +124,18 @@ class OutboxStore(BaseStore):
             ttl: life of the claims: longer than it takes to send one.
             limit: how many at most.
             busy: ids of notifications for which this process is sending already.
+            only: id of the notification whose message is claimed; None: of all.
         """
         if limit < 1:
             return []
         with self._database.write() as connection:
             connection.execute(_GIVE_UP_ORPHANS)
-            rows = connection.execute(
-                _select_due(_PART).where(messages.c.notification_id.not_in(list(busy))) if busy else _select_due(_PART)
-            ).all()
+            due = _select_due(_PART if only is None else 1)
+            if only is not None:
+                due = due.where(messages.c.notification_id == only)
+            if busy:
+                due = due.where(messages.c.notification_id.not_in(list(busy)))
+            rows = connection.execute(due).all()
             if not rows:
                 return []
             clock = from_microseconds(connection.scalar(sa.select(now())) or 0)
@@ -156,11 +165,22 @@ class OutboxStore(BaseStore):
 
     def sent(self, claimed: ClaimedMessage) -> None:
         """Store that a message was sent."""
-        self._end_attempt(claimed, sent_at=now(), next_at=None, error_class=None)
+        self._end_attempt(claimed, sent_at=now(), next_at=None, error_class=None, error_code=None)
 
-    def failed(self, claimed: ClaimedMessage, *, error: str, retry_in: timedelta | None) -> None:
-        """Store that a message could not be sent. `retry_in`: None: it is given up."""
-        self._end_attempt(claimed, next_at=None if retry_in is None else after(retry_in), error_class=error)
+    def failed(
+        self, claimed: ClaimedMessage, *, error: str, code: str | None = None, retry_in: timedelta | None
+    ) -> None:
+        """
+        Store that a message could not be sent.
+
+        Args:
+            claimed: the message.
+            error: class of the error.
+            code: what the receiver answered, as a code; None if that is not known.
+            retry_in: until the next attempt; None: it is given up.
+        """
+        next_at = None if retry_in is None else after(retry_in)
+        self._end_attempt(claimed, next_at=next_at, error_class=error, error_code=code)
 
     def release(self, claimed: ClaimedMessage) -> None:
         """Release a claim; the message stays as due as it was."""
@@ -185,6 +205,10 @@ class OutboxStore(BaseStore):
         if not due:
             return 0
         by_notification = {row.notification_id for row in due}
+        if unusable := by_notification - loaded.usable.keys():
+            # Its update looks at everything anew. Until then there is nothing to do.
+            late = notices.c.notification_id.in_(unusable) & (notices.c.next_at <= clock)
+            connection.execute(notices.update().where(late).values(next_at=clock + LOOK_AGAIN))
         quiet = {
             notification.id: until
             for notification in loaded.usable.values()
@@ -205,8 +229,10 @@ class OutboxStore(BaseStore):
         postponed = [_next_values(one.group.notification_id, one.alert.id, at) for one, at in batches.later]
         if steps := [*postponed, *over]:
             connection.execute(_STORE_NEXT, steps)
-        self._store_batches(connection, batches.now, loaded, known, clock)
-        return len(batches.now)
+        first = sorted(batches.now, key=lambda batch: min(one.notice.next_at or clock for one in batch))
+        first = first[:_MESSAGES_AT_ONCE]
+        self._store_batches(connection, first, loaded, known, clock)
+        return len(first)
 
     def _store_batches(
         self,
@@ -221,6 +247,16 @@ class OutboxStore(BaseStore):
             return
         named = [candidate.alert for batch in batches for candidate in batch[:NAMES_SHOWN]]
         known = {**load_facts(connection, [alert for alert in named if alert.subject_id not in known]), **known}
+        held = load_held(
+            connection,
+            self._keys,
+            {
+                one.alert.subject_id
+                for batch in batches
+                for one in batch[:NAMES_SHOWN]
+                if one.alert.condition is Condition.HELD and one.step is not Step.RECOVERED
+            },
+        )
         former = _unsent(connection, [candidate for batch in batches for candidate in batch])
         rows, steps = [], []
         for batch in batches:
@@ -233,10 +269,7 @@ class OutboxStore(BaseStore):
                 step=first.step,
                 condition=group.condition,
                 cause=group.cause,
-                stories=[
-                    Story(alert=one.alert, facts=known.get(one.alert.subject_id, UNKNOWN).facts)
-                    for one in batch[:NAMES_SHOWN]
-                ],
+                stories=[_story(one.alert, known, held) for one in batch[:NAMES_SHOWN]],
                 count=len(batch),
                 now=clock,
             )
@@ -265,6 +298,7 @@ class OutboxStore(BaseStore):
                         "new_next_at": next_one.next_at,
                         "new_made_at": clock,
                         "new_message": message.id,
+                        "new_cause": group.cause,
                     }
                 )
         connection.execute(messages.insert(), rows)
@@ -492,6 +526,11 @@ def _unsent(connection: sa.Connection, candidates: Sequence[Candidate]) -> dict[
     return found
 
 
+def _story(alert: Alert, known: Mapping[str, Known], held: Mapping[str, str]) -> Story:
+    facts = known.get(alert.subject_id, UNKNOWN).facts
+    return Story(alert=alert, facts=replace(facts, held=held.get(alert.subject_id)))
+
+
 def _next_values(notification_id: str, alert_id: str, next_at: datetime | None) -> dict[str, Any]:
     return {"of_notification": notification_id, "of_alert": alert_id, "new_next_at": next_at}
 
@@ -567,6 +606,7 @@ _STORE_SAID: Final = (
         next_at=sa.bindparam("new_next_at"),
         made_at=sa.bindparam("new_made_at"),
         message_id=sa.bindparam("new_message"),
+        cause=sa.bindparam("new_cause"),
     )
 )
 
@@ -607,7 +647,7 @@ _GIVE_UP_ORPHANS: Final = (
 )
 _TRY_LOCK: Final = sa.select(sa.func.pg_try_advisory_xact_lock(sa.literal(_MAKING, sa.BigInteger())))
 _HAS_WORK: Final = sa.select(
-    sa.exists().where(alerts.c.news_at.is_not(None))
-    | sa.exists().where(notices.c.next_at <= now())
+    sa.exists().where(alerts.c.news_at.is_not(None), _READABLE)
+    | sa.exists().where(notices.c.next_at <= now(), sa.exists().where(alerts.c.id == notices.c.alert_id, _READABLE))
     | sa.exists().where(_MAY_BE_SENT)
 )

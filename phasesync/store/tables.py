@@ -447,6 +447,7 @@ messages = sa.Table(
     sa.Column("after_id", _Id),  # a message that has to be sent before
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("error_class", sa.String(64)),  # of the newest attempt
+    sa.Column("error_code", sa.String(64)),  # what the receiver answered to it, as a code
     sa.Column("sent_at", Instant),
     # the claim
     sa.Column("claim_owner", sa.Text),

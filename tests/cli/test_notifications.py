@@ -52,9 +52,16 @@ def test_the_list_names_the_command_that_says_why_a_message_is_not_sent(
 ) -> None:
     phasesync.done("notifications", "add", "ops", "--to", "-", stdin=URL)
     assert "hint" not in phasesync.done("notifications", "list").stderr
-    failed = Sent(pending=1, error="ChannelRejectedError")
+    failed = Sent(pending=1, error="ChannelRejectedError", code="404")
     monkeypatch.setattr(NotificationStore, "sent", lambda self, ids: dict.fromkeys(ids, failed))
-    assert "hint: phasesync notifications test ops says" in phasesync.done("notifications", "list").stderr
+    listed = phasesync.done("notifications", "list")
+    assert "hint: phasesync notifications test ops says" in listed.stderr
+    assert "404" in listed.stdout
+    shown = phasesync.json("notifications", "show", "ops")
+    assert (shown["last_error"], shown["last_error_class"]) == ("404", "ChannelRejectedError")
+    unknown = Sent(pending=1, error="InternalError")
+    monkeypatch.setattr(NotificationStore, "sent", lambda self, ids: dict.fromkeys(ids, unknown))
+    assert "InternalError" in phasesync.done("notifications", "list").stdout
 
 
 def test_what_is_shown_of_a_notification(shop: CommandLine) -> None:
@@ -76,6 +83,7 @@ def test_what_is_shown_of_a_notification(shop: CommandLine) -> None:
         "sent_at": None,
         "pending": 0,
         "last_error": None,
+        "last_error_class": None,
         "next_attempt_at": None,
         "error": None,
     }
@@ -107,6 +115,15 @@ def test_what_is_refused_repeats_no_secret(phasesync: CommandLine, words: tuple[
     assert (refused.exit_code, says in refused.stderr) == (2, True), refused.stderr
     assert CANARY not in refused.stderr
     assert phasesync.items("notifications", "list") == []
+
+
+def test_who_is_not_told_that_it_is_over_is_told_so(phasesync: CommandLine) -> None:
+    to = ("--to", "mailto:ops@example.com?smtp=smtp://localhost")
+    added = phasesync.done("notifications", "add", "ops", *to, "--on", "held,halted")
+    assert "nothing is sent when it is over; to have that: --on held,halted,recovered" in added.stderr
+    assert "it is over" in phasesync.done("notifications", "update", "ops", "--after", "5m").stderr
+    updated = phasesync.done("notifications", "update", "ops", "--on", "held,halted,recovered")
+    assert "it is over" not in updated.stderr
 
 
 def test_an_unknown_app_and_a_taken_name(phasesync: CommandLine) -> None:

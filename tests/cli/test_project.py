@@ -211,7 +211,9 @@ def test_a_document_without_objects_removes_nothing(documents: Documents, text: 
     documents.write(BASE)
     documents.apply()
     documents.write(text)
-    assert "no objects" in documents.refused(2, "apply", "--prune", "--yes")
+    refused = documents.refused(2, "apply", "--prune", "--yes")
+    assert "no objects" in refused
+    assert "phasesync envs remove NAME, phasesync apps remove NAME" in refused
     assert names(documents.shell, "apps") == {"shop"}
 
 

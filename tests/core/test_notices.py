@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from phasesync.core.alert import Alert, Ended, SubjectKind
 from phasesync.core.notices import (
     GATHER,
+    GATHER_MORE,
+    MOST_CAUSES,
     Candidate,
     Group,
     Notice,
@@ -27,6 +29,7 @@ from phasesync.core.notices import (
 )
 from phasesync.core.notification import Rules, rules_of_words
 from phasesync.core.notification_message import Condition, Step
+from phasesync.core.notification_text import MANY_CAUSES
 from phasesync.core.quiet_hours import canonical_quiet_hours, quiet_until
 from phasesync.core.sync import SyncStatus
 from phasesync.errors import InvalidInputError
@@ -122,6 +125,45 @@ def test_what_has_one_cause_goes_into_one_message_and_what_has_another_does_not(
     assert sorted([one.alert.id for one in batch] for batch in batches) == [["3", "5"], ["3", "9"]]
     late = together([one for one in made if one], now, {(GROUP, Step.FIRST): Reported(count=3, newest_at=START)})
     assert [(one.group, at) for one, at in late.later] == [(GROUP, START + MINUTE)]
+
+
+@pytest.mark.parametrize("step", [Step.FIRST, Step.STILL, Step.RECOVERED])
+def test_many_causes_go_into_one_message(step: Step) -> None:
+    rules = Rules(on=(Condition.FAILING,))
+    alert = replace(OPEN, ended_at=START, ended_by=Ended.IN_SYNC) if step is Step.RECOVERED else OPEN
+    number = 0 if step is Step.FIRST else 1
+
+    def of(causes: int, notification: str = "n") -> list[Candidate]:
+        made = [
+            candidate(
+                rules,
+                replace(alert, id=str(n)),
+                Notice(number=number, next_at=START),
+                replace(GROUP, cause=str(n), notification_id=notification),
+            )
+            for n in range(causes)
+        ]
+        return [one for one in made if one is not None]
+
+    assert len(together(of(MOST_CAUSES), START).now) == MOST_CAUSES
+    [digest] = together(of(MOST_CAUSES + 1), START).now
+    assert {(one.group.cause, one.step) for one in digest} == {(MANY_CAUSES, step)}
+    assert len(digest) == MOST_CAUSES + 1
+    others = together([*of(MOST_CAUSES), *of(MOST_CAUSES, notification="other")], START)
+    assert len(others.now) == 2 * MOST_CAUSES, "of each notification"
+
+
+def test_causes_that_come_one_after_the_other_are_many_too() -> None:
+    rules = Rules(on=(Condition.FAILING,))
+    lately = {
+        (replace(GROUP, cause=str(n)), Step.FIRST): Reported(count=1, newest_at=START) for n in range(MOST_CAUSES)
+    }
+    one = candidate(rules, OPEN, Notice(number=0, next_at=START), replace(GROUP, cause="one more"))
+    assert one is not None
+    [[said_now]] = together([one], START + GATHER, lately).now
+    assert said_now.group.cause == MANY_CAUSES
+    lately[said_now.group, Step.FIRST] = Reported(count=3, newest_at=START)
+    assert [at for _, at in together([one], START + GATHER, lately).later] == [START + GATHER_MORE]
 
 
 def test_a_subject_recovers_once_from_all_that_was_wrong_with_it() -> None:

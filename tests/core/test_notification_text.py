@@ -11,7 +11,7 @@ import pytest
 from phasesync import errors
 from phasesync.core.alert import Alert, Ended, SubjectKind
 from phasesync.core.notification_message import Condition, Message, Step
-from phasesync.core.notification_text import Facts, Story, cause_of, compose, compose_test, lasting_text
+from phasesync.core.notification_text import MANY_CAUSES, Facts, Story, cause_of, compose, compose_test, lasting_text
 from phasesync.errors import PhasesyncError
 
 NOW = datetime(2026, 3, 2, 12, 20, tzinfo=UTC)
@@ -54,7 +54,7 @@ def test_it_says_which_sync_what_since_when_and_what_mends_it() -> None:
         "\n"
         "sync web (shop/production) is failing since 2026-03-02 09:00:00Z, for 3 h 20 min\n"
         "  why: AWS rejected the credential\n"
-        "  tried again: 2026-03-02 12:25:00Z\n"
+        "  next try: 2026-03-02 12:25:00Z\n"
         "  to do: phasesync credentials test deployer says what is wrong; more: phasesync syncs why web"
     )
 
@@ -117,6 +117,27 @@ def test_every_condition_has_words_for_every_step(condition: Condition, step: St
 )
 def test_what_has_a_common_cause(error: str | None, cause: str) -> None:
     assert cause_of(Condition.FAILING, replace(FACTS, error_class=error)) == cause
+
+
+def test_credentials_that_assume_roles_have_their_source_in_common() -> None:
+    assumed = replace(FACTS, source="root", error_class="CredentialRejectedError")
+    assert cause_of(Condition.FAILING, assumed) == "credential root"
+    assert cause_of(Condition.FAILING, replace(assumed, error_class="PermissionDeniedError")) == "credential deployer"
+
+
+def test_a_digest_of_many_causes_says_so() -> None:
+    stories = [Story(alert=ALERT, facts=FACTS)] * 2
+    made = compose(
+        id="m",
+        notification="ops",
+        step=Step.FIRST,
+        condition=Condition.FAILING,
+        cause=MANY_CAUSES,
+        stories=stories,
+        count=2,
+        now=NOW,
+    )
+    assert (made.title, made.cause) == ("phasesync: 2 syncs are failing (many causes)", "many causes")
 
 
 def test_durations_for_people() -> None:

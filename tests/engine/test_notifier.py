@@ -99,6 +99,26 @@ def test_a_refused_message_is_tried_again_after_growing_pauses_until_it_is_given
     assert sending.store.alerts.counts().pending == 0
 
 
+@pytest.mark.parametrize(("answered", "stored"), [("NotFound", "NotFound"), ("404", "404"), ("<b>\n404", None)])
+def test_what_the_receiver_answered_is_kept_if_it_is_a_code(
+    sending: Sending, answered: str, stored: str | None
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ChannelRejectedError(code=answered)
+
+    sending.channels.on_send = refuse
+    ops = notify(sending.store)
+    sending.fails()
+    sending.round()
+    state = sending.store.notifications.sent([ops.id])[ops.id]
+    assert (state.error, state.code) == ("ChannelRejectedError", stored)
+    assert [event.code for event in sending.of(MessageFailed)] == [stored]
+    sending.channels.on_send = lambda *_: None
+    sending.round(HOUR)
+    state = sending.store.notifications.sent([ops.id])[ops.id]
+    assert (state.pending, state.error, state.code) == (0, None, None)
+
+
 def test_a_receiver_that_asks_for_a_pause_gets_it(sending: Sending) -> None:
     def busy(*_: object) -> None:
         raise ChannelUnavailableError(retry_after=timedelta(minutes=20))
@@ -171,6 +191,59 @@ def test_a_channel_that_hangs_delays_no_round_and_no_other_channel(sending: Send
     wait_until(lambda: not sending.dispatcher.running())
     sending.round()
     assert len(sending.channels.sent) == 4
+
+
+def several_causes(sending: Sending, count: int) -> None:
+    """As many messages of each notification are due with the next round."""
+    for number in range(count):
+        name = f"s{number}"
+        add_sync(sending.store, name, config=SyncConfig(remote_name=name), account=f"{number:012}")
+        run_ends(sending.store, name, SyncStatus.FAILING, error="PayloadTooLargeError")
+    sending.notifier.round(sending.dispatcher)
+    time_passes(sending.store, GATHERED)
+
+
+def test_one_round_sends_all_that_waits_one_after_the_other_while_another_channel_hangs(sending: Sending) -> None:
+    release = threading.Event()
+
+    def hang(channel: Any, _: object) -> None:
+        if "slow" in channel.url.reveal_text():
+            release.wait(timeout=30)
+
+    sending.channels.on_send = hang
+    notify(sending.store, "slow", url="https://slow.example.com/")
+    notify(sending.store, "fast")
+    several_causes(sending, 12)
+    sending.notifier.round(sending.dispatcher)
+    wait_until(lambda: len(sending.channels.sent) == 12, what="all messages of the other channel")
+    assert {message.notification for message in sending.channels.sent} == {"fast"}
+    release.set()
+    wait_until(lambda: not sending.dispatcher.running())
+    assert len(sending.channels.sent) == 24
+    assert len({message.id for message in sending.channels.sent}) == 24
+
+
+def test_a_channel_that_refuses_is_not_asked_again_at_once(sending: Sending) -> None:
+    asked: list[object] = []
+
+    def refuse(*message: object) -> None:
+        asked.append(message)
+        raise ChannelUnavailableError
+
+    sending.channels.on_send = refuse
+    notify(sending.store)
+    several_causes(sending, 3)
+    sending.round()
+    assert len(asked) == 1
+
+
+def test_a_daemon_that_stops_begins_no_further_message(sending: Sending) -> None:
+    sending.channels.on_send = lambda *_: sending.notifier.stop()
+    notify(sending.store)
+    several_causes(sending, 3)
+    sending.round()
+    assert len(sending.channels.sent) == 1
+    assert sending.store.alerts.counts().pending == 2
 
 
 def test_a_notification_that_was_altered_is_reported_once(sending: Sending) -> None:

@@ -222,6 +222,7 @@ def test_a_mistyped_path_creates_nothing_until_approved(world: World) -> None:
     assert (run.outcome, run.aws_calls, world.remote.objects) == (Outcome.HELD, 1, {})
     assert world.sync.settled_status is SyncStatus.HELD
     assert "mistyped path" in (world.sync.status_reason or "")
+    assert run.error is not None and "mistyped path" in (run.error.held or "")
     digest = world.reconciler.prepare(world.store.sync_states.state_of("web")).guarded.digest
     assert digest is not None
     world.store.sync_requests.approve("web", digest, actor=ACTOR)

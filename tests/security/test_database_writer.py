@@ -119,6 +119,7 @@ DECIDED: dict[str, dict[str, Worth]] = {
         **dict.fromkeys(
             ("step", "condition", "created_at", "next_at", "after_id", "attempts", "error_class"), EXCEPTION
         ),
+        "error_code": EXCEPTION,
         **dict.fromkeys(("sent_at", "claim_owner", "claim_until"), EXCEPTION),
     },
     "daemons": dict.fromkeys(("owner", "host", "pid", "role", "started_at", "beat_at", "until"), EXCEPTION),

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from phasesync.core.credential import CredentialType
 from phasesync.core.notification_message import Condition, Step
 from phasesync.core.sync import Paused, SyncConfig, SyncStatus
 from phasesync.errors import IllegalTransitionError
-from phasesync.store import Store
-from phasesync.store.tables import messages, notices, notifications, syncs
+from phasesync.store import Store, outbox
+from phasesync.store.tables import alerts, messages, notices, notifications, runs, syncs
 from tests.support.alerts import CANARY, claim, draft, notify, run_ends, said, sent, short, time_passes
 from tests.support.sql import counted
 from tests.support.stores import (
@@ -189,6 +190,60 @@ def test_another_cause_is_another_message(store: Store) -> None:
     assert sorted(shorts(said(store))) == [f"first failing {name}" for name in errors]
 
 
+def test_roles_that_are_assumed_with_one_rejected_credential_are_one_message(store: Store) -> None:
+    notify(store)
+    store.credentials.add("root", access_key())
+    for number in range(5):
+        role = access_key(
+            type=CredentialType.ASSUME_ROLE,
+            role_arn=f"arn:aws:iam::{number:012}:role/sync",
+            source_name="root",
+            access_key_id=None,
+            secret_access_key=None,
+        )
+        store.credentials.add(f"role{number}", role)
+        config = SyncConfig(remote_name=f"s{number}")
+        add_sync(store, f"s{number}", config=config, credential=f"role{number}", account=f"{number:012}")
+        run_ends(store, f"s{number}", FAILING)
+    [message] = said(store)
+    assert (len(message.subjects), message.cause) == (5, "the credential root")
+
+
+def test_many_causes_are_one_message_at_each_step(store: Store) -> None:
+    notify(store)
+    names = [f"s{number:02}" for number in range(25)]
+    for number, name in enumerate(names):
+        add_sync(store, name, config=SyncConfig(remote_name=name), account=f"{number:012}")
+        run_ends(store, name, FAILING, error="PayloadTooLargeError")
+    [first] = said(store)
+    assert (first.step, len(first.subjects), first.more, first.cause) == (Step.FIRST, 10, 15, "many causes")
+    [still] = said(store, timedelta(minutes=61))
+    assert (still.step, still.more) == (Step.STILL, 15)
+    run_ends(store, names[0], IN_SYNC)
+    assert shorts(said(store)) == ["recovered failing s00"]
+    for name in names[1:]:
+        run_ends(store, name, IN_SYNC)
+    [recovered] = said(store)
+    assert (recovered.step, recovered.more) == (Step.RECOVERED, 14)
+
+
+def test_what_one_transaction_makes_is_bounded_and_the_next_one_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_MESSAGES_AT_ONCE", 2)
+    for name in ("one", "two", "three"):
+        notify(store, name)
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    store.outbox.make()
+    time_passes(store, timedelta(seconds=4))
+    assert store.outbox.make().messages == 2
+    assert store.outbox.has_work()
+    assert store.outbox.make().messages == 1
+    assert sorted(message.notification for message in sent(store)) == ["one", "three", "two"]
+    assert said(store) == []
+
+
 def test_quiet_hours_hold_back_and_then_only_what_is_still_open_is_told(store: Store) -> None:
     always = "00:00-24:00 UTC"
     notify(store, quiet=(always,))
@@ -275,6 +330,26 @@ def test_only_what_belongs_to_the_app_is_told(store: Store) -> None:
         store.apps.remove_app("other")
 
 
+def test_a_recovery_has_the_id_of_the_alert_that_the_first_message_had(store: Store) -> None:
+    notify(store)
+    for name in ("web", "api"):
+        add_sync(store, name, config=SyncConfig(remote_name=name))
+        run_ends(store, name, FAILING)
+    [first] = said(store)
+    [still] = said(store, timedelta(minutes=61))
+    run_ends(store, "api", IN_SYNC)
+    [one] = said(store)
+    run_ends(store, "web", IN_SYNC)
+    [other] = said(store)
+    began = {subject.name: subject.alert for subject in first.subjects}
+    assert len({*began.values()}) == 2
+    assert {subject.name: subject.alert for subject in still.subjects} == began
+    assert {subject.name: subject.alert for subject in (*one.subjects, *other.subjects)} == began
+    run_ends(store, "web", FAILING)
+    [again] = said(store)
+    assert again.subjects[0].alert not in began.values(), "it is another time"
+
+
 def test_a_new_notification_tells_what_is_wrong_already(store: Store) -> None:
     add_sync(store)
     run_ends(store, "web", FAILING)
@@ -308,6 +383,23 @@ def test_nothing_that_an_error_or_a_reason_says_is_in_a_message(store: Store) ->
     add_sync(store, CANARY, config=SyncConfig(remote_name="another"))
     run_ends(store, CANARY, FAILING)
     assert [CANARY in repr(message) for message in said(store)] == [True]
+
+
+def test_a_message_about_a_held_sync_says_what_is_held(store: Store) -> None:
+    notify(store, "ops", Condition.HELD, remind_after=timedelta(minutes=10))
+    add_sync(store)
+    brief = "would drop 5 of 6 keys; the limit is 50 % (from 2 keys on)"
+    run_ends(store, "web", HELD, error="PlanHeldError", held=brief)
+    [first] = said(store)
+    assert [subject.reason for subject in first.subjects] == [brief]
+    assert f"why: {brief}" in first.text
+    run_ends(store, "web", HELD, error="PlanHeldError", held="would empty the payload: it has 6 keys")
+    [still] = said(store, timedelta(minutes=11))
+    assert "why: would empty the payload" in still.text
+    with store.database.write() as connection:
+        connection.execute(runs.update().values(details=b"x" * 60))
+    [altered] = said(store, timedelta(minutes=22))
+    assert "why: the guard holds its changes" in altered.text
 
 
 # --- sending
@@ -436,6 +528,23 @@ def test_a_notification_that_was_altered_sends_nothing_and_is_reported(store: St
     assert len(store.outbox.make().refused) == 1
     assert [one.message for one in claim(store)] == [None]
     assert store.notifications.list_all()[0].error is not None
+
+
+def test_what_was_altered_makes_no_work_for_ever(store: Store) -> None:
+    notify(store)
+    add_sync(store)
+    run_ends(store, "web", FAILING)
+    store.outbox.make()
+    time_passes(store, timedelta(seconds=4))
+    alter(store, notifications, sealed=b"x" * 60)
+    assert store.outbox.has_work()
+    assert store.outbox.make().messages == 0
+    assert not store.outbox.has_work()
+    store.notifications.update("ops", draft())
+    assert shorts(said(store)) == ["first failing web"]
+    run_ends(store, "web", IN_SYNC)
+    alter(store, alerts, condition="flailing")
+    assert not store.outbox.has_work()
 
 
 def test_a_notification_that_was_deleted_behind_our_back_is_reported(store: Store) -> None:

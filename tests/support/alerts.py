@@ -40,13 +40,17 @@ def notify(store: Store, name: str = "ops", *on: Condition, **changes: Any) -> N
     return store.notifications.add(name, draft(*on, **changes))
 
 
-def run_ends(store: Store, name: str, status: SyncStatus, error: str | None = None, **changes: Any) -> None:
+def run_ends(
+    store: Store, name: str, status: SyncStatus, error: str | None = None, held: str | None = None, **changes: Any
+) -> None:
     """A run of a sync ends and leaves a status."""
     sync = store.syncs.get_sync(name)
     claim = store.claims.claim(sync.id, "daemon-1", trigger=Trigger.SCHEDULE, actor=ACTOR, ttl=TTL)
     if error is None and status in (SyncStatus.FAILING, SyncStatus.HALTED):
         error = "CredentialRejectedError"
-    failed = None if error is None else RunError(cls=error, code=None, message=CANARY, request_id=None, hint=CANARY)
+    failed = None
+    if error is not None:
+        failed = RunError(cls=error, code=None, message=CANARY, request_id=None, hint=CANARY, held=held)
     outcome = Outcome.UNCHANGED if error is None else Outcome.FAILED
     store.runs.finish(
         claim, run_of(claim, outcome=outcome, error=failed), after(status=status, reason=CANARY, **changes)

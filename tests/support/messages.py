@@ -16,6 +16,7 @@ MESSAGE = Message(
     subjects=(
         Subject(
             kind="sync",
+            alert="0199-alert-1",
             name="shop-production",
             since=NOW,
             reason="3 deletions wait for an approval",

@@ -29,11 +29,13 @@ class NotConnectedError(Exception):
     There is no connection. Its text may be shown.
 
     Attributes:
+        code: a word for it.
         refused: the address is one to which no message goes; another try will not help.
     """
 
-    def __init__(self, reason: str, *, refused: bool = False) -> None:
+    def __init__(self, reason: str, *, code: str, refused: bool = False) -> None:
         super().__init__(reason)
+        self.code = code
         self.refused = refused
 
 
@@ -56,13 +58,15 @@ def open_connection(host: str, port: int) -> socket.socket:
     """
     addresses = _addresses_of(host.strip("[]"), port)
     if any(is_metadata_address(str(address[0])) for *_, address in addresses):
-        raise NotConnectedError("its name leads to an address that gives out identities of hosts", refused=True)
-    reason = "its name has no address"
+        raise NotConnectedError(
+            "its name leads to an address that gives out identities of hosts", code="forbidden-address", refused=True
+        )
+    code, reason = "unknown-host", "its name has no address"
     for family, kind, _, _, address in addresses:
         try:
             sock = socket.socket(family, kind)
         except OSError as error:
-            reason = reason_of(error)
+            code, reason = code_of(error), reason_of(error)
             continue
         try:
             sock.settimeout(left_s(_CONNECT_S))
@@ -71,10 +75,10 @@ def open_connection(host: str, port: int) -> socket.socket:
             sock.settimeout(left_s())
         except OSError as error:
             sock.close()
-            reason = reason_of(error)
+            code, reason = code_of(error), reason_of(error)
         else:
             return sock
-    raise NotConnectedError(f"no connection: {reason}")
+    raise NotConnectedError(f"no connection: {reason}", code=code)
 
 
 def _addresses_of(host: str, port: int) -> list[Address]:
@@ -82,12 +86,12 @@ def _addresses_of(host: str, port: int) -> list[Address]:
     try:
         return look_up(host, port, within_s=left_s(LOOKUP_WITHIN_S))
     except TimeoutError:
-        reason = "its name is not resolved in time: the DNS server does not answer"
+        code, reason = "timeout", "its name is not resolved in time: the DNS server does not answer"
     except (socket.gaierror, UnicodeError):
-        reason = "its name is not known to the DNS server"
+        code, reason = "unknown-host", "its name is not known to the DNS server"
     except OSError as error:
-        reason = f"its name cannot be looked up now: {reason_of(error)}"
-    raise NotConnectedError(reason)
+        code, reason = code_of(error), f"its name cannot be looked up now: {reason_of(error)}"
+    raise NotConnectedError(reason, code=code)
 
 
 # --- reasons
@@ -108,27 +112,37 @@ _CERTIFICATE: Final = {
 
 def reason_of(error: BaseException) -> str:
     """Return in a few words why a connection or an answer failed; from classes and numbers, never from texts."""
+    return _why(error)[1]
+
+
+def code_of(error: BaseException) -> str:
+    """Return the same as one of a few fixed words."""
+    return _why(error)[0]
+
+
+def _why(error: BaseException) -> tuple[str, str]:
     chain = list(_chain(error))
     for inner in chain:
         if isinstance(inner, NotConnectedError):
-            return str(inner)
+            return inner.code, str(inner)
         if isinstance(inner, ssl.SSLCertVerificationError):
-            return _CERTIFICATE.get(inner.verify_code, f"its certificate is not trusted (code {inner.verify_code})")
+            untrusted = f"its certificate is not trusted (code {inner.verify_code})"
+            return "certificate", _CERTIFICATE.get(inner.verify_code, untrusted)
     for inner in chain:
         if isinstance(inner, ResponseTooLargeError):
-            return f"it answers more than {MAX_ANSWER_BYTES:,} bytes"
+            return "bad-answer", f"it answers more than {MAX_ANSWER_BYTES:,} bytes"
         if isinstance(inner, TimeoutError) or (isinstance(inner, OSError) and inner.errno == errno.ETIMEDOUT):
-            return "it does not answer in time"
+            return "timeout", "it does not answer in time"
         if isinstance(inner, ssl.SSLError):
-            return "TLS fails"
+            return "tls", "TLS fails"
         if isinstance(inner, ConnectionRefusedError):
-            return "the connection is refused"
+            return "connection-refused", "the connection is refused"
         if isinstance(inner, (ConnectionError, EOFError)):
-            return "the connection was closed"
+            return "connection-closed", "the connection was closed"
     for inner in chain:
         if isinstance(inner, OSError) and inner.errno is not None:
-            return f"the connection fails ({errno.errorcode.get(inner.errno, inner.errno)})"
-    return f"its answer cannot be read ({type(chain[-1]).__name__})"
+            return "no-connection", f"the connection fails ({errno.errorcode.get(inner.errno, inner.errno)})"
+    return "bad-answer", f"its answer cannot be read ({type(chain[-1]).__name__})"
 
 
 def is_refused(error: BaseException) -> bool:

@@ -23,6 +23,7 @@ from phasesync.adapters.aws.endpoint import is_loopback
 from phasesync.adapters.aws.sdk import quiet_sdk_loggers
 from phasesync.adapters.channels.connection import (
     MAX_ANSWER_BYTES,
+    code_of,
     is_refused,
     left_s,
     open_connection,
@@ -130,14 +131,17 @@ def post(url: SecretValue, body: bytes, headers: Mapping[str, str], *, to: str) 
 
 def _problem(error: Exception, *, to: str, proxied: bool) -> PhasesyncError:
     if is_refused(error):
-        return ChannelRejectedError(f"{to}: {reason_of(error)}", hint="name the address of the receiver")
+        return ChannelRejectedError(
+            f"{to}: {reason_of(error)}", hint="name the address of the receiver", code=code_of(error)
+        )
     reason = reason_of(error)
     hint = "check the name of the host and the network"
     if "certificate" in reason or "TLS" in reason:
         hint = "correct the certificate; SSL_CERT_FILE names a file with the authorities that this host trusts"
     elif proxied:
         hint = "check the proxy (HTTPS_PROXY, NO_PROXY)"
-    return ChannelUnavailableError(f"{to}: {reason}{' (through a proxy)' if proxied else ''}", hint=hint)
+    through = " (through a proxy)" if proxied else ""
+    return ChannelUnavailableError(f"{to}: {reason}{through}", hint=hint, code=code_of(error))
 
 
 def check(answer: Answer, *, to: str, fixes: Mapping[int, str]) -> None:

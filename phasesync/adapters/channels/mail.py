@@ -24,6 +24,7 @@ from typing import Any, Final
 from phasesync.adapters.aws.bounded_http import BoundedReader
 from phasesync.adapters.channels.connection import (
     MAX_ANSWER_BYTES,
+    code_of,
     is_refused,
     left_s,
     open_connection,
@@ -158,10 +159,11 @@ class _SmtpProblem(Exception):
     def as_channel_error(self, to: str) -> ChannelError:
         """Return the error to raise."""
         if self.code is not None and self.code not in range(200, 600):
-            return ChannelUnavailableError(f"{to} gives no answer of SMTP", hint="check its port")
+            return ChannelUnavailableError(f"{to} gives no answer of SMTP", hint="check its port", code="bad-answer")
         message = f"{to} {self.step}" + (f" (SMTP {self.code})" if self.code else "")
         cls = ChannelRejectedError if self.final else ChannelUnavailableError
-        return cls(message, hint=self.fix, code=None if self.code is None else str(self.code))
+        code = None if self.final else "bad-answer"
+        return cls(message, hint=self.fix, code=code if self.code is None else str(self.code))
 
 
 class _Smtp(smtplib.SMTP):
@@ -290,7 +292,9 @@ class _Session:
 
 def _problem(error: Exception, *, to: str) -> ChannelError:
     if is_refused(error):
-        return ChannelRejectedError(f"{to}: {reason_of(error)}", hint="name the address of the server")
+        return ChannelRejectedError(
+            f"{to}: {reason_of(error)}", hint="name the address of the server", code=code_of(error)
+        )
     reason = reason_of(error)
     hint = "check host and port of the mail server, and the network"
     if "certificate" in reason or "TLS" in reason:
@@ -298,4 +302,4 @@ def _problem(error: Exception, *, to: str) -> ChannelError:
             "smtps:// is for servers that begin with TLS, smtp:// for those with STARTTLS; SSL_CERT_FILE names a file "
             "with the authorities that this host trusts"
         )
-    return ChannelUnavailableError(f"{to}: {reason}", hint=hint)
+    return ChannelUnavailableError(f"{to}: {reason}", hint=hint, code=code_of(error))

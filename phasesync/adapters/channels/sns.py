@@ -22,8 +22,10 @@ from phasesync.core.notification_message import Message
 from phasesync.errors import (
     ChannelRejectedError,
     ChannelUnavailableError,
+    DestinationUnavailableError,
     Disposition,
     NotFoundError,
+    OutcomeUnknownError,
     PermissionDeniedError,
     PhasesyncError,
     ThrottledError,
@@ -72,10 +74,18 @@ def publish(topic: Topic, message: Message, *, clients: AwsClients, credential_o
         cls: type[ChannelUnavailableError | ChannelRejectedError] = (
             ChannelUnavailableError if again else ChannelRejectedError
         )
-        problem = cls(f"{to}: {error.message}", hint=error.hint, code=error.code, request_id=error.request_id)
+        code = error.code or _CODES.get(type(error))
+        problem = cls(f"{to}: {error.message}", hint=error.hint, code=code, request_id=error.request_id)
         if isinstance(error, ThrottledError) and isinstance(problem, ChannelUnavailableError):
             problem.retry_after = error.retry_after
     raise problem
+
+
+_CODES: Final[dict[type[PhasesyncError], str]] = {
+    DestinationUnavailableError: "unreachable",
+    OutcomeUnknownError: "no-answer",
+}
+"""Class -> what stands for the code that SNS did not give."""
 
 
 def statement(topic: Topic) -> str:

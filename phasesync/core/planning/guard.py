@@ -51,11 +51,18 @@ class GuardRule(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class HeldChange:
-    """A change that waits for an approval. `reason` has the numbers and the limits."""
+    """
+    A change that waits for an approval.
+
+    Attributes:
+        reason: has the numbers and the limits, and may name tags and versions.
+        brief: the same as fixed words and numbers alone: nothing in it comes from a name or from AWS.
+    """
 
     change: Change
     rule: GuardRule
     reason: str
+    brief: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +116,9 @@ def apply_guard(
     if restored:
         idle = tuple(change for change in plan.changes if change.action in _IDLE)
         writes = [change for change in plan.changes if change.action not in _IDLE]
-        held = tuple(HeldChange(change=change, rule=GuardRule.RESTORED, reason=_RESTORED) for change in writes)
+        held = tuple(
+            HeldChange(change=change, rule=GuardRule.RESTORED, reason=_RESTORED, brief=_RESTORED) for change in writes
+        )
         return GuardedPlan(go=idle, held=held)
     deletions = _too_many_deletions(plan, config, now)
     tripped = [hold for change in plan.changes if (hold := _hold(change, config, now, deletions)) is not None]
@@ -139,7 +148,43 @@ def apply_guard(
 
 def _hold(change: Change, config: SyncConfig, now: datetime, deletions: str | None) -> HeldChange | None:
     cause = (GuardRule.DELETIONS, deletions) if change.deletes and deletions else _why_held(change, config, now)
-    return None if cause is None else HeldChange(change=change, rule=cause[0], reason=cause[1])
+    if cause is None:
+        return None
+    rule, reason = cause
+    # All other reasons are made of numbers and of the limits of the sync.
+    brief = reason
+    if rule is GuardRule.DRIFT:
+        brief = "somebody else changed an object, and the sync holds on drift"
+    if rule is GuardRule.CONTESTED:
+        brief = f"somebody else keeps changing an object that was repaired {MAX_ENFORCEMENTS} times within 24 h or more"
+    return HeldChange(change=change, rule=rule, reason=reason, brief=brief)
+
+
+_WORST_FIRST = (
+    GuardRule.EMPTYING,
+    GuardRule.DELETIONS,
+    GuardRule.SHRINKING,
+    GuardRule.SOURCE_EMPTY,
+    GuardRule.MOVES,
+    GuardRule.EMPTY_REFERENCE,
+    GuardRule.BINARY,
+    GuardRule.CONTESTED,
+    GuardRule.DRIFT,
+    GuardRule.RESTORED,
+)
+
+
+def brief_of(held: Sequence[HeldChange]) -> str | None:
+    """Return on one line what is held and how bad it is: the worst, and counts of the rest; None if nothing is held."""
+    if not held:
+        return None
+    worst = min(held, key=lambda item: _WORST_FIRST.index(item.rule))
+    objects = {rule: {item.change.remote_name for item in held if item.rule is rule} for rule in _WORST_FIRST}
+    objects[worst.rule].discard(worst.change.remote_name)
+    if worst.rule is GuardRule.DELETIONS:  # Its reason counts all of them.
+        objects[worst.rule].clear()
+    others = ", ".join(f"{_counted(len(names), 'object')} ({rule})" for rule, names in objects.items() if names)
+    return f"{worst.brief}; also held: {others}" if others else worst.brief
 
 
 def _why_held(change: Change, config: SyncConfig, now: datetime) -> tuple[GuardRule, str] | None:

@@ -232,6 +232,16 @@ _ENVIRONMENT: Final = DesiredEnvironment.kind
 _CREDENTIAL: Final = DesiredCredential.kind
 
 
+_GROUPS = {
+    ObjectKind.NOTIFICATION: "notifications",
+    ObjectKind.DYNAMIC: "dynamic",
+    ObjectKind.SYNC: "syncs",
+    ObjectKind.CREDENTIAL: "credentials",
+    ObjectKind.ENVIRONMENT: "envs",
+    ObjectKind.APP: "apps",
+}
+"""Kind -> the group of commands that removes its objects, in the order in which they can be removed."""
+
 _REFERENCES = {
     "env": DesiredEnvironment.kind,
     "app": DesiredApp.kind,
@@ -252,10 +262,13 @@ def _check(documents: Documents, present: Sequence[Present], stored: StoredProje
     if documents.prune:
         for project in documents.projects:
             if project.empty:
+                owned = {each.kind for each in present if each.applied and each.applied.project == project.name}
+                commands = [f"phasesync {_GROUPS[kind]} remove NAME" for kind in _GROUPS if kind in owned]
                 raise DocumentError(
                     [
                         f"{project.place}: the project {project.name} has no objects: --prune does not remove all "
                         "that a document owned because it is empty; remove the objects one by one"
+                        + (f": {', '.join(commands)}" if commands else "")
                     ]
                 )
     kinds = (DesiredApp.kind, DesiredEnvironment.kind, DesiredCredential.kind)
