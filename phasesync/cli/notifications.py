@@ -341,11 +341,18 @@ def _show_changed(application: "Application", out: Output, changed: "Changed", m
 
     `typed`: the channel was an argument of the command.
     """
+    from phasesync.core.channels import Mail
+
     channel = changed.notification.channel
     if typed and channel is not None and channel.url.reveal_text() != channel.shown:
         out.warn(
             "the URL of this channel is a secret, and arguments are seen by everyone on this machine and kept by the "
             "shell; --to - asks for it or reads it from stdin"
+        )
+    if isinstance(channel, Mail) and channel.server is None and application.settings.notifications.smtp_url is None:
+        out.warn(
+            "these settings have no server for mail: set notifications.smtp_url for the daemon, or write "
+            "mailto:ADDRESS?smtp=smtp://USER@HOST:587"
         )
     document = _document(application, changed.notification)
     secret = None if changed.new_secret is None or is_dry_run() else changed.new_secret.reveal_text()

@@ -47,6 +47,15 @@ def test_a_webhook_gets_a_secret_that_is_printed_once(phasesync: CommandLine) ->
     assert CANARY.encode().hex().encode() not in stored.lower()
 
 
+def test_mail_without_a_server_is_a_warning(phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    add = ("notifications", "add", "--to")
+    assert "no server for mail" in phasesync.done(*add, "mailto:ops@example.com", "ops").stderr
+    own = "mailto:ops@example.com?smtp=smtp://mail.example.com"
+    assert "no server for mail" not in phasesync.done(*add, own, "own").stderr
+    monkeypatch.setenv("PHASESYNC_NOTIFICATIONS__SMTP_URL", "smtp://mail.example.com")
+    assert "no server for mail" not in phasesync.done(*add, "mailto:ops@example.com", "settings").stderr
+
+
 def test_the_list_names_the_command_that_says_why_a_message_is_not_sent(
     phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
