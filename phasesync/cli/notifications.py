@@ -12,9 +12,10 @@ from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_ter
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option, show_identity
 from phasesync.cli.paging import Paging, paging_options, show_list
-from phasesync.cli.params import DURATION, Name, comma_list
+from phasesync.cli.params import DURATION, Name, Words, comma_list
 from phasesync.cli.secret_prompt import ask_secret
 from phasesync.core.model import SecretValue
+from phasesync.core.notification import WORDS
 from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import InvalidInputError, PhasesyncError
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 NOTIFICATION = Name("notification")
 name_argument = click.argument("name", type=NOTIFICATION)
-_WORDS = "held, halted, failing, stale, drift, contested, lease-overdue and recovered"
 
 
 @click.group()
@@ -115,11 +115,12 @@ def _rules_options(*, new: bool) -> Callable[[F], F]:
         ),
         click.option(
             "--on",
+            type=Words(WORDS),
             multiple=True,
             callback=comma_list,
             metavar="CONDITION,...",
-            help=f"What it reports: {_WORDS}. Repeat it, or separate several with commas."
-            + otherwise("all of them but drift"),
+            help=f"What it reports: {', '.join(WORDS[:-1])} and {WORDS[-1]}. Repeat it, or separate several with "
+            "commas." + otherwise("all of them but drift"),
         ),
         click.option(
             "--app",
