@@ -10,22 +10,23 @@ import click
 from phasesync.cli.dry_run import dry_run_option, is_dry_run
 from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, is_terminal, read_stdin
 from phasesync.cli.invocation import with_application
-from phasesync.cli.output import Output, output_option
+from phasesync.cli.output import Output, output_option, show_identity
 from phasesync.cli.paging import Paging, paging_options, show_list
-from phasesync.cli.params import DURATION, Name, comma_list
+from phasesync.cli.params import DURATION, Name, Words, comma_list
 from phasesync.cli.secret_prompt import ask_secret
 from phasesync.core.model import SecretValue
+from phasesync.core.notification import WORDS
 from phasesync.core.project.ownership import ObjectKind
-from phasesync.errors import InvalidInputError
+from phasesync.errors import InvalidInputError, PhasesyncError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+    from phasesync.core.channels import Channel
     from phasesync.core.notification import Notification
     from phasesync.engine.notification_admin import Changed, NotificationChanges
 
 NOTIFICATION = Name("notification")
 name_argument = click.argument("name", type=NOTIFICATION)
-_WORDS = "held, halted, failing, stale, drift, contested, lease-overdue and recovered"
 
 
 @click.group()
@@ -114,11 +115,12 @@ def _rules_options(*, new: bool) -> Callable[[F], F]:
         ),
         click.option(
             "--on",
+            type=Words(WORDS),
             multiple=True,
             callback=comma_list,
             metavar="CONDITION,...",
-            help=f"What it reports: {_WORDS}. Repeat it, or separate several with commas."
-            + otherwise("all of them but drift"),
+            help=f"What it reports: {', '.join(WORDS[:-1])} and {WORDS[-1]}. Repeat it, or separate several with "
+            "commas." + otherwise("all of them but drift"),
         ),
         click.option(
             "--app",
@@ -248,6 +250,8 @@ def test(application: "Application", name: str, out: Output) -> None:
     """
     Send one message now, from here, and print how that went. Exit code 7 if it could not be delivered.
 
+    A topic of SNS that names no credential is published to as the identity of this shell, not as that of the daemon.
+
     \b
     Example:
       phasesync notifications test ops
@@ -257,10 +261,27 @@ def test(application: "Application", name: str, out: Output) -> None:
     if is_dry_run():
         out.done(f"one message would be sent to {document['to']}", document | {"delivered": None, "remark": None})
         return
+    _show_publisher(application, notification, out)
     remark = application.notification_operations.test(name, application.channels)
     if remark is not None:
         out.warn(remark)
     out.done(f"sent a test to {document['to']}", document | {"delivered": True, "remark": remark})
+
+
+def _show_publisher(application: "Application", notification: "Notification", out: Output) -> None:
+    """Print account and ARN of who publishes to a topic; a channel of another kind has none."""
+    from phasesync.core.channels import Topic
+    from phasesync.core.credential import daemon_identity
+
+    channel = notification.channel
+    if not isinstance(channel, Topic):
+        return
+    try:
+        named = channel.credential
+        credential = daemon_identity(channel.region) if named is None else application.store.credentials.get(named)
+        show_identity(application, credential, out)
+    except PhasesyncError as error:  # STS may be out of reach where SNS is not.
+        out.warn(f"the identity is not known: {error.message}")
 
 
 @notifications.command()
@@ -351,6 +372,8 @@ def _show_changed(application: "Application", out: Output, changed: "Changed", m
     if rules is not None and not rules.recovered:
         words = ",".join((*rules.words, "recovered"))
         out.say(f"nothing is sent when it is over; to have that: --on {words}")
+    if channel is not None and lacks_mail_server(application, channel):
+        out.warn(NO_MAIL_SERVER)
     document = _document(application, changed.notification)
     secret = None if changed.new_secret is None or is_dry_run() else changed.new_secret.reveal_text()
     document["signing_secret"] = secret
@@ -358,6 +381,19 @@ def _show_changed(application: "Application", out: Output, changed: "Changed", m
         click.echo(f"signing secret: {secret}")
         out.say("it is shown this once: give it to the receiver, which checks with it that messages come from here")
     out.done(message, document)
+
+
+NO_MAIL_SERVER = (
+    "these settings have no server for mail: set notifications.smtp_url for the daemon, or write "
+    "mailto:ADDRESS?smtp=smtp://USER@HOST:587"
+)
+
+
+def lacks_mail_server(application: "Application", channel: "Channel") -> bool:
+    """Return whether a channel is mail for which neither its URL nor the settings of this process name a server."""
+    from phasesync.core.channels import Mail
+
+    return isinstance(channel, Mail) and channel.server is None and application.settings.notifications.smtp_url is None
 
 
 def _document(application: "Application", notification: "Notification") -> dict[str, Any]:

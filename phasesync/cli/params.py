@@ -1,10 +1,10 @@
 """Types of arguments and options: durations, instants, environments, paths, keys and lists."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -12,6 +12,9 @@ from phasesync.core.names import check_key, check_name, check_stored_key, normal
 from phasesync.core.regions import check_region
 from phasesync.core.times import is_duration, parse_duration
 from phasesync.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Duration(click.ParamType[timedelta]):
@@ -192,6 +195,27 @@ class Word(click.Choice[E]):
     def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
         """Return the word; click would take the name of the member."""
         return str(choice.value) if isinstance(choice, StrEnum) else str(choice)
+
+
+class Words(click.ParamType[str]):
+    """Some of the given words, separated by commas: a shell completes the last one. `comma_list` takes them apart."""
+
+    name = "words"
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._words = tuple(words)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Leave the text as it is: the command says which words there are."""
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        """Return what a shell may complete the text to: one more word, which is not there yet."""
+        from click.shell_completion import CompletionItem
+
+        before, comma, begun = incomplete.rpartition(",")
+        left = [word for word in self._words if word not in before.split(",")]
+        return [CompletionItem(f"{before}{comma}{word}") for word in left if word.startswith(begun)]
 
 
 class Region(click.ParamType[str]):

@@ -133,6 +133,7 @@ def apply(
     plan, work = _plan(application, documents)
     if dry_run:
         looked, worst = _look_at_aws(application, documents, plan)
+        work.warnings.extend(_mail_warnings(application, documents, plan))
         _show(out, _document(plan, work) | looked | {"dry_run": True})
         check_approved(plan, digest)
         return worst
@@ -152,11 +153,12 @@ def apply(
         confirm(question, yes=yes, no_input=no_input)
     applied = apply_projects(application.context, documents, plan, actor=invocation().actor)
     document = _document(plan, work) | {"applied": True, "scheduled": list(applied.scheduled)}
-    document["warnings"] = list(applied.warnings)
+    warnings = [*applied.warnings, *_mail_warnings(application, documents, plan)]
+    document["warnings"] = warnings
     if out.as_json or out.as_markdown:
         _show(out, document)
         return 0
-    for warning in applied.warnings:
+    for warning in warnings:
         out.warn(warning)
     out.say(_done(plan, applied.scheduled))
     if _moves(plan):
@@ -165,6 +167,27 @@ def apply(
             "phasesync syncs plan --all"
         )
     return 0
+
+
+def _mail_warnings(application: "Application", documents: "Documents", plan: "ProjectPlan") -> list[str]:
+    """Return what is to be said about notifications by mail that a plan adds or changes: no server may take it."""
+    from phasesync.cli.notifications import NO_MAIL_SERVER, lacks_mail_server
+    from phasesync.core.channels import parse_channel
+    from phasesync.core.project.desired import DesiredNotification
+
+    kind = DesiredNotification.kind
+    changed = {
+        change.name.lower() for diff in plan.diffs for change in diff.changes if change.kind == kind and change.after
+    }
+    warnings = []
+    for wanted in (each for project in documents.projects for each in project):
+        if not isinstance(wanted, DesiredNotification) or wanted.key not in changed:
+            continue
+        hidden = None if wanted.channel is None else documents.resolve_secret(wanted.channel)
+        url = wanted.to if hidden is None else hidden.reveal_text()
+        if url is not None and lacks_mail_server(application, parse_channel(url)):
+            warnings.append(f"the notification {wanted.name}: {NO_MAIL_SERVER}")
+    return warnings
 
 
 _PLACES = {

@@ -10,7 +10,7 @@ import click
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
-from phasesync.cli.params import MOMENT, Name, comma_list
+from phasesync.cli.params import MOMENT, Name, Words, comma_list
 from phasesync.cli.streams import one_line
 from phasesync.core.pages import PAGE_SIZE
 from phasesync.core.remote import Action
@@ -34,6 +34,7 @@ def runs() -> None:
 @click.option(
     "--outcome",
     "outcomes",
+    type=Words(Outcome),
     multiple=True,
     callback=comma_list,
     metavar="OUTCOME,...",

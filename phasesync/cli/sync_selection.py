@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from phasesync.cli.params import Name, comma_list
+from phasesync.cli.params import Name, Words, comma_list
 from phasesync.cli.sync_options import CREDENTIAL
 from phasesync.core.sync import ALL_SYNCS, SyncFilter, SyncStatus
 from phasesync.errors import InvalidInputError
@@ -114,6 +114,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 status_option = click.option(
     "--status",
     "statuses",
+    type=Words(SyncStatus),
     multiple=True,
     callback=comma_list,
     metavar="STATUS,...",

@@ -218,6 +218,9 @@ def rename(application: "Application", name: str, new_name: str, out: Output) ->
 @click.option("--credential", type=CREDENTIAL, help="Credential that it reaches AWS with.")
 @click.option("--region", type=REGION, help="AWS Region of the secrets.")
 @sync_options
+@click.option(
+    "--no-verify", is_flag=True, help="Do not ask AWS first, which --kms-key does: it then takes an ARN only."
+)
 @output_option
 @with_application
 @dry_run_option
@@ -228,6 +231,7 @@ def update(
     credential: str | None,
     region: str | None,
     options: SyncOptions,
+    no_verify: bool,
     out: Output,
 ) -> None:
     """
@@ -242,7 +246,7 @@ def update(
     if options.empty and not any((path, credential, region)):
         raise InvalidInputError("there is nothing to change", hint="phasesync syncs update --help")
     updated = application.configuration.update(
-        name, change=options.apply, path=path, credential=credential, region=region
+        name, change=options.apply, path=path, credential=credential, region=region, ask=not no_verify
     )
     for warning in updated.warnings:
         out.warn(warning)

@@ -6,7 +6,7 @@ No secret is in a repr. A message never repeats refused input, because it may be
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -69,6 +69,26 @@ class Credential:
     verified_at: datetime | None
     used_by: tuple[str, ...] = ()
     used_by_count: int = 0
+
+
+def daemon_identity(region: str) -> Credential:
+    """Return the default chain of the AWS SDK as a credential that no store has: the identity of the process."""
+    return Credential(
+        id="",
+        name="the identity of the daemon",
+        type=CredentialType.AMBIENT,
+        region=region,
+        version=0,
+        status=CredentialStatus.UNVERIFIED,
+        account=None,
+        role_arn=None,
+        external_id=None,
+        source_id=None,
+        access_key_id=None,
+        secret_access_key=None,
+        created_at=datetime.fromtimestamp(0, UTC),
+        verified_at=None,
+    )
 
 
 _EXTERNAL_ID: Final = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)

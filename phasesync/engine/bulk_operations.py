@@ -19,10 +19,11 @@ from phasesync.core.run import Run
 from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.context import Context
+from phasesync.engine.defects import error_of
 from phasesync.engine.rehearsal import AffectedSync
 from phasesync.engine.stale_database import not_accepted_error
 from phasesync.engine.sync_operations import PlanReport, SyncOperations, pause_of
-from phasesync.errors import IllegalTransitionError, InternalError, PhasesyncError, UnhealthyError
+from phasesync.errors import IllegalTransitionError, PhasesyncError, UnhealthyError
 
 T = TypeVar("T")
 
@@ -236,4 +237,4 @@ def _result(work: Callable[[str], T], name: str) -> T | PhasesyncError:
     except PhasesyncError as error:
         return error
     except Exception as error:  # noqa: BLE001  A defect in one sync must not stop the others or be lost.
-        return InternalError.of_defect(error)
+        return error_of(error)

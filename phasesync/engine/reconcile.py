@@ -23,6 +23,7 @@ from phasesync.core.sync_claim import Claim, SyncState
 from phasesync.engine.apply import Applied, Applier, JournalWriter, landed, result_of
 from phasesync.engine.claims import Checkpoint, ClaimKeeper
 from phasesync.engine.context import Context
+from phasesync.engine.defects import error_of
 from phasesync.engine.desired import DesiredState, load_desired, plan_context_of
 from phasesync.engine.observe import (
     STOPS_OBSERVING,
@@ -42,7 +43,6 @@ from phasesync.errors import (
     ClaimLostError,
     DestinationError,
     Hint,
-    InternalError,
     KeyUnavailableError,
     NotFoundError,
     OutcomeUnknownError,
@@ -179,7 +179,7 @@ class Reconciler:
             except PhasesyncError as error:
                 run.errors.append(error)
             except Exception as error:  # noqa: BLE001  A defect in one sync must not stop the others or be lost.
-                run.errors.append(InternalError.of_defect(error))
+                run.errors.append(error_of(error))
             span.note(account=run.account)
             return self._record(state, claim, run, started_at, span)
         except ClaimLostError:

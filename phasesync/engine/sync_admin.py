@@ -121,6 +121,7 @@ class SyncAdmin:
         credential: str | None = None,
         region: str | None = None,
         ask: bool = True,
+        compare: bool = True,
     ) -> ConfiguredSync:
         """
         Change a sync; it is reconciled at once. A consent to adopt ends if the sync now writes to other objects.
@@ -132,6 +133,7 @@ class SyncAdmin:
             credential: name of a credential.
             region: an AWS Region.
             ask: AWS may be asked.
+            compare: compare names with those of all other syncs, even if the sync stays where it is.
 
         Raises:
             InvalidInputError, NotFoundError, AlreadyExistsError: what was asked for.
@@ -156,7 +158,7 @@ class SyncAdmin:
         before = (sync.config.names, sync.path, sync.region, sync.credential_id)
         stays = before == (draft.config.names, draft.path, draft.region, used.id)
         warnings: list[str] = []
-        if ask or not stays:  # Of a thousand syncs as code, those that stay where they are are not compared with all.
+        if compare or not stays:
             warnings += self._validator.check_names(draft, account=draft.account, except_for=sync.name)
         warnings += _kept_keys(sync.config, draft.config)
         warnings += _leaving_warnings(sync, draft)

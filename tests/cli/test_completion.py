@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -49,11 +51,35 @@ def test_the_script_asks_phasesync_as_click_expects_it(shell) -> None:
         ("phasesync --config ", {"file,"}),
         ("phasesync nothing ", {f"plain,{name}" for name in COMMANDS}),
         ("phasesync syncs add --no-such-option ", set()),
+        ("phasesync notifications add --on h", {"plain,held", "plain,halted"}),
+        ("phasesync notifications update ops --on held,h", {"plain,held,halted"}),
+        ("phasesync runs list --outcome fai", {"plain,failed"}),
+        ("phasesync syncs list --status paused,p", {"plain,paused,pending"}),
         ("phasesync runs list --limit x --since y --fo", {"plain,--follow"}),
     ],
 )
 def test_what_may_follow(typed, expected) -> None:
     assert set(answers(typed)) == expected
+
+
+def test_every_list_of_fixed_words_is_completed() -> None:
+    """As the help says that it is a list of words."""
+    lists = [option for option in options_of(cli) if str(option.metavar).endswith(",...")]
+    assert {name for option in lists for name in option.opts} >= {"--on", "--outcome", "--status"}
+    for option in lists:
+        context = click.Context(cli)
+        assert len(option.shell_complete(context, "")) > 2, option.opts
+
+
+def options_of(command: click.Command) -> Iterator[click.Option]:
+    """Return the options of a command and of those below it."""
+    context = click.Context(command)
+    yield from (parameter for parameter in command.params if isinstance(parameter, click.Option))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from options_of(below)
 
 
 def test_zsh_gets_a_line_about_each_command() -> None:

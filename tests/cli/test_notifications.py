@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,8 @@ from phasesync.core.notification import Sent
 from phasesync.store.notifications import NotificationStore
 from tests.cli.conftest import CommandLine
 from tests.cli.test_project import Documents, named
+from tests.contracts.test_channels import PUBLISHED, sns_error
+from tests.support.aws import Aws
 from tests.support.receivers import HttpReceiver
 
 CANARY = "kanarienvogel7f3a9c"
@@ -45,6 +48,15 @@ def test_a_webhook_gets_a_secret_that_is_printed_once(phasesync: CommandLine) ->
         stored = "\n".join(connection.iterdump()).encode()
     assert CANARY.encode() not in stored
     assert CANARY.encode().hex().encode() not in stored.lower()
+
+
+def test_mail_without_a_server_is_a_warning(phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    add = ("notifications", "add", "--to")
+    assert "no server for mail" in phasesync.done(*add, "mailto:ops@example.com", "ops").stderr
+    own = "mailto:ops@example.com?smtp=smtp://mail.example.com"
+    assert "no server for mail" not in phasesync.done(*add, own, "own").stderr
+    monkeypatch.setenv("PHASESYNC_NOTIFICATIONS__SMTP_URL", "smtp://mail.example.com")
+    assert "no server for mail" not in phasesync.done(*add, "mailto:ops@example.com", "settings").stderr
 
 
 def test_the_list_names_the_command_that_says_why_a_message_is_not_sent(
@@ -159,6 +171,38 @@ def test_a_test_says_how_it_went(phasesync: CommandLine, receiver: HttpReceiver)
     assert CANARY not in failed.stdout + failed.stderr
 
 
+def test_the_test_of_a_topic_says_who_publishes(
+    phasesync: CommandLine, aws: Aws, receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A topic that is missing, too; and the identity of this shell is no condition."""
+    arn = "arn:aws:sns:eu-west-1:123456789012:ops"
+    phasesync.done("notifications", "add", "ops", "--to", f"sns:{arn}")
+    phasesync.done("credentials", "add", "publisher", "--type", "ambient", "--region", "eu-west-1")
+    phasesync.done("notifications", "add", "own", "--to", f"sns:{arn}?credential=publisher")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SNS", f"http://127.0.0.1:{receiver.port}")
+    receiver.status, receiver.body, receiver.headers = 200, PUBLISHED.encode(), {"content-type": "text/xml"}
+    for name in ("ops", "own"):
+        said = phasesync.done("notifications", "test", name).stderr
+        assert "identity: account 123456789012, arn:aws:" in said
+    assert "identity" not in phasesync.done("notifications", "test", "ops", "--dry-run").stderr
+
+    receiver.status, receiver.body = 404, sns_error("NotFound").encode()
+    refused = phasesync("notifications", "test", "ops")
+    assert refused.exit_code == 7
+    assert "identity: account 123456789012" in refused.stderr
+    assert "hint: the account has no such topic in this Region" in refused.stderr
+
+    receiver.status, receiver.body = 200, PUBLISHED.encode()
+    with closing(socket.create_server(("127.0.0.1", 0))) as unused:
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("PHASESYNC_AWS__MAX_ATTEMPTS", "1")
+    assert (
+        "warning: the identity is not known: sts:GetCallerIdentity"
+        in phasesync.done("notifications", "test", "ops").stderr
+    )
+
+
 # --- as code
 
 NOTIFICATION = """
@@ -200,6 +244,20 @@ def test_notifications_as_code(documents: Documents, monkeypatch: pytest.MonkeyP
     documents.write("notifications:\n  - {name: hook}\n")
     documents.apply("--prune", "--yes")
     assert [item["name"] for item in documents.shell.items("notifications", "list")] == ["hook"]
+
+
+def test_apply_warns_of_mail_without_a_server(documents: Documents, monkeypatch: pytest.MonkeyPatch) -> None:
+    mail = "notifications:\n  - {name: ops, to: 'mailto:ops@example.com'}\n  - {name: hook, to: {env: MAIL}}\n"
+    documents.write(mail)
+    monkeypatch.setenv("MAIL", "mailto:ops@example.com?smtp=smtp://mail.example.com")
+    (warning,) = documents.apply("--dry-run")["warnings"]
+    assert warning.startswith("the notification ops: these settings have no server for mail")
+    assert documents.apply()["warnings"] == [warning]
+    assert documents.apply()["warnings"] == [], "nothing is changed"
+
+    monkeypatch.setenv("PHASESYNC_NOTIFICATIONS__SMTP_URL", "smtp://mail.example.com")
+    documents.write(mail.replace("ops@", "all@"))
+    assert documents.apply()["warnings"] == []
 
 
 def test_a_dump_can_be_applied_again(documents: Documents, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,21 @@ def test_an_update_warns_of_what_would_bite_readers(syncs: CommandLine) -> None:
     )
 
 
+def test_an_update_with_no_verify_does_not_ask_aws(
+    syncs: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Only a new key makes it ask. Nobody answers here."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("PHASESYNC_AWS__MAX_ATTEMPTS", "1")
+    add(syncs, "--secret-name", "w")
+    assert syncs("syncs", "update", "web", "--kms-key", KEY).exit_code == 7
+    assert update(syncs, "--kms-key", KEY, "--no-verify")["kms_key"] == KEY
+    refused = syncs("syncs", "update", "web", "--kms-key", "alias/shop", "--no-verify")
+    assert (refused.exit_code, "leave --no-verify out" in refused.stderr) == (2, True)
+    alone = syncs("syncs", "update", "web", "--no-verify")
+    assert (alone.exit_code, "there is nothing to change" in alone.stderr) == (2, True)
+
+
 def test_an_update_without_options_is_wrong_usage(syncs: CommandLine) -> None:
     add(syncs)
 

@@ -17,8 +17,8 @@ from phasesync.adapters.aws.sdk import CallLimits
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.adapters.channels import SEND_WITHIN_S, ChannelSenders
 from phasesync.adapters.channels.mail import MailSettings
-from phasesync.adapters.channels.sns import daemon_identity
 from phasesync.core.channels import Channel, Topic, parse_channel
+from phasesync.core.credential import daemon_identity
 from phasesync.core.notification_message import Message
 from phasesync.core.webhook_signature import new_signing_secret
 from phasesync.errors import (
@@ -61,7 +61,7 @@ class Sending:
         topic = parse_channel(TOPIC)
         assert isinstance(topic, Topic)
         # Clients keep their endpoint, and to make one takes as long as a message may take here.
-        self.open_clients().client(daemon_identity(topic), "sns", topic.region, once=True)
+        self.open_clients().client(daemon_identity(topic.region), "sns", topic.region, once=True)
         return topic
 
     def send(self, kind: str, port: int, message: Message = MESSAGE) -> str | None:

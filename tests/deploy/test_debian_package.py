@@ -299,7 +299,9 @@ def assert_pages_and_completion(root: DebianRoot) -> None:
         ' _phasesync_completion phasesync; echo "${COMPREPLY[*]}"'
     )
     assert root.done("bash", "--norc", "-c", line) == "pause\n"
-    unit = root.run("systemd-analyze", "verify", "/usr/lib/systemd/system/phasesync.service")
+    file = "/usr/lib/systemd/system/phasesync.service"
+    assert "Documentation=man:phasesync(1) " in root.done("cat", file), "and the page is there:"
+    unit = root.run("systemd-analyze", "verify", file)
     assert [text for text in (unit.stdout + unit.stderr).splitlines() if "phasesync" in text] == []
 
 

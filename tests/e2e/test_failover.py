@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from phasesync.core.sync import SyncStatus
 from tests.e2e.conftest import values_of
+from tests.hostile.conftest import measures
 from tests.support.aws import Aws
 from tests.support.daemon import Daemon
 from tests.support.installation import Installation
@@ -52,6 +53,7 @@ def test_syncs_go_on_by_themselves_after_a_server_that_only_answered_reads(
     )
     wait_until(lambda: is_not_ready(daemon, "cannot be written now"), what="not ready, with the reason")
     assert daemon.get("/healthz")[0] == 200, "a restart would not help"
+    measures(daemon, "phasesync_database_up", 0)
     refused = installation.run("secrets", "set", "shop/s0", "KEY", "-", stdin="value")
     assert (refused.exit_code, "cannot be written now" in refused.stderr) == (7, True)
     at_the_server(postgres_server, f"ALTER DATABASE {database} RESET default_transaction_read_only")
@@ -61,6 +63,7 @@ def test_syncs_go_on_by_themselves_after_a_server_that_only_answered_reads(
     assert {values_of(aws, f"shop/{name}")["URL"] for name in names} == {"postgres://edited"}
     ends: list[dict[str, Any]] = daemon.find("run finished")
     assert SyncStatus.HALTED not in {line["status"] for line in ends}
+    measures(daemon, "phasesync_database_up", 1)
     assert daemon.stop() == 0
 
 

@@ -495,6 +495,25 @@ def test_a_defect_is_told_by_class_and_place_and_tried_again(world: World) -> No
     assert world.sync.settled_status is SyncStatus.FAILING
 
 
+def test_what_the_host_lacks_is_no_defect(world: World) -> None:
+    """Nobody is asked to report it, and it is tried again."""
+
+    def without_memory(when: str, what: str) -> None:
+        if what == "observe":
+            raise MemoryError
+
+    with world.steps(without_memory):
+        run = world.run()
+
+    assert run.error is not None
+    assert (run.error.cls, run.error.message) == (
+        "HostUnavailableError",
+        "this host could not do it: there is no memory left",
+    )
+    assert world.sync.settled_status is SyncStatus.FAILING
+    assert world.run().outcome is Outcome.APPLIED
+
+
 # --- pause, stop, claims
 
 

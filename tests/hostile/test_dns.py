@@ -69,7 +69,7 @@ def test_a_database_without_names(installation: Installation, aws: Aws, tmp_path
         names.silent = True
         relay.pass_on()
         installation.edit("web", URL="postgres://during")
-        says(daemon, "the role has expired")
+        says(daemon, "the role has expired", "cannot be reached: the DNS does not answer")
         says(daemon, "cannot be reached: the DNS does not answer")
         measures(daemon, "phasesync_database_up", 0)
         names.silent = False

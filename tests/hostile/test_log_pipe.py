@@ -1,15 +1,18 @@
 """
-A log whose reader has gone. tests/e2e/test_health.py has one that nobody reads, and test_disk.py one on a full disk.
+A log whose reader has gone, or reads no more. tests/e2e/test_health.py has one that nobody ever reads, and test_disk.py
+one on a full disk.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.hostile.conftest import arrives, assert_versions, counts
+from tests.hostile.test_disk import drops_lines
 from tests.support.aws import Aws
 from tests.support.installation import Installation
 from tests.support.waiting import wait_until
@@ -29,7 +32,7 @@ def test_a_reader_that_goes_away_stops_no_work(installation: Installation, aws: 
     address = daemon.address
     reader = int((installation.folder / "reader.pid").read_text())
 
-    os.kill(reader, 9)
+    os.kill(reader, signal.SIGKILL)
     for number in range(3):
         installation.edit("web", URL=f"postgres://{number}")
         arrives(aws, "shop/web", f"postgres://{number}")
@@ -43,11 +46,39 @@ def test_a_reader_that_goes_away_stops_no_work(installation: Installation, aws: 
     assert daemon.stop() == 0
 
 
-def piped_through(pid_file: Path) -> str:
+def test_a_reader_that_hangs_stops_no_work(installation: Installation, aws: Aws) -> None:
+    """Pipe and queue are full: what comes then is counted. The queue is small here, as 4 MB take their time."""
+    installation.add_syncs("web")
+    small = """
+from phasesync.adapters.telemetry.queued_writer import QueuedWriter
+QueuedWriter.__init__.__kwdefaults__["max_bytes"] = 4096
+"""
+    daemon = installation.start_daemon(first=small + piped_through(installation.folder / "reader.pid", pipe_bytes=4096))
+    installation.wait_for("web")
+    address = daemon.address
+    reader = int((installation.folder / "reader.pid").read_text())
+
+    os.kill(reader, signal.SIGSTOP)
+    try:
+        wait_until(lambda: drops_lines(daemon), what="lost lines that are counted")
+        installation.edit("web", URL="postgres://new")
+        arrives(aws, "shop/web", "postgres://new")
+        installation.wait_for("web")
+
+        assert daemon.address == address
+        assert [daemon.get(path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
+        assert_versions(aws, "shop/web", 2)
+        assert daemon.stop() == 0
+    finally:
+        os.kill(reader, signal.SIGKILL)
+
+
+def piped_through(pid_file: Path, *, pipe_bytes: int = 65536) -> str:
     """Return what a daemon runs first so that its log goes through a pipe to a process, which writes it on."""
     return f"""
-import os, sys
+import fcntl, os, sys
 reading, writing = os.pipe()
+fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, {pipe_bytes})
 parent = os.fork()
 if not parent:
     os.setpgid(0, 0)

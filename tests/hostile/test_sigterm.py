@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from phasesync.store.migrate import EXPECTED, downgrade, status
-from tests.hostile.conftest import arrives, assert_versions
+from tests.hostile.conftest import arrives, assert_versions, measures, says
 from tests.hostile.test_locked import Lock
 from tests.support.aws import Aws
 from tests.support.daemon import ENDS_WITHIN_S
@@ -101,10 +101,15 @@ def test_at_any_statement_of_init(database_url: str, tmp_path: Path, aws: Aws) -
 
 
 def test_at_any_statement_of_a_migration(installation: Installation, aws: Aws) -> None:
+    """A daemon of the new release waits for it all the while."""
     installation.add_syncs("web")
     installation.in_process = True
     former = "0004"
     downgrade(installation.database_url, former)
+    daemon = installation.start_daemon(ready=False)
+    daemon.wait_for_line("waiting for the database schema")
+    says(daemon, "waiting for the database schema")
+    measures(daemon, "phasesync_schema_current", 0)
     codes = []
     for statement in STATEMENTS:
         codes.append(end_at(statement, installation, "db", "migrate"))
@@ -112,6 +117,9 @@ def test_at_any_statement_of_a_migration(installation: Installation, aws: Aws) -
 
     assert KILLED in codes and set(codes) <= {0, KILLED}
     installation.done("db", "migrate")
-    installation.reconcile("web")
+    daemon.wait_until_ready()
+    measures(daemon, "phasesync_schema_current", 1)
     arrives(aws, "shop/web", "postgres://db")
+    installation.wait_for("web")
     assert_versions(aws, "shop/web", 1)
+    assert daemon.stop() == 0

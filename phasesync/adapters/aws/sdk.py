@@ -49,9 +49,13 @@ _SECRET_ARGUMENTS: Final = frozenset(
         "ResourcePolicy",
         "PolicyDocument",
         "Policy",
+        "Message",
     ]
 )
-"""Arguments that AWS's messages may repeat and must not be shown: values, and documents in which people put values."""
+"""
+Arguments that AWS's messages may repeat and must not be shown: values, documents in which people put values, and
+messages to people.
+"""
 
 
 class CallOverdueError(Exception):

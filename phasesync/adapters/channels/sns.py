@@ -10,13 +10,12 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
 from phasesync.adapters.aws.client import AwsClient
 from phasesync.adapters.aws.session import AwsClients
 from phasesync.core.channels import Topic
-from phasesync.core.credential import Credential, CredentialStatus, CredentialType
+from phasesync.core.credential import Credential, daemon_identity
 from phasesync.core.notification_document import MAX_TEXT_CHARACTERS, cut, document_bytes
 from phasesync.core.notification_message import Message
 from phasesync.errors import (
@@ -34,6 +33,11 @@ from phasesync.errors import (
 MAX_SUBJECT_CHARACTERS: Final = 100
 """API reference of SNS, Publish, Subject: ASCII, beginning with a letter, a digit or punctuation, no line break."""
 _MAX_SMS_CHARACTERS: Final = 140
+_TOPICS: Final = {
+    "NotFound": "the account has no such topic in this Region; those it has: aws sns list-topics --region {region}",
+    "InvalidParameter": "what SNS has of the topic: aws sns get-topic-attributes --topic-arn {arn} --region {region}",
+}
+"""Code of a refusal -> a hint."""
 _NOT_IN_IDS: Final = re.compile(r"[^!-~]")
 
 
@@ -54,7 +58,7 @@ def publish(topic: Topic, message: Message, *, clients: AwsClients, credential_o
     to = f"the topic {topic.arn}"
     problem: PhasesyncError
     try:
-        credential = daemon_identity(topic) if topic.credential is None else credential_of(topic.credential)
+        credential = daemon_identity(topic.region) if topic.credential is None else credential_of(topic.credential)
         AwsClient(clients, credential, "sns", topic.region).call(
             "Publish", write=True, once=True, **_arguments(topic, message)
         )
@@ -75,7 +79,8 @@ def publish(topic: Topic, message: Message, *, clients: AwsClients, credential_o
             ChannelUnavailableError if again else ChannelRejectedError
         )
         code = error.code or _CODES.get(type(error))
-        problem = cls(f"{to}: {error.message}", hint=error.hint, code=code, request_id=error.request_id)
+        hint = _TOPICS.get(error.code or "", "").format(arn=topic.arn, region=topic.region) or error.hint
+        problem = cls(f"{to}: {error.message}", hint=hint, code=code, request_id=error.request_id)
         if isinstance(error, ThrottledError) and isinstance(problem, ChannelUnavailableError):
             problem.retry_after = error.retry_after
     raise problem
@@ -94,27 +99,9 @@ def statement(topic: Topic) -> str:
 
 
 def _who(topic: Topic) -> str:
-    return f"the credential {topic.credential}" if topic.credential else "the identity of the daemon"
-
-
-def daemon_identity(topic: Topic) -> Credential:
-    """Return the default chain of the AWS SDK as a credential."""
-    return Credential(
-        id="",
-        name="the identity of the daemon",
-        type=CredentialType.AMBIENT,
-        region=topic.region,
-        version=0,
-        status=CredentialStatus.UNVERIFIED,
-        account=None,
-        role_arn=None,
-        external_id=None,
-        source_id=None,
-        access_key_id=None,
-        secret_access_key=None,
-        created_at=datetime.fromtimestamp(0, UTC),
-        verified_at=None,
-    )
+    if topic.credential:
+        return f"the credential {topic.credential}"
+    return "the identity of the daemon (in a test from a shell: of that shell)"
 
 
 def _arguments(topic: Topic, message: Message) -> dict[str, object]:

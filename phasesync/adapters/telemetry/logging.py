@@ -101,6 +101,8 @@ _MINIMUM_LEVELS: Final = {
     # What fails there is an event of ours; its own lines repeat texts of the database driver.
     "procrastinate": logging.CRITICAL,
     "psycopg.pool": logging.ERROR,
+    # `tracing.py` tells once that a collector takes no spans.
+    "opentelemetry.exporter": logging.CRITICAL,
 }
 
 FLUSH_WITHIN_S: Final = 0.5

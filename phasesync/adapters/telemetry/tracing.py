@@ -7,11 +7,12 @@ Variable Specification"). Spans are exported by a thread of the SDK: a collector
 holds no run. An exception is noted as its class alone, since texts of exceptions may name keys.
 """
 
+import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from phasesync import __version__
 from phasesync.adapters.telemetry.logging import class_name, get_logger
@@ -19,7 +20,8 @@ from phasesync.errors import PhasesyncError
 from phasesync.ports.tracing import Fact, Span
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
     from opentelemetry.trace import Span as OtelSpan
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -32,6 +34,8 @@ _NAMES: Final = {
 }
 _WELL: Final = ("ok", "not-found")
 """Results of requests that are no failure of the run."""
+_QUEUE: Final = logging.getLogger("opentelemetry.sdk._shared_internal")
+"""The SDK's logger that says each minute that its queue is full."""
 
 
 class OpenTelemetryTracer:
@@ -51,7 +55,7 @@ class OpenTelemetryTracer:
             resource = resource.merge(Resource({SERVICE_NAME: "phasesync"}))
         # The end of the process must not wait for a collector; `close` does, within a limit.
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._provider.add_span_processor(BatchSpanProcessor(cast("SpanExporter", _ToldExporter(exporter))))
         self._tracer = self._provider.get_tracer("phasesync", __version__)
 
     def span(self, name: str, **facts: Fact) -> AbstractContextManager[Span]:
@@ -101,6 +105,56 @@ class OpenTelemetryTracer:
         thread = threading.Thread(target=self._provider.shutdown, name="close-traces", daemon=True)
         thread.start()
         thread.join(max(0.0, within_s))
+
+
+class _ToldExporter:
+    """
+    Tells the log once that a collector takes no spans, and once that it takes them again.
+
+    The loggers of the exporters are silent (`logging.py`): they write a line, or several, for each batch. Called by one
+    thread at a time.
+    """
+
+    def __init__(self, exporter: "SpanExporter") -> None:
+        self._exporter = exporter
+        self._failing = False
+
+    def export(self, spans: "Sequence[ReadableSpan]") -> "SpanExportResult":
+        """Export a batch; an exception of the exporter counts as a failure, and its text is not looked at."""
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        begun = time.monotonic()
+        error = None
+        try:
+            result = self._exporter.export(spans)
+        except Exception as raised:  # noqa: BLE001 -- of a library: it costs this batch and nothing else
+            result, error = SpanExportResult.FAILURE, class_name(raised)
+        self._tell(result is not SpanExportResult.SUCCESS, round(time.monotonic() - begun, 1), error)
+        return result
+
+    def _tell(self, failing: bool, took_s: float, error: str | None) -> None:
+        if failing == self._failing:
+            return
+        self._failing = failing
+        log = get_logger("phasesync.traces")
+        if failing:
+            log.warning(
+                "traces are lost until the collector takes them: check that it runs, OTEL_EXPORTER_OTLP_ENDPOINT and "
+                "…_HEADERS",
+                took_s=took_s,
+                **({} if error is None else {"error": error}),
+            )
+        else:
+            log.info("the collector takes traces again")
+        _QUEUE.setLevel(logging.CRITICAL if failing else logging.NOTSET)
+
+    def shutdown(self) -> None:
+        """Close the exporter."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Export what the exporter keeps, within so many milliseconds."""
+        return self._exporter.force_flush(timeout_millis)
 
 
 class _Span:

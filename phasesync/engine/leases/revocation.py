@@ -32,11 +32,13 @@ from phasesync.core.lease_users import is_made_for, renewal_of
 from phasesync.core.schedule import pause_of_lease
 from phasesync.core.times import instant_text
 from phasesync.engine.context import Context
+from phasesync.engine.defects import error_of
 from phasesync.engine.error_hints import LeaseNames, hint_of
 from phasesync.errors import (
     AccountMismatchError,
     ClaimLostError,
     DestinationUnavailableError,
+    HostUnavailableError,
     IllegalTransitionError,
     InternalError,
     InterruptedRunError,
@@ -137,7 +139,7 @@ class LeaseRevoker:
         except PhasesyncError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  A defect must not leave a user behind unnoticed.
-            failure = InternalError.of_defect(error)
+            failure = error_of(error)
         else:
             if isinstance(outcome, Lease):
                 self._context.leases.release(claim)
@@ -237,7 +239,7 @@ class LeaseRevoker:
         pause = pause_of_lease(error, failures=lease.failures + 1, spread=self._context.random())
         # A failure that repeats is one entry of the log.
         is_new = lease.error != error.message
-        unknown = isinstance(error, OutcomeUnknownError | InternalError)
+        unknown = isinstance(error, OutcomeUnknownError | InternalError | HostUnavailableError)
         entry = Entry(event=LeaseEvent.REVOKE_FAILED, actor=actor, detail=error.message) if is_new else None
         return self._context.leases.save(
             claim,

@@ -389,6 +389,8 @@ def _update_sync(work: Work, sync: DesiredSync, change: ObjectChange) -> None:
             credential=sync.credential,
             region=_region_of(work, sync),
             ask=False,
+            # Of a thousand syncs, those that stay where they are are not compared with all.
+            compare=False,
         )
         work.warnings.extend([f"the sync {sync.name}: {warning}" for warning in updated.warnings])
 

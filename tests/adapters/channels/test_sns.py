@@ -154,6 +154,25 @@ def test_a_denied_call_names_the_line_of_the_policy(topics: Topics, endpoint: Ht
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "hint"),
+    [
+        (404, "NotFound", "aws sns list-topics --region eu-west-1"),
+        (400, "InvalidParameter", f"aws sns get-topic-attributes --topic-arn {ARN} --region eu-west-1"),
+    ],
+)
+def test_a_refused_topic_names_the_command_that_shows_more(
+    topics: Topics, endpoint: HttpReceiver, status: int, code: str, hint: str
+) -> None:
+    """The text of SNS, which may repeat the message, is not in the error."""
+    endpoint.status, endpoint.body = status, sns_error(code).encode()
+    with pytest.raises(ChannelRejectedError) as caught:
+        topics.publish(ARN)
+
+    assert hint in str(caught.value.hint)
+    assert caught.value.message == f"the topic {ARN}: AWS rejected sns:Publish ({code})"
+
+
+@pytest.mark.parametrize(
     ("status", "code", "error"),
     [
         (404, "NotFound", ChannelRejectedError),
