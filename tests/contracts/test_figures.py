@@ -144,23 +144,6 @@ def test_the_lag_counts_from_the_oldest_edit_that_was_not_applied(store: Store) 
     assert figures(store).behind == 0
 
 
-def test_an_edit_that_a_pause_or_a_window_has_wait_is_behind_and_not_late(store: Store) -> None:
-    sync = add_sync(store)
-    apply_all(store)
-    put(store, write("URL", "1"))
-    back(store, "behind_since")
-
-    store.sync_requests.pause(sync.name, paused(store))
-    assert (figures(store).behind, figures(store).behind_since) == (1, None)
-
-    store.sync_requests.resume(sync.name, actor="ada")
-    assert figures(store).age(figures(store).behind_since) >= HOUR
-
-    claim = claim_one(store)
-    assert store.runs.finish(claim, run_of(claim), after(status=SyncStatus.PENDING, waits_for_window=True)) is None
-    assert (figures(store).behind, figures(store).behind_since) == (1, None)
-
-
 @pytest.mark.parametrize("status", [SyncStatus.FAILING, SyncStatus.HELD, SyncStatus.PENDING])
 def test_a_run_that_did_not_apply_the_edit_leaves_its_time(store: Store, status: SyncStatus) -> None:
     sync = add_sync(store)
