@@ -160,7 +160,7 @@ def test_a_wait_for_the_rate_limiter_is_reported_with_its_group(aws: Aws, report
     waits: list[tuple[str, float]] = []
     clients.rate_limiter.waited = lambda group, seconds: waits.append((group, seconds))
     client = AwsClient(clients, access_key_credential(), "secretsmanager", REGION)
-    clients.rate_limiter.share_among(400)  # one of 400 processes: a tenth of a call in a second
+    clients.rate_limiter.share_among(100)  # one of 100 processes: less than one call in a second
 
     for _ in range(3):
         call(client, "ListSecrets", MaxResults=1)
