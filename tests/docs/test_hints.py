@@ -38,6 +38,7 @@ FOREIGN_OPTIONS = frozenset(
         "--secret-id",
         "--serial-number",
         "--token-code",
+        "--topic-arn",
         "--user-name",
     }
 )
