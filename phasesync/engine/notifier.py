@@ -15,7 +15,8 @@ from typing import Final
 from phasesync.core.events import MessageFailed, MessageSent, NotificationUnreadable
 from phasesync.core.schedule import backoff
 from phasesync.engine.context import Context
-from phasesync.errors import ChannelUnavailableError, InternalError, PhasesyncError, StoreUnavailableError
+from phasesync.engine.defects import error_of
+from phasesync.errors import ChannelUnavailableError, PhasesyncError, StoreUnavailableError
 from phasesync.ports.channels import ChannelSender
 from phasesync.ports.runtime import Dispatcher
 from phasesync.store.outbox import ClaimedMessage
@@ -108,7 +109,7 @@ class Notifier:
         except PhasesyncError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  A defect must not keep a message from being tried again.
-            failure = InternalError.of_defect(error)
+            failure = error_of(error)
         else:
             self._context.events.emit(
                 MessageSent(
