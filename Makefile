@@ -19,8 +19,8 @@ BIN = $(VENV)/bin
 BESIDE = $(VENV)/.ministack $(VENV)/.awscli $(VENV)/.helm $(VENV)/.kubectl
 # promtool, which tries the alerts out, and the Prometheus of `python -m bench alerting`.
 PROMTOOL = $(VENV)/.promtool
-# One more than there are processors: real processes are waited for, a sixth of the time.
-WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Two more than there are processors: real processes are waited for, a fourth of the time.
+WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 # The time of every file in a package: of the last commit, or of the source archive.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date -r pyproject.toml +%s)

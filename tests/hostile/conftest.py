@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from phasesync.emulator import AwsError
 from tests.e2e.conftest import assert_no_value_was_read, installation, values_of, versions_of
 from tests.support.aws import Aws
 from tests.support.daemon import Daemon
@@ -77,8 +78,17 @@ def counts(daemon: Daemon, name: str, **labels: str) -> None:
 
 
 def arrives(aws: Aws, name: str, value: str) -> None:
-    """Wait until readers of a secret get an edit."""
-    wait_until(lambda: values_of(aws, name)["URL"] == value, what=f"{value} at AWS")
+    """Wait until readers of a secret get an edit; it may not be there yet."""
+
+    def has_arrived() -> bool:
+        try:
+            return values_of(aws, name)["URL"] == value
+        except AwsError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+            return False
+
+    wait_until(has_arrived, what=f"{value} at AWS")
 
 
 def assert_versions(aws: Aws, name: str, count: int) -> None:
