@@ -112,7 +112,7 @@ def _know_credentials(scene: Scene, _: str) -> None:
 
 
 def test_credentials(scene: Scene) -> None:
-    """Test every credential, as an operator does who has mended it; a failure shows in the syncs that use it."""
+    """Test every credential, as an operator does who has fixed it; a failure shows in the syncs that use it."""
     for name in CREDENTIALS:
         with suppress(PhasesyncError):
             scene.application.credential_operations.test(name)

@@ -1,4 +1,4 @@
-"""What a notification says, as a value: which objects, what is wrong with them, since when, and what mends it."""
+"""What a notification says, as a value: which objects, what is wrong with them, since when, and what fixes it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,7 +45,7 @@ class Subject:
         name: of the sync; of the dynamic secret and the id of the lease.
         since: since when it is in the condition.
         reason: what is known of the cause; never a value, a key name or a remote name.
-        fix: the command or step that mends it.
+        fix: the command or step that fixes it.
     """
 
     kind: str

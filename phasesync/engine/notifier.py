@@ -27,7 +27,7 @@ GO_ON_FOR: Final = timedelta(seconds=10)
 """How long a thread begins further messages; then the next round gives one of the notification to a thread."""
 LONGEST_PAUSE: Final = timedelta(minutes=30)
 GIVE_UP_AFTER: Final = timedelta(days=3)
-"""A weekend passes until somebody mends a channel; what is older helps nobody."""
+"""A weekend passes until somebody fixes a channel; what is older helps nobody."""
 LONGEST_RETRY_AFTER: Final = timedelta(hours=1)
 """A receiver that asks for a longer pause is asked again all the same."""
 CHECK_TIMES_EVERY: Final = timedelta(seconds=15)
@@ -99,7 +99,7 @@ class Notifier:
         """Send one claimed message and store the result; return whether the channel took it. StoreUnavailableError."""
         notification, message = claimed.notification, claimed.message
         if notification is None or notification.channel is None or message is None:
-            # Altered outside phasesync, or of a notification that is: it comes back once that is mended.
+            # Altered outside phasesync, or of a notification that is: it comes back once that is fixed.
             self._context.store.outbox.failed(claimed, error="CiphertextError", retry_in=self._pause(claimed, None))
             return False
         try:

@@ -26,7 +26,7 @@ from phasesync.store.alert_rows import IS_OPEN, end_alerts, open_alert
 from phasesync.store.base import BaseStore
 from phasesync.store.db_time import before, from_microseconds, now
 from phasesync.store.notifications import load_notifications
-from phasesync.store.sync_statuses import is_put_off
+from phasesync.store.sync_statuses import is_deferred
 from phasesync.store.tables import LEASE_IS_LIVE, alerts, dynamic_secrets, leases, messages, syncs
 
 
@@ -153,7 +153,7 @@ def _select_stale(stale_after: timedelta) -> sa.Select[Any]:
             # Each is a range of an index: few syncs are out of step.
             syncs.c.settled_status.in_(_OUT_OF_STEP) | syncs.c.behind_since.is_not(None),
             since < before(stale_after),
-            ~is_put_off(),
+            ~is_deferred(),
             ~alerted,
         )
         .limit(_AT_ONCE)

@@ -24,7 +24,7 @@ from phasesync.store.daemons import is_alive
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.restore_mark import is_restored, select_mark
 from phasesync.store.run_requests import WAITS_FOR_BUDGET
-from phasesync.store.sync_statuses import count_with_longest, is_put_off, is_running, select_each
+from phasesync.store.sync_statuses import count_with_longest, is_deferred, is_running, select_each
 from phasesync.store.tables import LEASE_IS_LIVE, daemons, dynamic_secrets, leases, syncs
 
 MOST_SYNCS: Final = 2_000
@@ -60,7 +60,7 @@ class Figures:
         host_ahead: how far this host's clock is ahead of the database's; below 0: behind it.
         syncs: status -> number of syncs, 0 included.
         longest: status -> since when the sync has it that has had it for the longest time; only where known.
-        behind: how many syncs have an edit that is not applied, without those that were put off: they are paused, wait
+        behind: how many syncs have an edit that is not applied, without those that are deferred: they are paused, wait
             for their maintenance window, or have a credential that is not complete yet.
         behind_since: when the oldest of those edits was committed; None if there is none.
         versions_left: of the version budget of the object that has the least.
@@ -179,7 +179,7 @@ def _one(value: sa.ColumnElement[Any], *which: sa.ColumnElement[bool]) -> sa.Sca
 
 
 _CLOCK: Final = sa.select(now())
-_BEHIND: Final = (syncs.c.behind_since.is_not(None), ~is_put_off())
+_BEHIND: Final = (syncs.c.behind_since.is_not(None), ~is_deferred())
 _OVERALL: Final = sa.select(
     _one(sa.func.count(), *_BEHIND).label("behind"),
     _one(sa.func.min(_number(syncs.c.behind_since)), *_BEHIND).label("behind_since"),

@@ -133,9 +133,9 @@ def select_each(most: int) -> sa.Select[Any]:
     )
 
 
-def is_put_off() -> sa.ColumnElement[bool]:
+def is_deferred() -> sa.ColumnElement[bool]:
     """
-    Return the condition that a person has put a sync off: it is paused, its maintenance window is closed, or its
+    Return the condition that a person has deferred a sync: it is paused, its maintenance window is closed, or its
     credential is not complete yet.
     """
     return _PAUSED | _INCOMPLETE | (sa.func.coalesce(syncs.c.error_class, "") == WAITS_FOR_WINDOW)

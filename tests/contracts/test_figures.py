@@ -160,7 +160,7 @@ def test_a_run_that_did_not_apply_the_edit_leaves_its_time(store: Store, status:
     assert (seen.behind, seen.age(seen.behind_since) >= HOUR) == (1, True)
 
 
-def test_a_sync_that_was_put_off_is_not_behind_until_it_goes_on(store: Store) -> None:
+def test_a_deferred_sync_is_not_behind_until_it_goes_on(store: Store) -> None:
     sync = add_sync(store)
     back(store, "behind_since")
     store.sync_requests.pause(sync.name, paused(store))

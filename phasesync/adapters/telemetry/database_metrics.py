@@ -174,12 +174,12 @@ def _families(figures: "Figures") -> Iterator[Metric]:
     yield longest
     yield gauge(
         "syncs_behind",
-        "Syncs with a committed edit that is not at AWS, without those that were put off.",
+        "Syncs with a committed edit that is not at AWS, without those that are deferred.",
         figures.behind,
     )
     yield gauge(
         "syncs_behind_longest_seconds",
-        "Time since the oldest edit was committed that is not at AWS, and that nobody has put off; 0 if there is none.",
+        "Time since the oldest edit was committed that is not at AWS, and that is not deferred; 0 if there is none.",
         figures.age(figures.behind_since).total_seconds(),
     )
     yield gauge(
