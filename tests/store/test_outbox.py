@@ -10,7 +10,7 @@ from phasesync.core.credential import CredentialType
 from phasesync.core.notification_message import Condition, Step
 from phasesync.core.sync import Paused, SyncConfig, SyncStatus
 from phasesync.errors import IllegalTransitionError
-from phasesync.store import Store, outbox
+from phasesync.store import Store, message_making
 from phasesync.store.tables import alerts, messages, notices, notifications, runs, syncs
 from tests.support.alerts import CANARY, claim, draft, notify, run_ends, said, sent, short, time_passes
 from tests.support.sql import counted
@@ -230,7 +230,7 @@ def test_many_causes_are_one_message_at_each_step(store: Store) -> None:
 def test_what_one_transaction_makes_is_bounded_and_the_next_one_goes_on(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "_MESSAGES_AT_ONCE", 2)
+    monkeypatch.setattr(message_making, "_MESSAGES_AT_ONCE", 2)
     for name in ("one", "two", "three"):
         notify(store, name)
     add_sync(store)
