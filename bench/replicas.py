@@ -39,7 +39,7 @@ class Life:
 
     @property
     def address(self) -> str | None:
-        """HOST:PORT of its health and metrics; None as long as it has not said so."""
+        """HOST:PORT of its health and metrics; None until its log names it."""
         if self._address is None:
             with self.daemon.log.open() as log:
                 for line in islice(log, 5):  # Its whole log becomes long.

@@ -1,4 +1,4 @@
-"""What a message says: who, what, since when, what mends it; and nothing that an error or a reason says."""
+"""What a message says: who, what, since when, what fixes it; and nothing that an error or a reason says."""
 
 from __future__ import annotations
 
