@@ -234,7 +234,7 @@ def schema_command(schema: "SchemaStatus") -> str:
     """Return the command that brings schema and release together."""
     if schema.current is None:
         return "phasesync init"
-    if schema.current == schema.expected and schema.queue_fix is not None:
+    if schema.queue_fix is not None and schema.fix == schema.queue_fix:
         return schema.queue_fix
     # Revisions are numbered with leading zeros.
     return "phasesync db migrate" if schema.current < schema.expected else "upgrade phasesync"

@@ -115,7 +115,7 @@ def copy_database(
         SettingsError, StoreUnavailableError: one of them cannot be opened.
     """
     _refuse_same_file(source_url, target_url)
-    with closing(open_migrated(source_url)) as source:
+    with closing(open_migrated(source_url, exactly=True)) as source:
         _check_source(source)
         check(source)
         _prepare(target_url)
@@ -167,7 +167,7 @@ def preview_copy(
     Raises: as `copy_database`, as far as it can be seen before a row is copied.
     """
     _refuse_same_file(source_url, target_url)
-    with closing(open_migrated(source_url)) as source:
+    with closing(open_migrated(source_url, exactly=True)) as source:
         _check_source(source)
         check(source)
         with source.read() as connection:

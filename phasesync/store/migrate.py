@@ -33,6 +33,7 @@ REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 EXPECTED: Final = REVISIONS[-1]
 
 _VERSION_TABLE: Final = "alembic_version"
+_COMPATIBILITY_TABLE: Final = "schema_compatibility"
 _MOST_NAMED: Final = 5
 
 
@@ -47,28 +48,37 @@ class SchemaStatus:
         queue_fix: what the operator has to do so that the queue of due syncs can be used; None if nothing, or if the
             settings ask for none.
         retirement: that nobody may work with the database; None if somebody may, or if it was not read.
+        works_with: the oldest revision whose release can work with a schema that is newer than this release; None if
+            the schema is not newer, or says nothing of it.
     """
 
     current: str | None
     expected: str
     queue_fix: str | None = None
     retirement: Retirement | None = None
+    works_with: str | None = None
 
     @property
     def is_current(self) -> bool:
-        """Whether this release can work with the schema."""
-        return self.current == self.expected and self.queue_fix is None
+        """Whether this release can work with the schema: it is its own, or a newer one that only adds to it."""
+        own = self.current == self.expected
+        return (own or is_compatible(self.works_with)) and self.queue_fix is None
 
     @property
     def fix(self) -> str:
         """What the operator has to do so that schema and release fit."""
         if self.current is None:
             return "phasesync init"
-        if self.current == self.expected and self.queue_fix is not None:
+        if self.queue_fix is not None and (self.current == self.expected or is_compatible(self.works_with)):
             return self.queue_fix
         if self.current in REVISIONS:
             return "phasesync db migrate"
         return "upgrade phasesync to the release that migrated the database"
+
+
+def is_compatible(works_with: str | None) -> bool:
+    """Return whether this release can work with a newer schema; `works_with`: see `SchemaStatus`."""
+    return works_with is not None and works_with <= EXPECTED
 
 
 def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None = None, *, in_use: bool = True) -> None:
@@ -162,13 +172,19 @@ def status_of(database: Database, *, queued: bool = False, retirement: bool = Fa
 
             fix = queue_fix(connection)
         current = _current(connection)
-        retired = read_retirement(connection) if retirement and current == EXPECTED else None
-        return SchemaStatus(current=current, expected=EXPECTED, queue_fix=fix, retirement=retired)
+        works_with = None if current is None or current in REVISIONS else _works_with(connection)
+        usable = current == EXPECTED or is_compatible(works_with)
+        retired = read_retirement(connection) if retirement and usable else None
+        return SchemaStatus(
+            current=current, expected=EXPECTED, queue_fix=fix, retirement=retired, works_with=works_with
+        )
 
 
-def open_migrated(database_url: str) -> Database:
+def open_migrated(database_url: str, *, exactly: bool = False) -> Database:
     """
     Open a database with whose schema this release can work.
+
+    `exactly`: only with the schema of this release, for what reads or writes whole tables.
 
     Raises:
         SchemaMismatchError: it was never migrated, or not to this release's schema; the hint names the command.
@@ -180,7 +196,7 @@ def open_migrated(database_url: str) -> Database:
     database = open_database(database_url)
     try:
         schema = status_of(database)
-        if not schema.is_current:
+        if not schema.is_current or (exactly and schema.current != EXPECTED):
             raise _mismatch(schema.current)
     except BaseException:
         database.close()
@@ -263,6 +279,15 @@ def _current(connection: sa.Connection) -> str | None:
         )
     # SQLite stores a value of any type in any column.
     return str(versions[0]) if versions and versions[0] is not None else None
+
+
+def _works_with(connection: sa.Connection) -> str | None:
+    """Return the oldest revision whose release can work with a newer schema; None if the schema does not say."""
+    if not sa.inspect(connection).has_table(_COMPATIBILITY_TABLE):
+        return None
+    table = sa.table(_COMPATIBILITY_TABLE, sa.column("works_with", sa.String))
+    oldest = connection.scalar(sa.select(sa.func.max(table.c.works_with)))
+    return oldest if isinstance(oldest, str) else None  # SQLite stores a value of any type in any column.
 
 
 def _require_schema(connection: sa.Connection) -> None:

@@ -198,6 +198,44 @@ def test_a_newer_schema_asks_for_a_newer_phasesync_and_is_left_alone(migrated_da
     assert migrate.status(migrated_database_url).current == "9999"
 
 
+def say_what_works_with(database_url: str, revision: str) -> None:
+    database = open_database(database_url)
+    with database.write() as connection:
+        if not sa.inspect(connection).has_table("schema_compatibility"):
+            connection.exec_driver_sql("CREATE TABLE schema_compatibility (id INTEGER PRIMARY KEY, works_with TEXT)")
+        connection.execute(sa.text("DELETE FROM schema_compatibility"))
+        insert = sa.text("INSERT INTO schema_compatibility (id, works_with) VALUES (1, :revision)")
+        connection.execute(insert, {"revision": revision})
+    database.close()
+
+
+def test_a_newer_schema_that_only_adds_to_this_one_can_be_worked_with(migrated_database_url):
+    store = open_test_store(migrated_database_url)
+    sync = add_sync(store)
+    store.close()
+    set_version(migrated_database_url, "9999")
+    say_what_works_with(migrated_database_url, migrate.EXPECTED)
+    schema = migrate.status(migrated_database_url)
+    assert (schema.current, schema.is_current) == ("9999", True)
+    store = open_test_store(migrated_database_url)
+    assert [found.id for found in store.syncs.list_syncs()] == [sync.id]
+    store.close()
+
+
+def test_a_newer_schema_that_needs_a_newer_release_is_refused(migrated_database_url):
+    set_version(migrated_database_url, "9999")
+    say_what_works_with(migrated_database_url, "9998")
+    with pytest.raises(SchemaMismatchError, match="newer than this release"):
+        migrate.open_migrated(migrated_database_url)
+
+
+def test_what_copies_whole_tables_needs_the_schema_of_its_release(migrated_database_url):
+    set_version(migrated_database_url, "9999")
+    say_what_works_with(migrated_database_url, migrate.EXPECTED)
+    with pytest.raises(SchemaMismatchError, match="newer than this release"):
+        migrate.open_migrated(migrated_database_url, exactly=True)
+
+
 def test_a_migration_that_fails_leaves_nothing_behind(database_url):
     database = open_database(database_url, create=True)
     with database.write() as connection:
