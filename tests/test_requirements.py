@@ -28,7 +28,11 @@ ASKED = {
     "helm.txt": GROUPS["helm"],
     "kubectl.txt": GROUPS["kubectl"],
     "ministack.txt": GROUPS["ministack"],
-    "runtime.txt": [*PROJECT["dependencies"], *EXTRAS["otel"], *EXTRAS["postgres"], *EXTRAS["distributed"]],
+    "runtime.txt": [
+        *PROJECT["dependencies"],
+        *(line for extra in ("age", "otel", "postgres", "distributed") for line in EXTRAS[extra]),
+    ],
+    "sbom.txt": GROUPS["sbom"],
 }
 
 

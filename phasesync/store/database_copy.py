@@ -42,12 +42,14 @@ from phasesync.store.migrate import EXPECTED, open_migrated, status, upgrade
 from phasesync.store.raw_rows import Row, TableDigest, columns_of, digest_of, quoted, read_rows
 from phasesync.store.retire import clock_of, refuse_at_work, retire
 from phasesync.store.retirement import read_retirement, refuse_retired
-from phasesync.store.tables import chores, daemons, instance, lease_events, metadata, runs
+from phasesync.store.tables import chores, daemons, instance, lease_events, metadata, runs, schema_compatibility
 
 _STATE: Final = ("retired_at", "retired_to")
 """Columns of the instance that say which of the two databases is in use."""
 
-COPIED: Final = tuple(table for table in metadata.sorted_tables if table not in (instance, daemons, chores))
+_OF_A_PLACE: Final = (instance, daemons, chores, schema_compatibility)
+
+COPIED: Final = tuple(table for table in metadata.sorted_tables if table not in _OF_A_PLACE)
 """Tables in an order in which rows refer to rows that are there already."""
 
 _FOREIGN_KEY: Final = ("23503", "SQLITE_CONSTRAINT_FOREIGNKEY")

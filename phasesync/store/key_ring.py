@@ -344,10 +344,16 @@ def _wrap_context(key_id: str, purpose: str) -> bytes:
     return join_parts([b"data key", key_id.encode(), purpose.encode()])
 
 
+_WRAPPED_KEYS: Final = sa.select(
+    # By name: a database that is migrated with its keys lacks the newest columns.
+    *(data_keys.c.id, data_keys.c.purpose, data_keys.c.root_key_id, data_keys.c.wrapped)
+).order_by(data_keys.c.created_at, data_keys.c.id)
+
+
 def read_wrapped_keys(database: Database) -> list[WrappedKey]:
     """Return every wrapped key of a database, oldest first."""
     with database.read() as connection:
-        rows = connection.execute(sa.select(data_keys).order_by(data_keys.c.created_at, data_keys.c.id)).all()
+        rows = connection.execute(_WRAPPED_KEYS).all()
     return [
         WrappedKey(id=row.id, purpose=row.purpose, root_key_id=row.root_key_id, wrapped=row.wrapped) for row in rows
     ]

@@ -27,7 +27,7 @@ from phasesync.store.tables import data_keys
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every revision, oldest first; a test compares it with the migrations."""
 
 EXPECTED: Final = REVISIONS[-1]

@@ -11,7 +11,8 @@ All tables. `migrations/versions` creates the same ones step by step; a test com
     projects ─< owned_objects
     notifications ─< notices >─ alerts
     notifications ─< messages
-    instance, daemons, chores, sweeps
+    audit, audit_head, root_keys, backup_schedules
+    instance, daemons, chores, sweeps, schema_compatibility
 
 Columns of type LargeBinary are ciphertexts, digests or wrapped keys. Values, names of keys, comments, reasons and
 credentials exist in no other form. Instants are microseconds of the database's clock.
@@ -70,6 +71,28 @@ instance = sa.Table(
     # id and version of what an operator defines (`instance.REGISTERED`); bound to the instance, its restoration and the
     # floor
     sa.Column("registry", sa.LargeBinary),
+    sa.Column("server", sa.Text),  # the run of the database server on which it was last compared with AWS
+)
+
+# The oldest revision whose release can work with this schema: one row, which a migration writes. See `migrate.py`.
+schema_compatibility = sa.Table(
+    "schema_compatibility",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # always 1
+    sa.Column("works_with", _Word, nullable=False),
+)
+
+# The root keys that wrap data keys, or did. A root key itself is here only if something else encrypts it.
+root_keys = sa.Table(
+    "root_keys",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("source", _Word, nullable=False),  # file, environment, systemd-credential, aws-kms, age
+    sa.Column("status", _Word, nullable=False),  # next, current, former
+    sa.Column("wrapped", sa.LargeBinary),  # the root key, encrypted by AWS KMS; NULL = it is kept elsewhere
+    sa.Column("wrapped_by", sa.Text),  # the ARN of the KMS key
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("changed_at", Instant, nullable=False),  # since when it has its status
 )
 
 data_keys = sa.Table(
@@ -80,6 +103,7 @@ data_keys = sa.Table(
     sa.Column("root_key_id", _Id, nullable=False),
     sa.Column("wrapped", sa.LargeBinary, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("retired_at", Instant),  # since when another key takes its place; NULL = it encrypts
 )
 
 # --- the source
@@ -455,6 +479,56 @@ messages = sa.Table(
     _partial_index("ix_messages_next_at", "next_at", where="next_at IS NOT NULL"),
 )
 
+# --- the audit log
+
+# Who did what. Each row is chained to the one before; see `audit.py`.
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),  # 1, 2, 3 and so on, without a gap
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("kind", _Word, nullable=False),  # for retention: change, reveal, lease, approval, access, refusal
+    sa.Column("actor", sa.Text),  # this and what follows is NULL once retention has emptied the row
+    sa.Column("source", sa.Text),
+    sa.Column("action", sa.String(64)),
+    sa.Column("object", sa.Text),
+    sa.Column("outcome", _Word),
+    sa.Column("details", sa.LargeBinary),
+    sa.Column("digest", sa.LargeBinary, nullable=False),  # keyed digest of all of the above
+    sa.Column("mac", sa.LargeBinary, nullable=False),  # covers the digest and the MAC of the row before
+    sa.Index("ix_audit_at", "at"),
+    sa.Index("ix_audit_kind_at", "kind", "at"),
+    sa.Index("ix_audit_actor_number", "actor", "number"),
+    sa.Index("ix_audit_object_number", "object", "number"),
+)
+
+# One row: where the chain begins and ends. Whoever adds a row locks it.
+audit_head = sa.Table(
+    "audit_head",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # always 1
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("chained", sa.LargeBinary, nullable=False),  # the MAC of the newest row
+    sa.Column("first_number", sa.BigInteger, nullable=False),  # rows before it were removed by retention
+    sa.Column("first_chained", sa.LargeBinary, nullable=False),  # what the first row that is left follows
+    sa.Column("mac", sa.LargeBinary, nullable=False),  # covers this row
+)
+
+# --- backups
+
+backup_schedules = sa.Table(
+    "backup_schedules",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # where to, how often, how many are kept; bound to the above
+    sa.Column("next_at", Instant),
+    sa.Column("succeeded_at", Instant),  # when the newest one was complete
+    sa.Column("failed_at", Instant),
+    sa.Column("error_class", sa.String(64)),  # of the newest attempt; NULL = it succeeded
+    sa.Column("created_at", Instant, nullable=False),
+)
+
 # --- daemons
 
 daemons = sa.Table(
@@ -467,6 +541,8 @@ daemons = sa.Table(
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("beat_at", Instant, nullable=False),
     sa.Column("until", Instant, nullable=False),
+    sa.Column("root_keys", sa.Text),  # ids of the root keys that it has; NULL = its release does not say
+    sa.Column("release", _Word),
 )
 
 chores = sa.Table(
