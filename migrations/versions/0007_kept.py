@@ -19,13 +19,13 @@ WORKS_WITH = "0006"
 
 
 def upgrade() -> None:
-    op.create_table(
+    compatibility = op.create_table(
         "schema_compatibility",
         sa.Column("id", sa.Integer(), nullable=False, autoincrement=False),
         sa.Column("works_with", sa.String(32), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_schema_compatibility"),
     )
-    op.execute(f"INSERT INTO schema_compatibility (id, works_with) VALUES (1, '{WORKS_WITH}')")
+    op.bulk_insert(compatibility, [{"id": 1, "works_with": WORKS_WITH}])
     op.add_column("instance", sa.Column("server", sa.Text()))
     op.add_column("data_keys", sa.Column("retired_at", sa.BigInteger()))
     op.add_column("daemons", sa.Column("root_keys", sa.Text()))
