@@ -156,6 +156,19 @@ class Database:
                 del _thread.joined[self]
 
     @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """Open a read that all reads of this thread join until the end of the block: together they see one moment."""
+        with self.read() as connection:
+            if self in _thread.joined:
+                yield connection
+                return
+            _thread.joined[self] = connection
+            try:
+                yield connection
+            finally:
+                del _thread.joined[self]
+
+    @contextmanager
     def rehearsal(self) -> Iterator[None]:
         """
         Let this thread find out what writes would do: from the first one on, its reads and writes are one transaction,
