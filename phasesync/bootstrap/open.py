@@ -12,6 +12,7 @@ from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.root_keys import write_new_root_key
 from phasesync.bootstrap.app import Application, call_limits
 from phasesync.bootstrap.root_keys import find_placed_root_key, key_ring_of, load_root_keys, verified_keys
+from phasesync.core.audit import UNKNOWN_CALLER, Caller
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError, SettingsError
 from phasesync.settings.model import Settings
 from phasesync.store import Database, initialise, open_database, open_store, read_instance_id, read_wrapped_keys
@@ -37,9 +38,10 @@ def open_application(
     events: "EventSink | None" = None,
     current: Callable[[], Settings] | None = None,
     tracer: "Tracer | None" = None,
+    caller: Caller = UNKNOWN_CALLER,
 ) -> Application:
     """
-    Open the database with its key; see `Application` for the arguments.
+    Open the database with its key; `caller` is who does that, for the audit log. See `Application` for the others.
 
     Raises:
         SchemaMismatchError, KeyUnavailableError, StoreUnavailableError, SettingsError: the hint says what to do.
@@ -49,7 +51,7 @@ def open_application(
         # Before the key: a daemon that starts beside `init` waits for it, and does not fail for want of a key.
         read_instance_id(database)
         roots = load_root_keys(settings, database)
-        store = open_store(database, key_ring_of(settings, database, roots))
+        store = open_store(database, key_ring_of(settings, database, roots), caller=caller)
     except BaseException:
         database.close()
         raise
