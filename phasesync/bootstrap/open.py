@@ -98,10 +98,10 @@ def initialise_installation(settings: Settings) -> InitResult:
     migrate_database(settings)
     with closing(open_database(settings.database_url)) as database:
         found = _load_or_make_root_keys(settings, database)
-        keys = key_ring_of(settings, database, [root.root for root in found.roots])
-        instance_id = initialise(database, keys, instance_id=found.instance_id, root=found.roots[0])
+        keys = key_ring_of(settings, database, found.roots)
+        instance_id = initialise(database, keys, instance_id=found.instance_id, root=found.new)
         # Another process may have been first, with a root key that AWS KMS made for it.
-        at_hand = [*(root.root for root in found.roots), *load_root_keys(settings, database)]
+        at_hand = [*found.roots, *load_root_keys(settings, database)]
         root_key = next((root for root in at_hand if root.id in keys.root_ids_in_use), at_hand[0])
     warnings = (*root_key.warnings, *database.warnings())
     made = found.made and root_key is at_hand[0]
@@ -288,12 +288,14 @@ class _FoundRootKeys:
     Root keys for `init`.
 
     Attributes:
+        new: the first one, as it is to be registered if the installation is new.
         instance_id: the id of the installation that is to be made; None if it exists, or any will do.
         made: the first one is new.
     """
 
-    roots: "list[NewRootKey]"
-    instance_id: str | None
+    roots: list[RootKey]
+    new: "NewRootKey"
+    instance_id: str | None = None
     made: bool
 
 
@@ -303,16 +305,16 @@ def _load_or_make_root_keys(settings: Settings, database: Database) -> _FoundRoo
 
     roots = _load_root_keys_for(settings, database, read_wrapped_keys(database))
     if roots:
-        return _FoundRootKeys(roots=[NewRootKey(root=root) for root in roots], instance_id=None, made=False)
+        return _FoundRootKeys(roots=roots, new=NewRootKey(id=roots[0].id, kind=roots[0].kind), made=False)
     if (kms_key := settings.root_key_kms_key) is not None:
         from phasesync.adapters.root_keys.kms import generate_root_key
 
         instance_id = new_id()
         root, wrapped = generate_root_key(kms_key, instance_id, call_limits(settings))
-        new = NewRootKey(root=root, wrapped=wrapped, wrapped_by=kms_key)
-        return _FoundRootKeys(roots=[new], instance_id=instance_id, made=True)
-    new = NewRootKey(root=write_new_root_key(settings.root_key_file))
-    return _FoundRootKeys(roots=[new], instance_id=None, made=True)
+        new = NewRootKey(id=root.id, kind=root.kind, wrapped=wrapped, wrapped_by=kms_key)
+        return _FoundRootKeys(roots=[root], new=new, instance_id=instance_id, made=True)
+    root = write_new_root_key(settings.root_key_file)
+    return _FoundRootKeys(roots=[root], new=NewRootKey(id=root.id, kind=root.kind), made=True)
 
 
 def _load_root_keys_for(settings: Settings, database: Database, wrapped_keys: "Sequence[WrappedKey]") -> list[RootKey]:

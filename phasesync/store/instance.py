@@ -203,7 +203,7 @@ def _register(connection: sa.Connection, digests: Digests, root: "NewRootKey") -
     from phasesync.store.root_keys import insert_root_key
 
     wrapped = {"wrapped": root.wrapped, "wrapped_by": root.wrapped_by}
-    insert_root_key(connection, digests, {"id": root.root.id, "source": root.root.kind, "status": CURRENT, **wrapped})
+    insert_root_key(connection, digests, {"id": root.id, "source": root.kind, "status": CURRENT, **wrapped})
 
 
 def read_instance_id(database: Database) -> str:

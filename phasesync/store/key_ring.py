@@ -187,7 +187,10 @@ class KeyRing:
                 database names one that is not among `roots`, since it is being replaced.
             read_statuses: returns root key id -> status; see `read_root_statuses`. None: the database knows of none.
         """
-        self._roots = {root.id: AESGCM(_derive(root.material, "wrap")) for root in roots}
+        self._roots: dict[str, AESGCM] = {}
+        self._places: dict[str, tuple[str, str]] = {}
+        for root in roots:
+            self.add_root(root)
         self._current_root_id = roots[0].id
         self._read_wrapped_keys = read_wrapped_keys
         self._load_roots = load_roots
@@ -218,7 +221,16 @@ class KeyRing:
         """Load root keys that came since. Errors of their source, such as KeyUnavailableError."""
         if self._load_roots is not None:
             for root in self._load_roots(self.root_key_ids):
-                self._roots.setdefault(root.id, AESGCM(_derive(root.material, "wrap")))
+                self.add_root(root)
+
+    def add_root(self, root: RootKey) -> None:
+        """Have one more root key at hand."""
+        self._roots.setdefault(root.id, AESGCM(_derive(root.material, "wrap")))
+        self._places.setdefault(root.id, (root.kind, root.source))
+
+    def place_of(self, root_key_id: str) -> tuple[str, str] | None:
+        """Return the kind and the name of the source of a root key; None if it is not at hand."""
+        return self._places.get(root_key_id)
 
     def ids(self) -> dict[str, str]:
         """Return purpose -> id of the keys of the installation itself; not those of environments."""
@@ -256,8 +268,9 @@ class KeyRing:
 
     def new_data_key(self, purpose: str) -> WrappedKey:
         """Make a data key; the caller stores it in the transaction that stores the data it protects."""
+        self.note_statuses(self._statuses())
         key_id, material = os.urandom(KEY_ID_BYTES).hex(), os.urandom(KEY_BYTES)
-        wrapped = self._wrap(key_id, purpose, material, self._wrapping_root())
+        wrapped = self._wrap(key_id, purpose, material, self._current_root_id)
         self._open[key_id] = AESGCM(material)
         return wrapped
 
@@ -348,11 +361,10 @@ class KeyRing:
     def _statuses(self) -> Mapping[str, str]:
         return {} if self._read_statuses is None else self._read_statuses()
 
-    def _wrapping_root(self) -> str:
-        """Return the id of the root key that wraps now: another process may have replaced the one known so far."""
-        current = [root for root, status in self._statuses().items() if status == CURRENT]
+    def note_statuses(self, statuses: Mapping[str, str]) -> None:
+        """Learn which root key wraps, from root key id -> status: another process may have replaced the one so far."""
+        current = [root for root, status in statuses.items() if status == CURRENT]
         self._current_root_id = (current or [self._current_root_id])[0]
-        return self._current_root_id
 
     def _root(self, root_key_id: str) -> AESGCM:
         if root_key_id not in self._roots:

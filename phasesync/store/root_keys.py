@@ -29,7 +29,6 @@ from phasesync.store.key_ring import (
     DIGEST_KEY,
     FORMER,
     NEXT,
-    RootKey,
     WrappedKey,
     same_mac,
 )
@@ -45,11 +44,13 @@ class NewRootKey:
     A root key to register.
 
     Attributes:
+        kind: where it is kept: file, age, environment, systemd-credential or aws-kms.
         wrapped: what AWS KMS made of it; None if it is kept elsewhere.
         wrapped_by: ARN of the KMS key; None if it is kept elsewhere.
     """
 
-    root: RootKey
+    id: str
+    kind: str
     wrapped: bytes | None = field(default=None, repr=False)
     wrapped_by: str | None = None
 
@@ -148,19 +149,19 @@ class RootKeyStore(BaseStore):
             _lock(connection)
             known = {root.id: root for root in self._read(connection)}
             current = _current(known.values())
-            same = known.get(new.root.id)
+            same = known.get(new.id)
             if same is not None and same.status != NEXT:
                 raise IllegalTransitionError(
                     f"the root key {same.id} cannot be the next one: it is {same.status} already",
                     hint="give another one: 32 bytes that were never used as a root key",
                 )
             _refuse_unfinished(known.values())
-            connection.execute(root_keys.delete().where(root_keys.c.status == NEXT, root_keys.c.id != new.root.id))
+            connection.execute(root_keys.delete().where(root_keys.c.status == NEXT, root_keys.c.id != new.id))
             if current.since is None:
                 self._insert(connection, id=current.id, source=kind_of_current, status=CURRENT)
             if same is None:
                 wrapped = {"wrapped": new.wrapped, "wrapped_by": new.wrapped_by}
-                self._insert(connection, id=new.root.id, source=new.root.kind, status=NEXT, **wrapped)
+                self._insert(connection, id=new.id, source=new.kind, status=NEXT, **wrapped)
 
     def switch(self, root_key_id: str) -> None:
         """
@@ -207,20 +208,27 @@ class RootKeyStore(BaseStore):
                 connection.execute(changed.values(root_key_id=new.root_key_id, wrapped=new.wrapped))
             return len(rows)
 
-    def follow(self) -> None:
+    def follow(self, owner: str) -> None:
         """
-        Load the root key that is to become the current one, or has become it, if this process lacks it.
+        Load the root key that is to become the current one, or has become it, if this daemon lacks it.
+
+        What is loaded is reported at once; a heartbeat repeats that.
 
         Raises:
             KeyUnavailableError: it is not where the settings look for it.
             PhasesyncError: its source cannot be reached.
         """
-        wanted = sa.select(root_keys.c.id).where(root_keys.c.status.in_((NEXT, CURRENT)))
+        wanted = sa.select(root_keys.c.id, root_keys.c.status).where(root_keys.c.status.in_((NEXT, CURRENT)))
         with self._database.read_once() as connection:
-            lacking = set(connection.scalars(wanted)) - set(self._keys.root_key_ids)
+            statuses = {row.id: row.status for row in connection.execute(wanted)}
+        self._keys.note_statuses(statuses)
+        lacking = statuses.keys() - set(self._keys.root_key_ids)
         if not lacking:
             return
         self._keys.reload_roots()
+        with self._database.write() as connection:
+            reported = daemons.update().where(daemons.c.owner == owner)
+            connection.execute(reported.values(root_keys=" ".join(sorted(self._keys.root_key_ids))))
         self._expect()
         if still := sorted(lacking - set(self._keys.root_key_ids)):
             raise KeyUnavailableError(
