@@ -156,7 +156,10 @@ class RootKeyStore(BaseStore):
                     hint="give another one: 32 bytes that were never used as a root key",
                 )
             _refuse_unfinished(known.values())
-            connection.execute(root_keys.delete().where(root_keys.c.status == NEXT, root_keys.c.id != new.id))
+            if same is not None and not same.authentic:
+                same = None
+            others = root_keys.c.id != new.id if same is not None else sa.true()
+            connection.execute(root_keys.delete().where(root_keys.c.status == NEXT, others))
             if current.since is None:
                 self._insert(connection, id=current.id, source=kind_of_current, status=CURRENT)
             if same is None:
