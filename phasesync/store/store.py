@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from phasesync.store.outbox import OutboxStore
     from phasesync.store.projects import ProjectStore
     from phasesync.store.restore_mark import RestoreMark
+    from phasesync.store.root_keys import RootKeyStore
     from phasesync.store.runs import RunStore
     from phasesync.store.secrets import SecretStore
     from phasesync.store.sweep_checks import SweepStore
@@ -195,6 +196,13 @@ class Store:
         from phasesync.store.daemons import DaemonRegistry
 
         return DaemonRegistry(self.database)
+
+    @cached_property
+    def root_keys(self) -> "RootKeyStore":
+        """The root keys: the current one, the next one and former ones."""
+        from phasesync.store.root_keys import RootKeyStore
+
+        return RootKeyStore(self.database, self.keys)
 
     @cached_property
     def clock_watch(self) -> "ClockWatch":
