@@ -11,6 +11,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from phasesync import __version__
 from phasesync.core.chores import DaemonRole
 from phasesync.core.times import JUMP
 from phasesync.store.clock_watch import note_time
@@ -43,8 +44,9 @@ class DaemonRegistry:
                 started_at=now(),
                 beat_at=now(),
                 until=after(ttl),
+                release=__version__,
             )
-            renewed = {name: insert.excluded[name] for name in ("role", "beat_at", "until")}
+            renewed = {name: insert.excluded[name] for name in ("role", "beat_at", "until", "release")}
             connection.execute(insert.on_conflict_do_update(index_elements=["owner"], set_=renewed))
             connection.execute(daemons.delete().where(not_locked(daemons, daemons.c.until < before(_REMOVED_AFTER))))
             return role

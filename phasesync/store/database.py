@@ -110,6 +110,8 @@ class Database:
         self._was_usable = False
         self.observe: Callable[[str, float], None] | None = None
         """Called, with `read` or `write` and the seconds, at the end of each transaction; None = nobody measures."""
+        self.before_commit: Callable[[sa.Connection], None] | None = None
+        """Called at the end of each write, just before its commit; an error rolls it back."""
         self._writing = threading.Lock()
         """SQLite allows one write at a time. It makes others sleep and try again; threads of a process wait in turn."""
         if self.is_sqlite:
@@ -202,6 +204,9 @@ class Database:
         with self._turn_to_write(), self._transaction(self._writers, "write", began=began) as connection:
             files = _files_of(connection)
             yield connection
+            # A rehearsal has rolled it back already.
+            if self.before_commit is not None and connection.in_transaction():
+                self.before_commit(connection)
         if self._file is not None and files is not None and self._file.has_lost(files):
             self._file.abandon()
             raise StoreUnavailableError(

@@ -197,7 +197,7 @@ class NotificationStore(BaseStore):
             signing_secret=None if secret is None else secret.reveal_text(),
             rules=draft.rules,
         )
-        return self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
+        return self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), notification_context(values), sealed)
 
     def _get(self, connection: sa.Connection, name: str) -> Notification:
         row = find_notification(connection, name)
@@ -261,7 +261,7 @@ def to_listed_notification(row: sa.Row[Any], keys: KeyRing, registry: Registry) 
 def open_notification(row: sa.Row[Any], keys: KeyRing) -> _Sealed:
     """Decrypt the ciphertext of a row. CiphertextError."""
     try:
-        return keys.decrypt_json_once(_Sealed, _context(row._asdict()), row.sealed)
+        return keys.decrypt_json_once(_Sealed, notification_context(row._asdict()), row.sealed)
     except (CiphertextError, TypeError) as error:  # SQLite stores a value of any type in any column.
         message = error.message if isinstance(error, CiphertextError) else "does not authenticate"
         raise CiphertextError(
@@ -303,7 +303,7 @@ def _channel(sealed: _Sealed) -> Channel:
     return parse_channel(sealed.url, signing_secret=secret)
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def notification_context(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the context of the ciphertext: it binds channel and rules to the name and the app."""
     app = "" if values["app_id"] is None else str(values["app_id"])
     return ("notifications", values["id"], "sealed", str(values["version"]), str(values["name"]), app)

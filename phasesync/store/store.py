@@ -6,13 +6,14 @@ two threads may make one at the same time.
 """
 
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from phasesync.store.apps import AppStore
 from phasesync.store.database import Database
 from phasesync.store.instance import read_installation, read_registry
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.keys_in_use import hold_used_keys
 
 if TYPE_CHECKING:
     from phasesync.store.alerts import AlertStore
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from phasesync.store.clock_watch import ClockWatch
     from phasesync.store.credentials import CredentialStore
     from phasesync.store.daemons import DaemonRegistry
+    from phasesync.store.data_keys import DataKeyStore
     from phasesync.store.dynamic import DynamicStore
     from phasesync.store.figures import FigureStore
     from phasesync.store.journal import JournalStore
@@ -47,6 +49,7 @@ class Store:
             keys: its key ring.
             instance_id: id of the installation; it is in every owner mark.
         """
+        database.before_commit = partial(hold_used_keys, keys)
         self.database = database
         self.keys = keys
         self.instance_id = instance_id
@@ -163,6 +166,13 @@ class Store:
         from phasesync.store.outbox import OutboxStore
 
         return OutboxStore(self.database, self.keys)
+
+    @cached_property
+    def data_keys(self) -> "DataKeyStore":
+        """The keys that columns are encrypted with."""
+        from phasesync.store.data_keys import DataKeyStore
+
+        return DataKeyStore(self.database, self.keys)
 
     @cached_property
     def figures(self) -> "FigureStore":
