@@ -28,6 +28,9 @@ from phasesync.store.environment_mac import authentic_pointers, update_environme
 from phasesync.store.key_ring import DIGEST_KEY, ENVIRONMENT_KEY, insert_key, key_id_of
 from phasesync.store.tables import apps, daemons, data_keys, environments
 
+ROTATE_DATA: Final = "key.rotate-data"
+"""The action in the audit log."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeyInUse:
@@ -171,23 +174,37 @@ class DataKeyStore(BaseStore):
         """
         with self._database.write() as connection:
             if key.environment_id is None:
-                return self._replace_shared(connection, key.purpose, made_before)
-            row = find_locked_environment(connection, key.environment_id)
-            if row is None:
-                return False
-            pointers = authentic_pointers(connection, self._keys, row)
-            new_id = self._new_key(connection, row.data_key_id, made_before)
-            if new_id is not None:
-                update_environment_row(connection, self._keys, row, pointers, data_key_id=new_id)
-            return new_id is not None
+                replaced = self._replace_shared(connection, key.purpose, made_before)
+            else:
+                replaced = self._replace_of_environment(connection, key.environment_id, made_before)
+        self._keys.expect_newer()
+        return replaced
 
     def _replace_shared(self, connection: sa.Connection, purpose: str, made_before: datetime) -> bool:
         newest = _SHARED.where(data_keys.c.purpose == purpose)
         # Two commands at once: the second finds what the first has made.
         row = connection.execute(newest.with_for_update(key_share=True)).first()
-        if row is None or self._new_key(connection, row.id, made_before) is None:
+        if row is None or (new_id := self._new_key(connection, row.id, made_before)) is None:
             return False
-        self._keys.expect_newer()
+        self._audit(connection, ROTATE_DATA, f"the key of {purpose}", details={"from": row.id, "to": new_id})
+        return True
+
+    def _replace_of_environment(self, connection: sa.Connection, environment_id: str, made_before: datetime) -> bool:
+        row = find_locked_environment(connection, environment_id)
+        if row is None:
+            return False
+        pointers = authentic_pointers(connection, self._keys, row)
+        if (new_id := self._new_key(connection, row.data_key_id, made_before)) is None:
+            return False
+        mac = update_environment_row(connection, self._keys, row, pointers, data_key_id=new_id)
+        self._audit(
+            connection,
+            ROTATE_DATA,
+            f"{row.app}/{row.name}",
+            details={"from": row.data_key_id, "to": new_id},
+            before=row.mac,
+            after=mac,
+        )
         return True
 
     def _new_key(self, connection: sa.Connection, former_id: str, made_before: datetime) -> str | None:
@@ -278,6 +295,8 @@ class DataKeyStore(BaseStore):
             gone = [key_id for key_id in former if key_id not in named]
             for begin in range(0, len(gone), _AT_ONCE):
                 connection.execute(data_keys.delete().where(data_keys.c.id.in_(gone[begin : begin + _AT_ONCE])))
+            if gone:
+                self._audit(connection, ROTATE_DATA, "former keys", details={"removed": gone})
         return RemovedKeys(removed=len(gone), kept=frozenset(named))
 
     def _named(self, connection: sa.Connection, former: Sequence[str]) -> set[str]:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError
 from phasesync.store.app_windows import windows_context
+from phasesync.store.audit_chain import AUDIT_KEY, details_context
 from phasesync.store.change_requests import request_context
 from phasesync.store.credentials import credential_context
 from phasesync.store.dynamic import config_context
@@ -29,6 +30,7 @@ from phasesync.store.secrets import name_context, version_context
 from phasesync.store.sync_rows import reason_context
 from phasesync.store.tables import (
     apps,
+    audit,
     change_requests,
     credentials,
     dynamic_secrets,
@@ -81,8 +83,10 @@ class EncryptedTable:
         return tuple(self.table.primary_key.columns)
 
 
-def _shared(table: sa.Table, column: str, context: Callable[[sa.Row[Any]], Context]) -> EncryptedTable:
-    return EncryptedTable(table=table, columns={column: context}, source=table, purpose=CREDENTIALS_KEY)
+def _shared(
+    table: sa.Table, column: str, context: Callable[[sa.Row[Any]], Context], purpose: str = CREDENTIALS_KEY
+) -> EncryptedTable:
+    return EncryptedTable(table=table, columns={column: context}, source=table, purpose=purpose)
 
 
 def _lease_macs(keys: KeyRing, row: sa.Row[Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,5 +173,7 @@ ENCRYPTED: Final = (
     _shared(owned_objects, "spec", lambda row: owned_context(row.kind, row.object_id, row.project_id)),
     _shared(notifications, "sealed", lambda row: notification_context(row._asdict())),
     _shared(messages, "payload", lambda row: message_context(row.id, row.notification_id)),
+    # The chain covers what is in the details, not their ciphertext.
+    _shared(audit, "details", lambda row: details_context(row.number), AUDIT_KEY),
 )
 """Every table with ciphertexts."""

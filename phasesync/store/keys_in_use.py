@@ -20,14 +20,19 @@ REPLACED: Final = "40001"
 """The SQLSTATE of a conflict with another transaction: the store repeats the write."""
 
 
-def hold_used_keys(keys: KeyRing, connection: sa.Connection) -> None:
+def hold_used_keys(keys: KeyRing, connection: sa.Connection, *also: str) -> None:
     """
     Make sure that the data keys which a write has encrypted with are still there, and stay until its commit.
+
+    Args:
+        keys: knows which ones this thread has used.
+        connection: of the write.
+        also: ids of keys that it uses afterwards.
 
     Raises:
         StoreUnavailableError: one was removed; the same work succeeds with its successor.
     """
-    used = keys.take_used()
+    used = keys.take_used().union(also)
     if not used:
         return
     held = connection.execute(_HELD, {"used": sorted(used)}).all()

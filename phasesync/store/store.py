@@ -5,11 +5,16 @@ Classes that a command such as `apps list` does not need are imported on first u
 two threads may make one at the same time.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
+
+from phasesync.core.audit import UNKNOWN_CALLER, AuditEntry, Caller
 from phasesync.store.apps import AppStore
+from phasesync.store.audit_chain import append_rows, known_data_key
 from phasesync.store.database import Database
 from phasesync.store.instance import read_installation, read_registry
 from phasesync.store.key_ring import KeyRing
@@ -17,6 +22,7 @@ from phasesync.store.keys_in_use import hold_used_keys
 
 if TYPE_CHECKING:
     from phasesync.store.alerts import AlertStore
+    from phasesync.store.audit import AuditStore
     from phasesync.store.change_requests import ChangeRequestStore
     from phasesync.store.claims import ClaimStore
     from phasesync.store.clock_watch import ClockWatch
@@ -42,18 +48,26 @@ if TYPE_CHECKING:
 class Store:
     """Everything that one database holds. Safe to share between threads."""
 
-    def __init__(self, database: Database, keys: KeyRing, *, instance_id: str) -> None:
+    def __init__(self, database: Database, keys: KeyRing, *, instance_id: str, caller: Caller = UNKNOWN_CALLER) -> None:
         """
         Args:
             database: an initialised database.
             keys: its key ring.
             instance_id: id of the installation; it is in every owner mark.
+            caller: who works with it, for the audit log.
         """
-        database.before_commit = partial(hold_used_keys, keys)
+        database.before_commit = partial(_end_write, keys, caller)
         self.database = database
         self.keys = keys
         self.instance_id = instance_id
         self.apps = AppStore(database, keys)
+
+    @cached_property
+    def audit(self) -> "AuditStore":
+        """The audit log."""
+        from phasesync.store.audit import AuditStore
+
+        return AuditStore(self.database, self.keys)
 
     @cached_property
     def secrets(self) -> "SecretStore":
@@ -206,9 +220,18 @@ class Store:
         self.database.close()
 
 
-def open_store(database: Database, keys: KeyRing) -> Store:
+def _end_write(keys: KeyRing, caller: Caller, connection: sa.Connection, entries: Sequence[AuditEntry]) -> None:
+    """Hold the data keys that a write has used until its commit, and add its rows to the audit log."""
+    # In this order: whoever removes a key locks it first, and the head of the audit log last.
+    key_id = known_data_key(keys) if entries else None
+    hold_used_keys(keys, connection, *([] if key_id is None else [key_id]))
+    if entries:
+        append_rows(keys, caller, connection, entries, key_id)
+
+
+def open_store(database: Database, keys: KeyRing, *, caller: Caller = UNKNOWN_CALLER) -> Store:
     """
-    Return the store of an initialised database.
+    Return the store of an initialised database. `caller`: who works with it, for the audit log.
 
     Raises:
         KeyUnavailableError: the database has keys of another root key, or is not initialised.
@@ -220,4 +243,4 @@ def open_store(database: Database, keys: KeyRing) -> Store:
         installation = read_installation(connection)
         read_registry(connection, keys)
     database.expect(installation)
-    return Store(database, keys, instance_id=installation.instance_id)
+    return Store(database, keys, instance_id=installation.instance_id, caller=caller)
