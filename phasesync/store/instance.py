@@ -124,7 +124,7 @@ def registered_versions(values: Mapping[str, Any], keys: KeyRing) -> Mapping[str
             "the registry in table instance is missing: it was removed outside phasesync",
             hint="restore a backup: phasesync db restore FILE",
         )
-    return keys.decrypt_json_once(_Versions, _context(values), sealed).versions
+    return keys.decrypt_json_once(_Versions, registry_context(values), sealed).versions
 
 
 def lock_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
@@ -137,10 +137,11 @@ def encrypt_registry(
     keys: KeyRing, key_id: str, values: Mapping[str, Any], versions: Mapping[str, Mapping[str, int]]
 ) -> bytes:
     """Encrypt a registry for the row of the instance, under the data key of credentials."""
-    return keys.encrypt_json(key_id, _context(values), _Versions(versions=versions))
+    return keys.encrypt_json(key_id, registry_context(values), _Versions(versions=versions))
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def registry_context(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the registry is bound to."""
     return ("instance", str(values["id"]), "registry", UNVERSIONED, *(_plain(values[name]) for name in BOUND))
 
 
