@@ -140,7 +140,7 @@ class ComparisonStore(BaseStore):
                 connection.execute(instance.update().values(server=render(run, frozenset(left))))
 
     def note_older(self, run: str) -> None:
-        """Note that AWS has writes of ours that the journal does not know: mark the whole database as older than AWS."""
+        """Mark the whole database as older than AWS, which has writes of ours that the journal does not know."""
         with self._database.write() as connection:
             set_mark(connection, self._keys)
             connection.execute(instance.update().values(server=render(run, frozenset())))

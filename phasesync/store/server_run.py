@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
 from phasesync.store.database import files_of
+from phasesync.store.sqlite import FileId
 from phasesync.store.tables import instance, syncs
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -67,7 +68,12 @@ def current_run(connection: sa.Connection, of_server: str | None) -> str:
     if of_server is not None:
         return of_server
     files = files_of(connection)
-    device, inode = (files and files.database) or (0, 0)
+    return run_of_file(None if files is None else files.database)
+
+
+def run_of_file(file: FileId | None) -> str:
+    """Return the run of a SQLite database by the device and inode of its file."""
+    device, inode = file or (0, 0)
     return f"{_boot_id()}:{device}:{inode}"
 
 
