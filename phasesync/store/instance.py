@@ -24,6 +24,7 @@ from phasesync.store.database import Database, retry_on_conflict, row_lock
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
 from phasesync.store.key_ring import CREDENTIALS_KEY, CURRENT, DIGEST_KEY, UNVERSIONED, KeyRing, insert_key
 from phasesync.store.retirement import refuse_retired
+from phasesync.store.server_run import current_run, server_run
 from phasesync.store.sqlite import Installation
 from phasesync.store.tables import credentials, data_keys, dynamic_secrets, instance, notifications
 
@@ -194,7 +195,9 @@ def initialise(
             values = {"id": 1, "instance_id": instance_id or new_id(), "created_at": created_at, "restored_at": None}
             values |= {"generation_floor": 0}
             registry = encrypt_registry(keys, key_ids[CREDENTIALS_KEY], values, {})
-            connection.execute(instance.insert().values(**values, registry=registry))
+            # Nothing was written to AWS yet, so AWS has nothing that is newer.
+            run = current_run(connection, connection.scalar(sa.select(server_run())))
+            connection.execute(instance.insert().values(**values, registry=registry, server=run))
     keys.verify()  # another process may have been first, with another root key
     return read_instance_id(database)
 

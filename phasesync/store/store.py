@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from phasesync.store.change_requests import ChangeRequestStore
     from phasesync.store.claims import ClaimStore
     from phasesync.store.clock_watch import ClockWatch
+    from phasesync.store.comparison import ComparisonStore
     from phasesync.store.credentials import CredentialStore
     from phasesync.store.daemons import DaemonRegistry
     from phasesync.store.data_keys import DataKeyStore
@@ -132,6 +133,13 @@ class Store:
         from phasesync.store.restore_mark import RestoreMark
 
         return RestoreMark(self.database, self.keys)
+
+    @cached_property
+    def comparison(self) -> "ComparisonStore":
+        """Whether this database was compared with AWS where it is now."""
+        from phasesync.store.comparison import ComparisonStore
+
+        return ComparisonStore(self.database, self.keys)
 
     @cached_property
     def sweeps(self) -> "SweepStore":
