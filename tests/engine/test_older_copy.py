@@ -174,9 +174,7 @@ def test_what_pg_restore_brought_in(
 
 
 @POSTGRESQL
-def test_a_snapshot_of_the_storage(
-    migrated_database_url: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_a_snapshot_of_the_storage(migrated_database_url: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """The data directory of a stopped server, put back later: the same cluster, database and table."""
     template = migrated_database_url.rpartition("/")[2].partition("?")[0]
     dump = str(tmp_path / "template.dump")
