@@ -25,8 +25,8 @@ _KINDS = ("file", "age", "environment", "systemd-credential", "aws-kms")
 @with_application
 def status(application: "Application", out: Output) -> None:
     """
-    Show which root key is in use and where it is kept, former ones, and how many data keys there are. While the root key
-    is being replaced: how far it is, and which daemon lacks the next one.
+    Show which root key is in use and where it is kept, former ones, and how many data keys there are. While the root
+    key is being replaced: how far it is, and which daemon lacks the next one.
 
     \b
     Example:
@@ -225,6 +225,7 @@ def escrow(recipients: Sequence[str], file: Path | None, identity: Path | None, 
 @with_application
 def _print_escrow(application: "Application", recipients: Sequence[str], out: Output, *, dry_run: bool) -> None:
     from phasesync.bootstrap.root_key_changes import escrow_root_key
+    from phasesync.core.audit import AuditKind
 
     made = escrow_root_key(application, recipients)
     count = f"{len(recipients)} recipient" + ("" if len(recipients) == 1 else "s")
@@ -232,6 +233,10 @@ def _print_escrow(application: "Application", recipients: Sequence[str], out: Ou
         message = f"would print the root key {made.root_key_id}, encrypted to {count}"
         show_dry_run(out, message, {"root_key_id": made.root_key_id, "recipients": list(recipients)})
         return
+    # Before it is shown: whoever reads it has the root key, as soon as they have a recovery key.
+    application.store.audit.add(
+        "key.escrow", made.root_key_id, kind=AuditKind.ACCESS, details={"recipients": list(recipients)}
+    )
     if not out.as_json:
         click.echo(made.text, nl=False)
     out.done(

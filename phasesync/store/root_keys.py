@@ -35,6 +35,9 @@ from phasesync.store.key_ring import (
 from phasesync.store.sqlite import Installation
 from phasesync.store.tables import daemons, data_keys, instance, root_keys
 
+ROTATE_ROOT: Final = "key.rotate-root"
+"""The action in the audit log."""
+
 _MAC_PURPOSE: Final = "root-key"
 
 
@@ -165,6 +168,7 @@ class RootKeyStore(BaseStore):
             if same is None:
                 wrapped = {"wrapped": new.wrapped, "wrapped_by": new.wrapped_by}
                 self._insert(connection, id=new.id, source=new.kind, status=NEXT, **wrapped)
+                self._audit(connection, ROTATE_ROOT, new.id, details={"step": "registered", "in_place_of": current.id})
 
     def switch(self, root_key_id: str) -> None:
         """
@@ -193,6 +197,14 @@ class RootKeyStore(BaseStore):
                 )
             self._set_status(connection, current, FORMER)
             self._set_status(connection, new, CURRENT)
+            self._audit(
+                connection,
+                ROTATE_ROOT,
+                new.id,
+                details={"step": "in use", "data_keys": current.data_keys},
+                before={"root_key": current.id, "kind": current.kind},
+                after={"root_key": new.id, "kind": new.kind},
+            )
 
     def rewrap(self, *, most: int) -> int:
         """
@@ -335,7 +347,7 @@ def read_kms_root_keys(database: Database) -> list[KmsRootKey]:
 
 def _lock(connection: sa.Connection) -> None:
     """Wait for whoever stores a data key, or replaces a root key; see `insert_key`."""
-    connection.execute(sa.select(data_keys.c.id).where(data_keys.c.purpose == DIGEST_KEY).with_for_update()).all()
+    connection.execute(row_lock(sa.select(data_keys.c.id).where(data_keys.c.purpose == DIGEST_KEY))).all()
 
 
 def _current(roots: Iterable[RegisteredRootKey]) -> RegisteredRootKey:
