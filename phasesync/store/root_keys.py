@@ -119,9 +119,7 @@ class RootKeyStore(BaseStore):
     def data_keys(self) -> list[DataKeyCount]:
         """Return what the data keys are for, by purpose."""
         statement = (
-            sa.select(
-                data_keys.c.purpose, sa.func.count().label("count"), sa.func.min(data_keys.c.created_at).label("at")
-            )
+            sa.select(data_keys.c.purpose, _HOW_MANY, sa.func.min(data_keys.c.created_at).label("oldest_at"))
             .group_by(data_keys.c.purpose)
             .order_by(data_keys.c.purpose)
         )
