@@ -7,6 +7,7 @@ Nothing here decides anything, and nothing below it may import it.
 from phasesync.bootstrap.app import Application
 from phasesync.bootstrap.open import (
     InitResult,
+    check_migration,
     copy_database,
     initialise_installation,
     load_instance_id,
@@ -24,6 +25,7 @@ from phasesync.bootstrap.open import (
 __all__ = [
     "Application",
     "InitResult",
+    "check_migration",
     "copy_database",
     "initialise_installation",
     "load_instance_id",

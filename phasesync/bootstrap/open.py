@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from phasesync.store.database_copy import CopiedDatabase, CopyPreview
     from phasesync.store.key_ring import WrappedKey
     from phasesync.store.migrate import SchemaStatus
+    from phasesync.store.migration_check import MigrationCheck
     from phasesync.store.raw_rows import TableDigest
     from phasesync.store.retirement import Retirement
 
@@ -177,6 +178,19 @@ def preview_migration(settings: Settings) -> tuple["SchemaStatus", tuple[str, ..
         settings.database_url, lambda database: _verified_keys(database, _load_root_key(settings))
     )
     return schema, revisions
+
+
+def check_migration(settings: Settings) -> "MigrationCheck":
+    """Return what `migrate_database` would do, for how long and beside whom. Raises as that does."""
+    from phasesync.store.migration_check import check_migration as check
+
+    if settings.daemon.queued:
+        _require_queue(settings)
+    return check(
+        settings.database_url,
+        lambda database: _verified_keys(database, _load_root_key(settings)),
+        queued=settings.daemon.queued,
+    )
 
 
 def _require_queue(settings: Settings) -> None:
