@@ -5,6 +5,7 @@ Nothing here decides anything, and nothing below it may import it.
 """
 
 from phasesync.bootstrap.app import Application
+from phasesync.bootstrap.callers import command_caller, daemon_caller
 from phasesync.bootstrap.open import (
     InitResult,
     check_migration,
@@ -26,7 +27,9 @@ __all__ = [
     "Application",
     "InitResult",
     "check_migration",
+    "command_caller",
     "copy_database",
+    "daemon_caller",
     "initialise_installation",
     "load_instance_id",
     "migrate_database",

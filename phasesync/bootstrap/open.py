@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.root_keys import load_root_key, write_new_root_key
 from phasesync.bootstrap.app import Application
+from phasesync.core.audit import UNKNOWN_CALLER, Caller
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError, SettingsError
 from phasesync.settings.model import Settings
 from phasesync.store import Database, initialise, open_database, open_store, read_instance_id, read_wrapped_keys
@@ -35,9 +36,10 @@ def open_application(
     events: "EventSink | None" = None,
     current: Callable[[], Settings] | None = None,
     tracer: "Tracer | None" = None,
+    caller: Caller = UNKNOWN_CALLER,
 ) -> Application:
     """
-    Open the database with its key; see `Application` for the arguments.
+    Open the database with its key; `caller` is who does that, for the audit log. See `Application` for the others.
 
     Raises:
         SchemaMismatchError, KeyUnavailableError, StoreUnavailableError, SettingsError: the hint says what to do.
@@ -47,7 +49,7 @@ def open_application(
         # Before the key: a daemon that starts beside `init` waits for it, and does not fail for want of a key.
         read_instance_id(database)
         root_key = _load_root_key(settings)
-        store = open_store(database, _key_ring(database, root_key))
+        store = open_store(database, _key_ring(database, root_key), caller=caller)
     except BaseException:
         database.close()
         raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from phasesync.adapters.dispatch import SyncThreadDispatcher, ThreadDispatcher
 from phasesync.adapters.telemetry.metrics import Metrics
-from phasesync.bootstrap import Application, open_application
+from phasesync.bootstrap import Application, daemon_caller, open_application
 from phasesync.core.chores import Chore
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.sync_claim import Claim
@@ -93,7 +93,7 @@ def build_components(
     Raises:
         PhasesyncError: as `open_application` does.
     """
-    application = open_application(current(), events=events, current=current, tracer=tracer)
+    application = open_application(current(), events=events, current=current, tracer=tracer, caller=daemon_caller())
     context, clients = application.context, application.clients
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
     watch = ChangeWatch(application.store.database)

@@ -2,12 +2,14 @@
 
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.audit import AuditEntry, AuditKind, AuditOutcome, Caller
 from phasesync.core.names import is_name
 from phasesync.core.pages import bad_cursor
 from phasesync.errors import (
@@ -18,6 +20,7 @@ from phasesync.errors import (
     NotFoundError,
     PhasesyncError,
 )
+from phasesync.store.audit_chain import configuration_digest
 from phasesync.store.database import Database, retry_methods
 from phasesync.store.db_time import to_microseconds
 from phasesync.store.key_ring import KeyRing
@@ -74,6 +77,50 @@ class BaseStore:
     def __init__(self, database: Database, keys: KeyRing) -> None:
         self._database = database
         self._keys = keys
+
+    def _audit(
+        self,
+        connection: sa.Connection,
+        action: str,
+        object: str,
+        *,
+        kind: AuditKind = AuditKind.CHANGE,
+        outcome: AuditOutcome = AuditOutcome.DONE,
+        details: Mapping[str, Any] | None = None,
+        before: object = None,
+        after: object = None,
+        caller: Caller | None = None,
+    ) -> None:
+        """
+        Write to the audit log, at the end of the transaction, what it does; nothing if it is rolled back.
+
+        Args:
+            connection: of the write.
+            action: noun and verb as on the command line: `sync.approve`.
+            object: label or name; no key of a secret, no remote name.
+            kind: for retention.
+            outcome: how it ended.
+            details: names of keys, counts and more, but no value; stored encrypted.
+            before: the configuration of the object as plain data, of which only a keyed digest is stored; None: none.
+            after: the same afterwards.
+            caller: who does it; None: the caller of the store.
+        """
+        entry = AuditEntry(
+            action=action,
+            object=object,
+            kind=kind,
+            outcome=outcome,
+            details=details or {},
+            before=configuration_digest(self._keys, before),
+            after=configuration_digest(self._keys, after),
+            caller=caller,
+        )
+        self._database.note(connection, entry)
+
+
+def renaming(name: str, new_name: str) -> dict[str, str]:
+    """Return the details of a change in the audit log that may have renamed its object."""
+    return {} if name == new_name else {"renamed_to": new_name}
 
 
 def new_id() -> str:

@@ -64,7 +64,7 @@ def build(wheel: Path, folder: Path, *options: str | Path, umask: int = 0o022) -
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def package(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
     """The package. The first process of a test run builds it, the others wait for that."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "debian-package"
@@ -73,18 +73,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (built := next(folder.glob("*.deb"), None)) is not None:
             return built
-        pip = (
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-index",
-            "--no-deps",
-        )
-        run(*pip, "--no-build-isolation", "--wheel-dir", folder / "wheel", ROOT, folder=folder)
-        return build(next((folder / "wheel").iterdir()), folder)
+        return build(wheel, folder)
 
 
 @pytest.fixture
@@ -186,11 +175,10 @@ FEW = ("cffi", "click", "pycparser", "pyyaml")
 """Packages of which one is compiled by its authors, one is not, and one starts the program: all are packed alike."""
 
 
-def test_the_same_wheel_gives_the_same_bytes_wherever_it_is_built(package, files, tmp_path) -> None:
+def test_the_same_wheel_gives_the_same_bytes_wherever_it_is_built(package, files, wheel, tmp_path) -> None:
     """With few of the packages that it brings, as most of the time would be spent on the others."""
     folder = tmp_path / "another place"
     folder.mkdir()
-    (wheel,) = (package.parent / "wheel").iterdir()
     pins = re.split(r"^(?=\w)", (ROOT / "requirements" / "runtime.txt").read_text(), flags=re.MULTILINE)
     few_pins = [pin for pin in pins if pin.partition("==")[0] in FEW]
     (tmp_path / "few.txt").write_text("".join(few_pins))

@@ -38,7 +38,7 @@ def main(names: list[str]) -> None:
                     continue
                 aws.reset()
                 with TemporaryDirectory() as folder:
-                    made = make(_Former(origin, Path(folder), aws), server)
+                    made = make(origin, Path(folder), aws, server)
                 fixture.write_bytes(lzma.compress(made, preset=9))
                 print(f"{fixture.name}: {len(made):,} bytes, {fixture.stat().st_size:,} in the file")
 
@@ -46,7 +46,7 @@ def main(names: list[str]) -> None:
 class _Former:
     """An installation of a former phasesync, which runs from the tree of its commit."""
 
-    def __init__(self, origin: Origin, folder: Path, aws: AwsEmulator) -> None:
+    def __init__(self, origin: Origin, folder: Path, aws: AwsEmulator, database_url: str | None = None) -> None:
         self.origin = origin
         self.folder = folder
         self._code = folder / "code"
@@ -64,21 +64,32 @@ class _Former:
             "PHASESYNC_ROOT_KEY_FILE": str(key),
             "HOME": str(folder),
         }
-
-    def run(self, *args: str, stdin: bytes = b"") -> str:
-        """Run a command of that time, which has to succeed."""
-        command = [sys.executable, "-m", "phasesync", *args]
-        done = subprocess.run(
-            command, cwd=self._code, env=self._environ, input=stdin, capture_output=True, check=False, timeout=120
-        )
-        if done.returncode != 0:
-            raise SystemExit(f"{self.origin.name}: {' '.join(args)}: {done.stdout.decode()}{done.stderr.decode()}")
-        return done.stdout.decode()
-
-    def fill(self, database_url: str | None = None) -> None:
-        """Make the database, with what `known` says in it."""
         if database_url is not None:
             self._environ["PHASESYNC_DATABASE_URL"] = database_url
+
+    def __enter__(self) -> _Former:
+        # One process for all commands: each new one would import everything anew.
+        self._program = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM], cwd=self._code, env=self._environ, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._program.communicate(timeout=60)
+
+    def run(self, *args: str, stdin: bytes = b"", exit_code: int = 0) -> str:
+        """Run a command of that time, which has to end with an exit code; return what it prints."""
+        assert self._program.stdin and self._program.stdout
+        self._program.stdin.write(json.dumps([args, base64.b64encode(stdin).decode()]) + "\n")
+        self._program.stdin.flush()
+        ended_with, stdout, stderr = json.loads(self._program.stdout.readline())
+        if ended_with != exit_code:
+            raise SystemExit(f"{self.origin.name}: {' '.join(args)}: {ended_with}: {stdout}{stderr}")
+        return str(stdout)
+
+    def fill(self) -> None:
+        """Make the database, with what `known` says in it."""
         self.run("init")
         self._fill_secrets()
         self.run("credentials", "add", "aws", "--type", "ambient", "--region", REGION)
@@ -130,12 +141,7 @@ class _Former:
     def _fill_protection(self) -> None:
         self.run("envs", "add", "shop/guarded")
         self.run("envs", "update", "shop/guarded", "--protect", "--yes")
-        asked = [sys.executable, "-m", "phasesync", "secrets", "set", "shop/guarded", "WAITS", "-"]
-        done = subprocess.run(
-            asked, cwd=self._code, env=self._environ, input=b"for an approval", capture_output=True, check=False
-        )
-        if done.returncode != 4:
-            raise SystemExit(f"{self.origin.name}: the change was not held: {done.stderr.decode()}")
+        self.run("secrets", "set", "shop/guarded", "WAITS", "-", stdin=b"for an approval", exit_code=_HELD)
         document = self.folder / "project.yaml"
         document.write_text(_PROJECT)
         self.run("apply", "-f", str(document), "--yes")
@@ -152,17 +158,32 @@ environments:
 """
 
 
-def _make_sqlite(former: _Former, _server: PostgresServer) -> bytes:
-    former.fill()
-    copy = former.folder / "copy.db"
-    former.run("db", "backup", str(copy))
+_HELD: Final = 4
+
+_PROGRAM: Final = """\
+import base64, json, sys
+from click.testing import CliRunner
+from phasesync.cli.main import cli
+for line in sys.stdin:
+    args, stdin = json.loads(line)
+    done = CliRunner().invoke(cli, args, input=base64.b64decode(stdin), prog_name="phasesync")
+    print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)
+"""
+
+
+def _make_sqlite(origin: Origin, folder: Path, aws: AwsEmulator, _server: PostgresServer) -> bytes:
+    copy = folder / "copy.db"
+    with _Former(origin, folder, aws) as former:
+        former.fill()
+        former.run("db", "backup", str(copy))
     return copy.read_bytes()
 
 
-def _make_postgresql(former: _Former, server: PostgresServer) -> bytes:
-    name = former.origin.name.replace(".", "_").replace("-", "_")
+def _make_postgresql(origin: Origin, folder: Path, aws: AwsEmulator, server: PostgresServer) -> bytes:
+    name = origin.name.replace(".", "_").replace("-", "_")
     server.create_database(name)
-    former.fill(server.url(name).replace("+psycopg", ""))
+    with _Former(origin, folder, aws, server.url(name).replace("+psycopg", "")) as former:
+        former.fill()
     connect = ("--host", server.socket_directory, "--username", "postgres", "--dbname", name)
     dumped = subprocess.run([program_folder() / "pg_dump", *_DUMP, *connect], capture_output=True, check=True)
     # What begins with a backslash is for psql alone.
