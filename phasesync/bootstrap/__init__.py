@@ -5,6 +5,7 @@ Nothing here decides anything, and nothing below it may import it.
 """
 
 from phasesync.bootstrap.app import Application
+from phasesync.bootstrap.callers import command_caller, daemon_caller
 from phasesync.bootstrap.open import (
     InitResult,
     copy_database,
@@ -24,7 +25,9 @@ from phasesync.bootstrap.open import (
 __all__ = [
     "Application",
     "InitResult",
+    "command_caller",
     "copy_database",
+    "daemon_caller",
     "initialise_installation",
     "load_instance_id",
     "migrate_database",

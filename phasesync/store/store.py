@@ -6,16 +6,19 @@ two threads may make one at the same time.
 """
 
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from phasesync.core.audit import UNKNOWN_CALLER, Caller
 from phasesync.store.apps import AppStore
+from phasesync.store.audit_chain import append_rows
 from phasesync.store.database import Database
 from phasesync.store.instance import read_installation, read_registry
 from phasesync.store.key_ring import KeyRing
 
 if TYPE_CHECKING:
     from phasesync.store.alerts import AlertStore
+    from phasesync.store.audit import AuditStore
     from phasesync.store.change_requests import ChangeRequestStore
     from phasesync.store.claims import ClaimStore
     from phasesync.store.clock_watch import ClockWatch
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from phasesync.store.outbox import OutboxStore
     from phasesync.store.projects import ProjectStore
     from phasesync.store.restore_mark import RestoreMark
+    from phasesync.store.root_keys import RootKeyStore
     from phasesync.store.runs import RunStore
     from phasesync.store.secrets import SecretStore
     from phasesync.store.sweep_checks import SweepStore
@@ -40,17 +44,26 @@ if TYPE_CHECKING:
 class Store:
     """Everything that one database holds. Safe to share between threads."""
 
-    def __init__(self, database: Database, keys: KeyRing, *, instance_id: str) -> None:
+    def __init__(self, database: Database, keys: KeyRing, *, instance_id: str, caller: Caller = UNKNOWN_CALLER) -> None:
         """
         Args:
             database: an initialised database.
             keys: its key ring.
             instance_id: id of the installation; it is in every owner mark.
+            caller: who works with it, for the audit log.
         """
+        database.append_notes = partial(append_rows, keys, caller)
         self.database = database
         self.keys = keys
         self.instance_id = instance_id
         self.apps = AppStore(database, keys)
+
+    @cached_property
+    def audit(self) -> "AuditStore":
+        """The audit log."""
+        from phasesync.store.audit import AuditStore
+
+        return AuditStore(self.database, self.keys)
 
     @cached_property
     def secrets(self) -> "SecretStore":
@@ -185,6 +198,13 @@ class Store:
         return DaemonRegistry(self.database)
 
     @cached_property
+    def root_keys(self) -> "RootKeyStore":
+        """The root keys: the current one, the next one and former ones."""
+        from phasesync.store.root_keys import RootKeyStore
+
+        return RootKeyStore(self.database, self.keys)
+
+    @cached_property
     def clock_watch(self) -> "ClockWatch":
         """Finds out that the database's clock was set back."""
         from phasesync.store.clock_watch import ClockWatch
@@ -196,9 +216,9 @@ class Store:
         self.database.close()
 
 
-def open_store(database: Database, keys: KeyRing) -> Store:
+def open_store(database: Database, keys: KeyRing, *, caller: Caller = UNKNOWN_CALLER) -> Store:
     """
-    Return the store of an initialised database.
+    Return the store of an initialised database. `caller`: who works with it, for the audit log.
 
     Raises:
         KeyUnavailableError: the database has keys of another root key, or is not initialised.
@@ -210,4 +230,4 @@ def open_store(database: Database, keys: KeyRing) -> Store:
         installation = read_installation(connection)
         read_registry(connection, keys)
     database.expect(installation)
-    return Store(database, keys, instance_id=installation.instance_id)
+    return Store(database, keys, instance_id=installation.instance_id, caller=caller)
