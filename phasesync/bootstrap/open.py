@@ -203,7 +203,7 @@ def check_migration(settings: Settings) -> "MigrationCheck":
         _require_queue(settings)
     return check(
         settings.database_url,
-        lambda database: _verified_keys(database, _load_root_key(settings)),
+        partial(verified_keys, settings),
         queued=settings.daemon.queued,
     )
 
