@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from phasesync.store.database_copy import CopiedDatabase, CopyPreview
     from phasesync.store.key_ring import WrappedKey
     from phasesync.store.migrate import SchemaStatus
+    from phasesync.store.migration_check import MigrationCheck
     from phasesync.store.raw_rows import TableDigest
     from phasesync.store.retirement import Retirement
     from phasesync.store.root_keys import NewRootKey
@@ -192,6 +193,19 @@ def preview_migration(settings: Settings) -> tuple["SchemaStatus", tuple[str, ..
     schema = schema_status(settings)
     revisions = preview_upgrade(settings.database_url, partial(verified_keys, settings))
     return schema, revisions
+
+
+def check_migration(settings: Settings) -> "MigrationCheck":
+    """Return what `migrate_database` would do, for how long and beside whom. Raises as that does."""
+    from phasesync.store.migration_check import check_migration as check
+
+    if settings.daemon.queued:
+        _require_queue(settings)
+    return check(
+        settings.database_url,
+        partial(verified_keys, settings),
+        queued=settings.daemon.queued,
+    )
 
 
 def _require_queue(settings: Settings) -> None:
