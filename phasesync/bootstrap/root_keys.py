@@ -116,8 +116,8 @@ def _kept_by_kms(database: Database) -> KeyUnavailableError | None:
 
     for root in read_kms_root_keys(database):
         return KeyUnavailableError(
-            f"the root key {root.id} of this database is encrypted by the KMS key {root.wrapped_by}, and the settings do "
-            "not name that",
+            f"the root key {root.id} of this database is encrypted by the KMS key {root.wrapped_by}, which the "
+            "settings do not name",
             hint=f"PHASESYNC_ROOT_KEY_KMS_KEY={root.wrapped_by}",
         )
     return None

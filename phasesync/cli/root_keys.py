@@ -10,7 +10,7 @@ import click
 from phasesync.cli.dry_run import dry_run_flag, show_dry_run
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import DURATION
+from phasesync.cli.params import DURATION, comma_list
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -175,20 +175,23 @@ def _show_rotation(application: "Application", kind: str | None, out: Output) ->
     "recipients",
     multiple=True,
     metavar="age1…",
-    help="Public key of age that may recover the root key; repeat it for more, each of which is enough by itself.",
+    callback=comma_list,
+    help="Public key of age that may recover the root key; each is enough by itself. Repeat it, or separate several "
+    "with commas. No default: give one, or --verify.",
 )
 @click.option(
     "--verify",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="A file that this command printed: recover the root key from it, and open this database with it alone.",
+    help="A file that this command printed: recover the root key from it, and open this database with it alone. "
+    "Default: print one.",
 )
 @click.option(
     "--identity",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="With --verify: the file with the age identity of one of the recipients.",
+    help="With --verify: the file with the age identity of one of the recipients. No default.",
 )
 @output_option
 @dry_run_flag

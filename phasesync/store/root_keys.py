@@ -29,6 +29,7 @@ from phasesync.store.key_ring import (
     DIGEST_KEY,
     FORMER,
     NEXT,
+    KeyRing,
     WrappedKey,
     same_mac,
 )
@@ -272,7 +273,7 @@ class RootKeyStore(BaseStore):
                 wrapped=row.wrapped,
                 wrapped_by=row.wrapped_by,
                 data_keys=counts.pop(row.id, 0),
-                authentic=same_mac(row.mac, root_key_mac(self._keys.digests, row._asdict())),
+                authentic=_is_authentic(row, self._keys),
             )
             for row in connection.execute(sa.select(root_keys).order_by(root_keys.c.changed_at.desc(), root_keys.c.id))
         ]
@@ -312,6 +313,16 @@ def root_key_mac(digests: Digests, values: dict[str, Any]) -> bytes:
     # SQLite stores a value of any type in any column.
     sealed = wrapped if isinstance(wrapped, bytes) else b"" if wrapped is None else repr(wrapped).encode()
     return digests.digest(_MAC_PURPOSE, *texts, sealed, str(wrapped_by or "").encode("utf-8", "replace"))
+
+
+def check_root_key(row: sa.Row[Any], keys: KeyRing) -> None:
+    """Raise CiphertextError if the row of a root key was altered."""
+    if not _is_authentic(row, keys):
+        raise altered(row.id)
+
+
+def _is_authentic(row: sa.Row[Any], keys: KeyRing) -> bool:
+    return same_mac(row.mac, root_key_mac(keys.digests, row._asdict()))
 
 
 def altered(root_key_id: str) -> CiphertextError:
