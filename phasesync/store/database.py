@@ -218,7 +218,7 @@ class Database:
     def _write(self) -> Iterator[sa.Connection]:
         began = time.monotonic()
         with self._turn_to_write(), self._transaction(self._writers, "write", began=began) as connection:
-            files = _files_of(connection)
+            files = files_of(connection)
             self._notes[connection] = []
             try:
                 yield connection
@@ -354,7 +354,7 @@ class Database:
                 self._file.abandon()
                 self.engine.dispose()
             with self._connect(engine) as connection, self._returned_to_pool(connection), connection.begin():
-                if self._file is not None and (files := _files_of(connection)) is not None:
+                if self._file is not None and (files := files_of(connection)) is not None:
                     # Once a write has begun, no other process empties the log: the write goes to these files.
                     self._file.check(files)
                 yield connection
@@ -376,7 +376,7 @@ class Database:
     @contextmanager
     def _returned_to_pool(self, connection: sa.Connection) -> Iterator[None]:
         """Return a connection to the pool at the end; close it if its files were moved or replaced."""
-        files, pool = _files_of(connection), self.engine.pool
+        files, pool = files_of(connection), self.engine.pool
         try:
             yield
         finally:
@@ -391,7 +391,7 @@ class Database:
         return StoreUnavailableError(error.message, hint=error.hint, code=error.code)
 
 
-def _files_of(connection: sa.Connection) -> Files | None:
+def files_of(connection: sa.Connection) -> Files | None:
     """Return the files that a connection to SQLite has open."""
     opened: Any = connection.connection.dbapi_connection
     return opened.files if isinstance(opened, SqliteConnection) else None

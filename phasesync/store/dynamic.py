@@ -89,6 +89,7 @@ class DynamicStore(BaseStore):
             connection.execute(dynamic_secrets.insert().values(**values, created_at=now()))
             registry.note(dynamic_secrets, values["id"], 1)
             registry.store()
+            self._audit(connection, "dynamic.add", draft.name, after=_configuration(values, draft.config))
             return self._to_dynamic(find_dynamic(connection, draft.name))
 
     def find_by_id(self, dynamic_id: str) -> DynamicSecret | None:
@@ -158,6 +159,13 @@ class DynamicStore(BaseStore):
             )
             registry.note(dynamic_secrets, row.id, values["version"])
             registry.store()
+            self._audit(
+                connection,
+                "dynamic.update",
+                row.name,
+                before=_configuration(row._asdict(), open_config(row, self._keys)),
+                after=_configuration(values, config),
+            )
             return self._to_dynamic(find_dynamic(connection, name))
 
     def rename(self, name: str, new_name: str) -> DynamicSecret:
@@ -186,6 +194,14 @@ class DynamicStore(BaseStore):
             )
             registry.note(dynamic_secrets, row.id, values["version"])
             registry.store()
+            self._audit(
+                connection,
+                "dynamic.rename",
+                row.name,
+                details={"renamed_to": new_name},
+                before=_configuration(row._asdict(), config),
+                after=_configuration({**row._asdict(), **values}, config),
+            )
             return self._to_dynamic(find_dynamic(connection, new_name))
 
     def remove(self, name: str) -> None:
@@ -201,6 +217,11 @@ class DynamicStore(BaseStore):
             connection.execute(dynamic_secrets.delete().where(dynamic_secrets.c.id == row.id))
             registry.forget(dynamic_secrets, row.id)
             registry.store()
+            try:
+                before = _configuration(row._asdict(), open_config(row, self._keys))
+            except CiphertextError:
+                before = None  # What was altered must still be removable.
+            self._audit(connection, "dynamic.remove", row.name, before=before)
 
     def check_removal(self, name: str) -> None:
         """
@@ -363,6 +384,12 @@ def _dynamic_of(row: sa.Row[Any], config: DynamicConfig, error: str | None = Non
         created_at=row.created_at,
         error=error,
     )
+
+
+def _configuration(values: Mapping[str, Any], config: DynamicConfig) -> dict[str, Any]:
+    """Return what a dynamic secret is, for the digests of the audit log."""
+    names = ("id", "name", "environment_id", "path", "credential_id", "issuer")
+    return {name: values[name] for name in names} | {"config": config}
 
 
 def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:

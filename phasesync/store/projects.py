@@ -157,6 +157,8 @@ class ProjectStore(BaseStore):
                         for (kind, object_id), (name, spec, file) in ownership.objects.items()
                     ],
                 )
+            counts = {"objects": len(ownership.objects), "dropped": len(ownership.dropped)}
+            self._audit(connection, "project.apply", ownership.name, details={"source": ownership.source, **counts})
 
 
 def note_edit(

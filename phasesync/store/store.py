@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from phasesync.store.change_requests import ChangeRequestStore
     from phasesync.store.claims import ClaimStore
     from phasesync.store.clock_watch import ClockWatch
+    from phasesync.store.comparison import ComparisonStore
     from phasesync.store.credentials import CredentialStore
     from phasesync.store.daemons import DaemonRegistry
     from phasesync.store.data_keys import DataKeyStore
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from phasesync.store.outbox import OutboxStore
     from phasesync.store.projects import ProjectStore
     from phasesync.store.restore_mark import RestoreMark
+    from phasesync.store.root_keys import RootKeyStore
     from phasesync.store.runs import RunStore
     from phasesync.store.secrets import SecretStore
     from phasesync.store.sweep_checks import SweepStore
@@ -133,6 +135,13 @@ class Store:
         return RestoreMark(self.database, self.keys)
 
     @cached_property
+    def comparison(self) -> "ComparisonStore":
+        """Whether this database was compared with AWS where it is now."""
+        from phasesync.store.comparison import ComparisonStore
+
+        return ComparisonStore(self.database, self.keys)
+
+    @cached_property
     def sweeps(self) -> "SweepStore":
         """Syncs for a sweep."""
         from phasesync.store.sweep_checks import SweepStore
@@ -207,6 +216,13 @@ class Store:
         from phasesync.store.daemons import DaemonRegistry
 
         return DaemonRegistry(self.database)
+
+    @cached_property
+    def root_keys(self) -> "RootKeyStore":
+        """The root keys: the current one, the next one and former ones."""
+        from phasesync.store.root_keys import RootKeyStore
+
+        return RootKeyStore(self.database, self.keys)
 
     @cached_property
     def clock_watch(self) -> "ClockWatch":
