@@ -38,7 +38,11 @@ DECIDED: dict[str, dict[str, Worth]] = {
         "retired_to": NOTHING,
         "server": EXCEPTION,
     },
-    "data_keys": {**dict.fromkeys(("id", "purpose", "root_key_id", "wrapped"), REFUSED), "created_at": NOTHING},
+    "data_keys": {
+        **dict.fromkeys(("id", "purpose", "root_key_id", "wrapped"), REFUSED),
+        "created_at": NOTHING,
+        "retired_at": EXCEPTION,
+    },
     "apps": {
         **dict.fromkeys(("id", "name", "name_key", "windows"), REFUSED),
         **dict.fromkeys(("description", "created_at"), NOTHING),
