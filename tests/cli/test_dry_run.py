@@ -47,6 +47,7 @@ READING = {
     *("credentials list", "credentials show", "dynamic list", "dynamic show", "leases list", "leases show"),
     *("notifications list", "notifications show"),
     *("syncs list", "syncs show", "syncs plan", "syncs wait", "syncs why", "syncs verify"),
+    "keys status",
     *("aws policy", "aws trust-policy", "aws list-secrets", "db status", "completion"),
 }
 """They change nothing, in the store or at AWS."""
@@ -69,6 +70,8 @@ def test_the_lists_name_commands_that_exist_and_have_no_dry_run() -> None:
 # --- nothing is changed
 
 SECRET = "postgres://hidden"
+RECIPIENT = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+"""A public key from the documentation of age."""
 POLICY_ARN = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
 
 
@@ -287,6 +290,10 @@ CASES: list[tuple[str, str, int]] = [
     ("syncs approve stage --plan DIGEST", "approved DIGEST", 0),
     ("syncs approve stage --plan 0123456789abcdef", "have the digest DIGEST", 4),
     ("apply -f FOLDER/project.yaml", "more", 0),
+    ("keys rotate-root", "would put the next root key (file) in the place of", 0),
+    ("keys rotate-root --to aws-kms", "would put the next root key (aws-kms) in the place of", 0),
+    (f"keys escrow --recipient {RECIPIENT}", "encrypted to 1 recipient", 0),
+    ("keys escrow --recipient age1", "recipient 1 is not a public key", 2),
     ("keys rotate-data", "would replace 5 data keys (credentials, shop/guarded, shop/old", 0),
     ("keys rotate-data shop/prod", "would replace 1 data key (shop/prod)", 0),
     ("db migrate", "is at schema", 0),

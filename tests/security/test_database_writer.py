@@ -127,7 +127,13 @@ DECIDED: dict[str, dict[str, Worth]] = {
         "error_code": EXCEPTION,
         **dict.fromkeys(("sent_at", "claim_owner", "claim_until"), EXCEPTION),
     },
-    "daemons": dict.fromkeys(("owner", "host", "pid", "role", "started_at", "beat_at", "until"), EXCEPTION),
+    "root_keys": {
+        **dict.fromkeys(("id", "source", "status", "wrapped", "wrapped_by", "mac"), REFUSED),
+        **dict.fromkeys(("created_at", "changed_at"), NOTHING),
+    },
+    "daemons": dict.fromkeys(
+        ("owner", "host", "pid", "role", "started_at", "beat_at", "until", "root_keys", "release"), EXCEPTION
+    ),
     "chores": dict.fromkeys(("name", "owner", "claimed_at"), EXCEPTION),
     "sweeps": dict.fromkeys(("destination_kind", "account", "region", "changed_since", "full_at"), EXCEPTION),
 }
