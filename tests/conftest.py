@@ -20,7 +20,7 @@ from tests.support.sql_cache import share_compiled_statements
 
 # A module that another change brings is loaded as soon as it is there.
 _FIXTURE_MODULES = ["tests.support.databases", "tests.support.aws", "tests.support.world", "tests.support.host"]
-_FIXTURE_MODULES += ["tests.support.preloaded"]
+_FIXTURE_MODULES += ["tests.support.preloaded", "tests.support.wheels"]
 pytest_plugins = [name for name in _FIXTURE_MODULES if find_spec(name)]
 
 # Deadlines measure the machine, not the code, when two workers share a core.
