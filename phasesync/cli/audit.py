@@ -83,7 +83,7 @@ def audit() -> None:
     multiple=True,
     callback=comma_list,
     metavar="KIND,...",
-    help=f"Only these kinds: {', '.join(_KINDS)}. Default: all.",
+    help=f"Only these kinds: {', '.join(_KINDS)}. Repeat it, or separate several with commas. Default: all.",
 )
 @paging_options("rows", limit=50)
 @output_option
@@ -143,15 +143,15 @@ def list_(
 @click.option(
     "--head",
     "heads",
-    type=_HEAD,
     multiple=True,
-    metavar="NUMBER:DIGEST",
-    help="A head that was kept elsewhere, as the daemon logs it each hour: finds a tail that was cut off. Repeatable. "
-    "Default: none.",
+    callback=comma_list,
+    metavar="NUMBER:DIGEST,...",
+    help="A head that was kept elsewhere, as the daemon logs it each hour: finds a tail that was cut off. Repeat it, "
+    "or separate several with commas. Default: none.",
 )
 @output_option
 @with_application
-def verify(application: "Application", heads: tuple[AuditHead, ...], out: Output) -> int:
+def verify(application: "Application", heads: tuple[str, ...], out: Output) -> int:
     """
     Verify the whole chain. Names each row that was removed, altered, reordered or inserted, and exits 1.
 
@@ -165,7 +165,7 @@ def verify(application: "Application", heads: tuple[AuditHead, ...], out: Output
     """
     from phasesync.cli.documents import verification_document
 
-    verified = application.store.audit.verify(heads)
+    verified = application.store.audit.verify([AuditHead.parse(head) for head in heads])
     for note in verified.notes:
         out.note(note)
     document = verification_document(verified)

@@ -123,6 +123,8 @@ DECIDED: dict[str, dict[str, Worth]] = {
         "error_code": EXCEPTION,
         **dict.fromkeys(("sent_at", "claim_owner", "claim_until"), EXCEPTION),
     },
+    "audit": dict.fromkeys([column.name for column in tables.audit.columns], REFUSED),
+    "audit_head": dict.fromkeys([column.name for column in tables.audit_head.columns], REFUSED),
     "daemons": dict.fromkeys(("owner", "host", "pid", "role", "started_at", "beat_at", "until"), EXCEPTION),
     "chores": dict.fromkeys(("name", "owner", "claimed_at"), EXCEPTION),
     "sweeps": dict.fromkeys(("destination_kind", "account", "region", "changed_since", "full_at"), EXCEPTION),
@@ -276,6 +278,7 @@ NOTICED = (
     "leases",
     "syncs",
     "instance",
+    "audit_head",
 )
 """Tables of which an older row is refused, or reported."""
 
