@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from phasesync.cli.audited import note_done
 from phasesync.cli.db_backups import backup, drill, restore, verify
 from phasesync.cli.dry_run import dry_run_flag, dry_run_option, show_dry_run
 from phasesync.cli.input import confirm, confirmation_options, never_asks, read_stdin
@@ -59,6 +60,8 @@ def migrate(check: bool, dry_run: bool, out: Output) -> int:
     before = schema_status(settings)
     migrate_database(settings)
     after = schema_status(settings)
+    if before.current is not None and before.current != after.current:
+        note_done(settings, "db.migrate", details={"from": before.current, "to": after.current}, out=out)
     moved = "is at" if before.current == after.current else "was brought to"
     with_queue = ", and has the queue of this release now" if before.queue_fix and not after.queue_fix else ""
     out.done(f"the database {moved} schema {after.current}{with_queue}", schema_document(after))
@@ -182,12 +185,15 @@ def copy_to(target: str, verify: bool, dry_run: bool, out: Output) -> None:
     if dry_run:
         _show_copy(settings, _target_url(target), verify=verify, out=out)
         return
+    target = _target_url(target)
     copied = copy_database(
         settings,
-        _target_url(target),
+        target,
         verify=verify,
         report=lambda table: None if out.as_json else out.say(f"{table.table}: {table.rows:,} rows, the same in both"),
     )
+    there = settings.model_copy(update={"database_url": target})
+    note_done(there, "db.copy", details={"from": copied.source, "to": copied.target}, out=out)
     document = copy_document(copied, verified=verify)
     if out.as_json:
         out.document(document)
@@ -260,6 +266,7 @@ def unretire(yes: bool, no_input: bool, dry_run: bool, out: Output) -> None:
     )
     if not dry_run:
         retirement = unretire_database(settings)
+        note_done(settings, "db.unretire", details={"copy": retirement.to}, out=out)
     document = {"retired_at": retirement.at, "retired_to": retirement.to}
     if dry_run:
         show_dry_run(out, f"would take this database back into use; its copy is at {retirement.to}", document)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from phasesync.cli.audited import note_done
 from phasesync.cli.dry_run import dry_run_flag, show_dry_run
 from phasesync.cli.input import never_asks
 from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.sync_results import error_document, threads_of, worst_code
+from phasesync.core.audit import AuditKind
 from phasesync.errors import PhasesyncError, StaleDatabaseError
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def backup(file: Path, dry_run: bool, out: Output) -> None:
     from phasesync.store.backup_manifest import manifest_of
 
     manifest = back_up_database(settings, file)
+    note_done(settings, "db.backup", kind=AuditKind.ACCESS, details={"file": str(file)}, out=out)
     if manifest.mac is None:
         out.warn(
             "the root key was not there, so nothing proves the manifest: the backup is as good, but that it is whole "
@@ -216,6 +219,8 @@ def restore(file: Path, dry_run: bool, out: Output) -> None:
         _show_restore(settings, file, out)
         return
     kept = restore_database(settings, file)
+    details = {"file": str(file), "kept": None if kept is None else str(kept)}
+    note_done(settings, "db.restore", details=details, out=out)
     if kept is not None:
         out.say(f"the former database is kept as {kept}")
     out.done(

@@ -43,6 +43,7 @@ READING = {
         "runs list",
         "runs show",
     ),
+    *("audit list", "audit verify", "audit export"),
     *("secrets list", "secrets get", "secrets history", "secrets export"),
     *("credentials list", "credentials show", "dynamic list", "dynamic show", "leases list", "leases show"),
     *("notifications list", "notifications show"),
@@ -89,14 +90,17 @@ class Filled:
         return self.phasesync.directory / "data"
 
     def rows(self) -> dict[str, list[Any]]:
-        """Return table -> its rows, of all tables but that of daemons."""
+        """Return table -> its rows, of all but daemons, and of the audit log all but that somebody was shown values."""
         with closing(sqlite3.connect(self.folder / "phasesync.db")) as connection:
             names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            return {
-                name: sorted(map(repr, connection.execute(f'SELECT * FROM "{name}"')))
+            connection.row_factory = sqlite3.Row
+            tables = {
+                name: [dict(row) for row in connection.execute(f'SELECT * FROM "{name}"')]
                 for name in names
-                if name != "daemons"
+                if name not in ("daemons", "audit_head")
             }
+        tables["audit"] = [row for row in tables["audit"] if row["kind"] != "reveal"]
+        return {name: sorted(map(repr, rows)) for name, rows in tables.items()}
 
     def can_be_written(self) -> bool:
         """Return whether another process could write to the database now."""

@@ -255,6 +255,15 @@ def _reconciler(store: Store, remote: FakeRemote) -> Reconciler:
     return Reconciler(context_of(store, destinations=destinations))
 
 
+def fill_store(store: Store) -> None:
+    """Make something in every table that is encrypted, of which some has an older state."""
+    _make(store)
+    notify(store)
+    _own(store, "shop.yaml")
+    _go_on(store)
+    leave_a_message(store)
+
+
 def _make(store: Store) -> None:
     """Two of everything."""
     store.apps.add_app("shop", description="ours", windows=["deny: 2020-01-01 UTC"])

@@ -13,6 +13,8 @@ from structlog.stdlib import BoundLogger
 from phasesync.adapters.telemetry.logging import get_logger
 from phasesync.core.chores import Chore
 from phasesync.core.events import (
+    AuditEmptied,
+    AuditHeadNoted,
     ChoreFailed,
     ClaimExpired,
     ClaimLost,
@@ -124,8 +126,8 @@ class LogEvents:
                     expected=event.expected,
                     command=event.command,
                 )
-            case RunsPruned():
-                self._log.info("old runs deleted", count=event.count, leases=event.leases)
+            case RunsPruned() | AuditHeadNoted() | AuditEmptied():
+                self._of_housekeeping(event)
             case QueueCleared():
                 self._log.info("entries of dead daemons removed from the queue", count=event.count)
             case SweepFinished() | SweepDenied() | IncrementalSweepUnavailable() | DriftMissedByIncrementalSweep():
@@ -136,6 +138,17 @@ class LogEvents:
                 self._of_notifications(event)
             case ChoreFailed():
                 self._chore(event)
+
+    def _of_housekeeping(self, event: RunsPruned | AuditHeadNoted | AuditEmptied) -> None:
+        match event:
+            case RunsPruned():
+                self._log.info("old runs deleted", count=event.count, leases=event.leases)
+            case AuditHeadNoted(head=None):
+                self._log.error("the head of the audit log was altered or removed", command=event.command)
+            case AuditHeadNoted():
+                self._log.info("head of the audit log", head=event.head)
+            case AuditEmptied():
+                self._log.info("old rows of the audit log emptied", emptied=event.emptied, dropped=event.dropped)
 
     def _of_leases(self, event: LeaseRevoked | LeaseEndMoved | LeaseUnreadable | OrphanUsersRemoved) -> None:
         match event:
