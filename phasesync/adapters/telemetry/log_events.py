@@ -13,6 +13,8 @@ from structlog.stdlib import BoundLogger
 from phasesync.adapters.telemetry.logging import get_logger
 from phasesync.core.chores import Chore
 from phasesync.core.events import (
+    BackupFailed,
+    BackupMade,
     ChoreFailed,
     ClaimExpired,
     ClaimLost,
@@ -58,6 +60,7 @@ _CHORES: Final = frozenset(
         Chore.REAP_USERS,
         Chore.HOUSEKEEPING,
         Chore.NOTIFY,
+        Chore.BACKUP,
         Chore.RELEASE,
         Chore.SIGN_OFF,
     }
@@ -115,6 +118,8 @@ class LogEvents:
                 self._of_leases(event)
             case MessageSent() | MessageFailed() | NotificationUnreadable():
                 self._of_notifications(event)
+            case BackupMade() | BackupFailed():
+                self._of_backups(event)
             case ChoreFailed():
                 self._chore(event)
 
@@ -164,6 +169,20 @@ class LogEvents:
                     listed=event.listed,
                     unlisted=event.unlisted,
                 )
+
+    def _of_backups(self, event: BackupMade | BackupFailed) -> None:
+        if isinstance(event, BackupMade):
+            self._log.info(
+                "backup made",
+                place=event.place,
+                bytes=event.size,
+                rows=event.rows,
+                removed=event.removed,
+                duration_ms=event.duration_ms,
+            )
+            return
+        fields = {"place": event.place, "error": event.error, "code": event.code, "message": event.message}
+        self._log.error("backup failed", **{name: value for name, value in fields.items() if value is not None})
 
     def _of_notifications(self, event: MessageSent | MessageFailed | NotificationUnreadable) -> None:
         if isinstance(event, NotificationUnreadable):
