@@ -84,7 +84,7 @@ class Schedules:
 
 
 def read_backup_schedules(settings: Settings) -> Schedules | None:
-    """Return the schedules of backups; None if there are none, which needs no root key. Raises as `open_application`."""
+    """Return the schedules; None if there are none: that needs no root key. Raises as `open_application`."""
     from phasesync.store.backup_schedules import has_schedules
 
     with closing(open_migrated(settings.database_url)) as database:

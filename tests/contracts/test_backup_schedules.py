@@ -32,9 +32,9 @@ def all_of(store: Store) -> list[BackupSchedule]:
 def move_on(store: Store, by: timedelta) -> None:
     """Have what is due later be due now."""
     with store.database.write() as connection:
-        connection.execute(
-            backup_schedules.update().values(next_at=backup_schedules.c.next_at - by // timedelta(microseconds=1))
-        )
+        next_at = connection.scalar(sa.select(backup_schedules.c.next_at))
+        assert next_at is not None
+        connection.execute(backup_schedules.update().values(next_at=next_at - by - timedelta(seconds=1)))
 
 
 def test_a_schedule_is_stored_and_replaced(store: Store) -> None:

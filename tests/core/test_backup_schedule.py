@@ -41,7 +41,10 @@ def test_a_place_is_a_folder_or_a_prefix(text: str, place: object) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["backups", "", "~/backups", "s3://A", "s3://a..b/x", "s3://bucket/a//b", "s3://bucket/ä", "https://x/y", "/a\0b"],
+    [
+        *("backups", "", "~/backups", "/a\0b", "https://x/y"),
+        *("s3://A", "s3://a..b/x", "s3://bucket/a//b", "s3://bucket/ä"),
+    ],
 )
 def test_other_places_are_refused(text: str) -> None:
     with pytest.raises(InvalidInputError):
@@ -60,9 +63,9 @@ def test_at_least_one_is_kept(keep: int) -> None:
         check_keep(keep)
 
 
-@given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(9999, 12, 31)))
-def test_a_name_says_when_and_of_which_installation(moment: datetime) -> None:
-    at = moment.replace(microsecond=0, tzinfo=UTC)
+@given(st.integers(0, 200 * 366 * 86_400))
+def test_a_name_says_when_and_of_which_installation(seconds: int) -> None:
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     name = backup_name(INSTANCE, at)
     assert made_at_of(name, INSTANCE) == at
     assert made_at_of(name, "f" * 32) is None
@@ -70,8 +73,10 @@ def test_a_name_says_when_and_of_which_installation(moment: datetime) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["phasesync-0123456789ab-.db", "phasesync-0123456789ab-20300132T000000Z.db", "phasesync.db", "x", "", "notes.txt"]
-    + ["phasesync-0123456789ab-20300102T030405Z.db.manifest.json", "phasesync-0123456789ab-2030012T030405Z.db"],
+    [
+        *("phasesync-0123456789ab-.db", "phasesync-0123456789ab-20300132T000000Z.db", "phasesync.db", "x", "", "a.txt"),
+        *("phasesync-0123456789ab-20300102T030405Z.db.manifest.json", "phasesync-0123456789ab-2030012T030405Z.db"),
+    ],
 )
 def test_other_names_are_not_ours(name: str) -> None:
     assert made_at_of(name, INSTANCE) is None
