@@ -16,6 +16,7 @@ from phasesync.bootstrap.backups import (
 from phasesync.bootstrap.callers import command_caller, daemon_caller
 from phasesync.bootstrap.open import (
     InitResult,
+    check_migration,
     copy_database,
     initialise_installation,
     load_instance_id,
@@ -32,6 +33,7 @@ __all__ = [
     "Application",
     "InitResult",
     "back_up_database",
+    "check_migration",
     "command_caller",
     "copy_database",
     "daemon_caller",

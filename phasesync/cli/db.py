@@ -22,23 +22,31 @@ def db() -> None:
 
 
 @db.command()
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Say what it would do, for how long, and beside whom; change nothing. Exit 3 if a migration is needed.",
+)
 @output_option
 @dry_run_flag
-def migrate(dry_run: bool, out: Output) -> None:
+def migrate(check: bool, dry_run: bool, out: Output) -> int:
     """
     Bring the database to the schema of this release. Any number of processes may do it at once.
 
-    Daemons of the former release stand still afterwards. A migration may need the root key, or refuse to work beside
-    them: it says so, and changes nothing.
+    A daemon of a former release goes on if the new schema works with it, and stands still if not: --check says which.
+    A migration may need the root key, or refuse to work beside daemons: it says so, and changes nothing.
 
     \b
-    Example:
+    Examples:
+      phasesync db migrate --check
       phasesync db migrate
     """
     settings = invocation().settings().settings
     from phasesync.bootstrap import migrate_database, preview_migration, schema_status
     from phasesync.cli.documents import schema_document
 
+    if check:
+        return _show_check(settings, out)
     if dry_run:
         schema, revisions = preview_migration(settings)
         message = f"the database is at schema {schema.current} already"
@@ -47,13 +55,43 @@ def migrate(dry_run: bool, out: Output) -> None:
         if schema.queue_fix is not None:
             message += ", and would give it the queue of this release"
         show_dry_run(out, message, schema_document(schema) | {"revisions": list(revisions)})
-        return
+        return 0
     before = schema_status(settings)
     migrate_database(settings)
     after = schema_status(settings)
     moved = "is at" if before.current == after.current else "was brought to"
     with_queue = ", and has the queue of this release now" if before.queue_fix and not after.queue_fix else ""
     out.done(f"the database {moved} schema {after.current}{with_queue}", schema_document(after))
+    return 0
+
+
+def _show_check(settings: "Settings", out: Output) -> int:
+    from phasesync.bootstrap import check_migration
+    from phasesync.cli.documents import migration_check_document
+
+    found = check_migration(settings)
+    document = migration_check_document(found)
+    if out.as_json:
+        out.document(document)
+        return _MIGRATION_NEEDED if found.needed else 0
+    current, expected = found.schema.current, found.schema.expected
+    if found.pending:
+        out.items(document["migrations"], ["revision", "title", "works_with", "rows"])
+        out.say(f"from schema {current or 'none'} to {expected}, in one transaction of at most {document['seconds']} s")
+        out.say(f"until its end wait: {document['waits']}")
+        if current is not None:
+            out.say(f"daemons of the release of schema {current} {document['former_daemons']}")
+    elif current != expected:
+        out.say(f"the database is at schema {current}, which is newer and works with this release ({expected})")
+    else:
+        out.say(f"the database is at schema {current} already")
+    if found.schema.queue_fix is not None:
+        out.say("it has no queue of this release yet")
+    return _MIGRATION_NEEDED if found.needed else 0
+
+
+_MIGRATION_NEEDED = 3
+"""Exit code: as for a plan with changes."""
 
 
 @db.command()

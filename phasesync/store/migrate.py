@@ -91,7 +91,8 @@ def upgrade(
     """
     Bring a database to the newest revision; a missing SQLite file is created.
 
-    All in one transaction: an interrupted upgrade leaves the database as it was, and can be repeated.
+    All in one transaction: an interrupted upgrade leaves the database as it was, and can be repeated. A newer schema
+    that this release can work with stays as it is: a host that comes later with the former release may repeat this.
 
     Args:
         database_url: the database.
@@ -101,7 +102,7 @@ def upgrade(
         to: the revision; the newest one, unless the tables are for rows of an older one.
 
     Raises:
-        SchemaMismatchError: the schema is newer than this release.
+        SchemaMismatchError: the schema is newer, and this release cannot work with it.
         IllegalTransitionError: a process of the former release is at work, and would write rows without a MAC.
         KeyUnavailableError, CiphertextError: from `open_keys`, or MACs were removed. Nothing was changed.
         SettingsError, StoreUnavailableError: it cannot be opened or is locked.
@@ -113,6 +114,7 @@ def upgrade(
         lambda config: command.upgrade(config, to),
         open_keys,
         in_use=in_use,
+        newer_will_do=True,
     )
 
 
@@ -131,6 +133,8 @@ def preview_upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] 
         if current is None:
             return REVISIONS
         if current not in REVISIONS:
+            if is_compatible(_works_with(connection)):
+                return ()
             raise _mismatch(current)
         if _keys_for(connection, current, database, open_keys) is not None:
             refuse_beside_others(connection)
@@ -225,6 +229,7 @@ def _migrate(
     open_keys: Callable[[Database], KeyRing] | None = None,
     *,
     in_use: bool = True,
+    newer_will_do: bool = False,
 ) -> None:
     from alembic.config import Config
 
@@ -241,6 +246,8 @@ def _migrate(
                 lock_migrations(connection)
             current = _current(connection)
             if current is not None and current not in REVISIONS:
+                if newer_will_do and is_compatible(_works_with(connection)):
+                    return
                 raise _mismatch(current)
             config.attributes["connection"] = connection
             keys = _keys_for(connection, current, database, open_keys)

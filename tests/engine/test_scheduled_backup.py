@@ -212,10 +212,12 @@ def test_a_daemon_that_was_killed_leaves_what_the_next_goes_on_with(made: Made, 
         made.make()
     assert died
     assert made.backups(), "there is always a good one"
-    for left in made.folder.glob("*.manifest.json"):
-        if not (made.folder / left.name.removesuffix(".manifest.json")).exists() and step.startswith("put"):
-            # The next one is made in another second.
-            left.rename(manifest_of(made.folder / backup_name(made.store.instance_id, NOW - timedelta(hours=1))))
+    # The next one is made in another second.
+    newest = max(file.name.removesuffix(".manifest.json") for file in made.folder.glob("*.manifest.json"))
+    earlier = backup_name(made.store.instance_id, NOW - timedelta(hours=1))
+    for end in ("", ".manifest.json"):
+        if (made.folder / (newest + end)).exists():
+            (made.folder / (newest + end)).rename(made.folder / (earlier + end))
     made.storage = working
     made.make()
     kept = made.backups()
