@@ -82,7 +82,9 @@ class BackupScheduleStore(BaseStore):
                 values: dict[str, Any] = {"id": new_id(), "version": 1, "created_at": created_at}
             else:
                 values = {"id": former.id, "version": former.version + 1, "created_at": former.created_at}
-            values["sealed"] = self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
+            values["sealed"] = self._keys.encrypt_json(
+                self._keys.data_key(CREDENTIALS_KEY), schedule_context(values), sealed
+            )
             if former is None:
                 connection.execute(backup_schedules.insert().values(**values, next_at=now()))
             else:
@@ -199,7 +201,7 @@ def select_schedules() -> sa.Select[Any]:
 def to_schedule(row: sa.Row[Any], keys: KeyRing) -> BackupSchedule:
     """Decrypt a row of `select_schedules`. CiphertextError."""
     try:
-        sealed = keys.decrypt_json_once(_Sealed, _context(row._asdict()), row.sealed)
+        sealed = keys.decrypt_json_once(_Sealed, schedule_context(row._asdict()), row.sealed)
         place = parse_place(sealed.place)
     except (CiphertextError, InvalidInputError, TypeError, AttributeError):
         # SQLite stores a value of any type in any column.
@@ -224,7 +226,8 @@ def to_schedule(row: sa.Row[Any], keys: KeyRing) -> BackupSchedule:
     )
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def schedule_context(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the context of the ciphertext: it binds what was asked for to its row."""
     created_at: datetime = values["created_at"]
     created = str(to_microseconds(created_at))
     return ("backup_schedules", str(values["id"]), "sealed", str(values["version"]), created)

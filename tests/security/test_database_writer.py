@@ -123,6 +123,10 @@ DECIDED: dict[str, dict[str, Worth]] = {
         "error_code": EXCEPTION,
         **dict.fromkeys(("sent_at", "claim_owner", "claim_until"), EXCEPTION),
     },
+    "backup_schedules": {
+        **dict.fromkeys(("id", "version", "sealed", "created_at"), REFUSED),
+        **dict.fromkeys(("next_at", "succeeded_at", "failed_at", "error_class"), EXCEPTION),
+    },
     "daemons": dict.fromkeys(("owner", "host", "pid", "role", "started_at", "beat_at", "until"), EXCEPTION),
     "chores": dict.fromkeys(("name", "owner", "claimed_at"), EXCEPTION),
     "sweeps": dict.fromkeys(("destination_kind", "account", "region", "changed_since", "full_at"), EXCEPTION),

@@ -127,10 +127,8 @@ class LogEvents:
                     expected=event.expected,
                     command=event.command,
                 )
-            case RunsPruned():
-                self._log.info("old runs deleted", count=event.count, leases=event.leases)
-            case QueueCleared():
-                self._log.info("entries of dead daemons removed from the queue", count=event.count)
+            case RunsPruned() | QueueCleared():
+                self._of_housekeeping(event)
             case SweepFinished() | SweepDenied() | IncrementalSweepUnavailable() | DriftMissedByIncrementalSweep():
                 self._of_sweeps(event)
             case LeaseRevoked() | LeaseEndMoved() | LeaseUnreadable() | OrphanUsersRemoved():
@@ -188,6 +186,12 @@ class LogEvents:
                     listed=event.listed,
                     unlisted=event.unlisted,
                 )
+
+    def _of_housekeeping(self, event: RunsPruned | QueueCleared) -> None:
+        if isinstance(event, RunsPruned):
+            self._log.info("old runs deleted", count=event.count, leases=event.leases)
+        else:
+            self._log.info("entries of dead daemons removed from the queue", count=event.count)
 
     def _of_backups(self, event: BackupMade | BackupFailed) -> None:
         if isinstance(event, BackupMade):
