@@ -23,6 +23,7 @@ from phasesync.store.keys_in_use import hold_used_keys
 if TYPE_CHECKING:
     from phasesync.store.alerts import AlertStore
     from phasesync.store.audit import AuditStore
+    from phasesync.store.backup_schedules import BackupScheduleStore
     from phasesync.store.change_requests import ChangeRequestStore
     from phasesync.store.claims import ClaimStore
     from phasesync.store.clock_watch import ClockWatch
@@ -189,6 +190,13 @@ class Store:
         from phasesync.store.outbox import OutboxStore
 
         return OutboxStore(self.database, self.keys)
+
+    @cached_property
+    def backup_schedules(self) -> "BackupScheduleStore":
+        """Schedules of backups."""
+        from phasesync.store.backup_schedules import BackupScheduleStore
+
+        return BackupScheduleStore(self.database, self.keys)
 
     @cached_property
     def data_keys(self) -> "DataKeyStore":

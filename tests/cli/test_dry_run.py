@@ -49,7 +49,7 @@ READING = {
     *("notifications list", "notifications show"),
     *("syncs list", "syncs show", "syncs plan", "syncs wait", "syncs why", "syncs verify"),
     "keys status",
-    *("aws policy", "aws trust-policy", "aws list-secrets", "db status", "completion"),
+    *("aws policy", "aws trust-policy", "aws list-secrets", "db status", "db verify", "db drill", "completion"),
 }
 """They change nothing, in the store or at AWS."""
 
@@ -303,6 +303,8 @@ CASES: list[tuple[str, str, int]] = [
     ("db migrate", "is at schema", 0),
     ("db backup FOLDER/another.db", "would copy about", 0),
     ("db backup FOLDER/backup.db", "exists already", 4),
+    ("db backup --every 6h --to FOLDER/backups", "a backup is made every 6h to FOLDER/backups", 0),
+    ("db backup --every off", "there is no schedule of backups", 5),
     ("db restore FOLDER/backup.db", "would replace the database", 0),
     ("db restore FOLDER/new.env", "is not a database", 6),
     ("db copy --to sqlite:///FOLDER/data/copy.db", "would copy the database to", 0),
