@@ -86,6 +86,7 @@ COMMANDS = {
     "run": ("phasesync.cli.run:run", "Run a command with secrets, and with leases that end with it."),
     "aws": ("phasesync.cli.aws:aws", "IAM policies to paste; what is in an account."),
     "db": ("phasesync.cli.db:db", "The database: schema and backups."),
+    "rebuild": ("phasesync.cli.rebuild:rebuild", "After the root key was lost: everything anew from AWS."),
     "completion": ("phasesync.cli.completion:completion", "Print the script that completes commands in a shell."),
 }
 """Name -> where the command is, and one line of help."""

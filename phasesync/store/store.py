@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from phasesync.store.notifications import NotificationStore
     from phasesync.store.outbox import OutboxStore
     from phasesync.store.projects import ProjectStore
+    from phasesync.store.rebuild import RebuildStore
     from phasesync.store.restore_mark import RestoreMark
     from phasesync.store.runs import RunStore
     from phasesync.store.secrets import SecretStore
@@ -134,6 +135,13 @@ class Store:
         from phasesync.store.comparison import ComparisonStore
 
         return ComparisonStore(self.database, self.keys)
+
+    @cached_property
+    def rebuild(self) -> "RebuildStore":
+        """Makes a lost installation anew."""
+        from phasesync.store.rebuild import RebuildStore
+
+        return RebuildStore(self.database, self.keys)
 
     @cached_property
     def sweeps(self) -> "SweepStore":
