@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.audit import AuditOutcome
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.run import Outcome, Run, RunError
 from phasesync.core.schedule import LARGE_ABOVE
@@ -64,10 +65,10 @@ class ExpiredClaim:
     started_at: datetime
 
 
-def log_interrupted_runs(connection: sa.Connection, keys: KeyRing, former: Sequence[ExpiredClaim]) -> None:
-    """Store a run `interrupted` for each expired claim; their syncs become pending."""
+def log_interrupted_runs(connection: sa.Connection, keys: KeyRing, former: Sequence[ExpiredClaim]) -> list[Run]:
+    """Store a run `interrupted` for each expired claim, and return them; their syncs become pending."""
     if not former:
-        return
+        return []
     claims = {claim.sync_id: claim for claim in former}
     rows = connection.execute(
         sa.select(syncs.c.id, syncs.c.name, syncs.c.failures, environments.c.data_key_id, now().label("clock"))
@@ -114,6 +115,7 @@ def log_interrupted_runs(connection: sa.Connection, keys: KeyRing, former: Seque
         ),
         [{"sync": run.sync_id, "run": run.id} for run, _ in runs],
     )
+    return [run for run, _ in runs]
 
 
 _CLEARED: Final = {"claim_owner": None, "claim_until": None}
@@ -308,7 +310,7 @@ class ClaimStore(BaseStore):
                 )
                 for row in rows
             ]
-            log_interrupted_runs(connection, self._keys, former)
+            self._log_interrupted(connection, former)
             # A clock that was ahead set these times; since it was set back, they would be reached much too late.
             woken_at = sa.case((syncs.c.woken_at.is_not(None), now()))
             connection.execute(
@@ -328,7 +330,14 @@ class ClaimStore(BaseStore):
             for row in rows
             if row.interrupted_at is not None
         ]
-        log_interrupted_runs(connection, self._keys, former)
+        self._log_interrupted(connection, former)
+
+    def _log_interrupted(self, connection: sa.Connection, former: Sequence[ExpiredClaim]) -> None:
+        """Log the runs of expired claims; in the audit log too, since such a run may have written to AWS."""
+        for run in log_interrupted_runs(connection, self._keys, former):
+            details = {"run": run.id, "trigger": run.trigger, "outcome": run.outcome}
+            outcome = AuditOutcome.FAILED
+            self._audit(connection, "sync.run", run.sync, outcome=outcome, details=details, actor=run.actor)
 
 
 # Each condition reads the end of an index. A claim without an end, which only an alteration makes, is due by itself.

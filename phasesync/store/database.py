@@ -110,8 +110,8 @@ class Database:
         self._was_usable = False
         self.observe: Callable[[str, float], None] | None = None
         """Called, with `read` or `write` and the seconds, at the end of each transaction; None = nobody measures."""
-        self.append_notes: Callable[[sa.Connection, Sequence[Any]], None] | None = None
-        """Called just before the commit of a transaction that was noted something for; see `note`."""
+        self.before_commit: Callable[[sa.Connection, Sequence[Any]], None] | None = None
+        """Called at the end of each write, just before its commit, with what was noted: see `note`."""
         self._notes: dict[sa.Connection, list[Any]] = {}
         self._writing = threading.Lock()
         """SQLite allows one write at a time. It makes others sleep and try again; threads of a process wait in turn."""
@@ -222,9 +222,9 @@ class Database:
             self._notes[connection] = []
             try:
                 yield connection
-                # A rehearsal has rolled back what was noted.
-                if (notes := self._notes[connection]) and connection.in_transaction():
-                    self._append(connection, notes)
+                # A rehearsal has rolled everything back.
+                if connection.in_transaction():
+                    self._end(connection, self._notes[connection])
             finally:
                 del self._notes[connection]
         if self._file is not None and files is not None and self._file.has_lost(files):
@@ -236,16 +236,17 @@ class Database:
 
     def note(self, connection: sa.Connection, note: object) -> None:
         """
-        Keep something that `append_notes` stores at the end of the outermost write, with all else or not at all.
+        Keep something that `before_commit` stores at the end of the outermost write, with all else or not at all.
 
         `connection` is that of `write` or `transaction`, not of `write_once`.
         """
         self._notes[connection].append(note)
 
-    def _append(self, connection: sa.Connection, notes: Sequence[Any]) -> None:
-        if self.append_notes is None:
+    def _end(self, connection: sa.Connection, notes: Sequence[Any]) -> None:
+        if self.before_commit is not None:
+            self.before_commit(connection, notes)
+        elif notes:
             raise AssertionError("nobody stores what was noted: the database was not opened with its store")
-        self.append_notes(connection, notes)
 
     def read_once(self) -> AbstractContextManager[sa.Connection]:
         """Open a read of one statement, which is a snapshot by itself: PostgreSQL needs no BEGIN and COMMIT around."""

@@ -62,17 +62,19 @@ def is_restored(row: sa.Row[Any], keys: KeyRing) -> bool:
     return bool(row.marked)
 
 
-def set_mark(connection: sa.Connection, keys: KeyRing) -> None:
+def set_mark(connection: sa.Connection, keys: KeyRing) -> bool:
     """
-    Mark the whole database as older than AWS, until an operator accepts it.
+    Mark the whole database as older than AWS, until an operator accepts it. Return whether it was not marked before.
 
     The transaction must not hold other locks yet. CiphertextError if the row of the instance was altered.
     """
     registry = lock_registry(connection, keys)
-    if registry.restored_at is None:
-        # What waits here was sent by the database that this one is a copy of, or is of no interest any more.
-        connection.execute(messages.update().where(messages.c.next_at.is_not(None)).values(next_at=None))
-        registry.store(restored_at=from_microseconds(connection.scalar(sa.select(now())) or 0))
+    if registry.restored_at is not None:
+        return False
+    # What waits here was sent by the database that this one is a copy of, or is of no interest any more.
+    connection.execute(messages.update().where(messages.c.next_at.is_not(None)).values(next_at=None))
+    registry.store(restored_at=from_microseconds(connection.scalar(sa.select(now())) or 0))
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,7 @@ class RestoreMark(BaseStore):
             # Kept keys may belong to users that were removed after the backup.
             connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
             request_runs(connection, sa.true())
+            self._audit(connection, "db.accept-restore", "database", details={"syncs": accepted, "objects": objects})
         return Acceptance(syncs=accepted, objects=objects, unread=tuple(sorted(unread, key=str.lower)))
 
     def _advance(

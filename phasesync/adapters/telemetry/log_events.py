@@ -42,9 +42,16 @@ from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus
 
 _TELLING_ERRORS: Final = frozenset(
-    {"StoreUnavailableError", "SchemaMismatchError", "SettingsError", "AnotherDatabaseError", "EnvironmentStoreError"}
+    {
+        "StoreUnavailableError",
+        "SchemaMismatchError",
+        "SettingsError",
+        "AnotherDatabaseError",
+        "EnvironmentStoreError",
+        "KeyUnavailableError",
+    }
 )
-"""Classes with messages about the database or the settings: they hold places and codes."""
+"""Classes with messages about the database or the settings: they hold places, codes and ids of root keys."""
 _CHORES: Final = frozenset(
     {
         Chore.START,
@@ -54,6 +61,7 @@ _CHORES: Final = frozenset(
         Chore.HEARTBEAT,
         Chore.POLL,
         Chore.REAP,
+        Chore.ROOT_KEYS,
         Chore.SWEEP,
         Chore.LEASES,
         Chore.REAP_USERS,
