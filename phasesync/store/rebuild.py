@@ -100,7 +100,7 @@ class RebuildStore(BaseStore):
                 store_entries(connection, self._keys, str(data_key_id), [with_id(entry) for entry in sync.entries])
             self._audit(
                 connection,
-                "rebuild",
+                "installation.rebuild",
                 plan.instance_id,
                 details={"syncs": [sync.name for sync in plan.syncs], "environments": len(plan.environments)},
             )
