@@ -12,7 +12,7 @@ from phasesync.cli.dry_run import dry_run_flag, show_dry_run
 from phasesync.cli.input import confirm, confirmation_options, read_file
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.cli.params import DIGEST, REGION, Name
+from phasesync.cli.params import DIGEST, REGION, Name, comma_list
 from phasesync.core.rebuild import Said
 from phasesync.core.sync import Layout
 from phasesync.errors import IllegalTransitionError, InvalidInputError
@@ -26,13 +26,17 @@ _WORDS = frozenset({"id", "name", "env", "path", "layout", "names"})
 _PROGRESS_EVERY = 100
 
 
+def _regions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(REGION.convert(part, param, ctx) for part in comma_list(ctx, param, value))
+
+
 @click.command(short_help="After the root key was lost: everything anew from AWS.")
-@click.option("--from-aws", is_flag=True, required=True, help="From the AWS secrets with our tags; required.")
+@click.option("--from-aws", is_flag=True, required=True, help="From the AWS secrets with our tags.")
 @click.option(
     "--credential",
     type=Name("credential"),
     required=True,
-    help="Credential that lists and reads the AWS secrets. No default.",
+    help="Credential that lists and reads the AWS secrets.",
 )
 @click.option(
     "--syncs-credential",
@@ -42,9 +46,10 @@ _PROGRESS_EVERY = 100
 @click.option(
     "--region",
     "regions",
-    type=REGION,
     multiple=True,
-    help="AWS Region to look in. Repeat it for several. Default: the credential's.",
+    callback=_regions,
+    metavar="REGION",
+    help="AWS Region to look in. Repeat it, or separate several with commas. Default: the credential's.",
 )
 @click.option(
     "--instance",
