@@ -113,7 +113,7 @@ def _only_instance(listed: Sequence[tuple[Destination, str, Observed]]) -> str:
     counts = Counter(observed.tags.get(TAG_INSTANCE, "") for _, _, observed in listed)
     if not counts:
         raise NotFoundError(
-            "there is nothing with tags of phasesync here",
+            "nothing here has the tags of phasesync",
             hint="name the Regions with --region, and a credential of the account that the syncs wrote to",
         )
     if len(counts) > 1:

@@ -128,7 +128,7 @@ def test_what_cannot_be_read_is_left_out_and_named(world: World, new: Store) -> 
 
 def test_nothing_of_ours_is_an_error_that_names_the_region(world: World, new: Store) -> None:
     """Mostly the wrong Region or account."""
-    with pytest.raises(NotFoundError, match="nothing with tags of phasesync") as refused:
+    with pytest.raises(NotFoundError, match="nothing here has the tags of phasesync") as refused:
         rebuild(new, world)
 
     assert "--region" in str(refused.value.hint)
