@@ -195,9 +195,9 @@ def copy_to(target: str, verify: bool, dry_run: bool, out: Output) -> None:
     from phasesync.cli.documents import copy_document
 
     if dry_run:
-        _show_copy(settings, _target_url(target), verify=verify, out=out)
+        _show_copy(settings, url_of_option(target), verify=verify, out=out)
         return
-    target = _target_url(target)
+    target = url_of_option(target)
     copied = copy_database(
         settings,
         target,
@@ -268,8 +268,8 @@ def _warn_of_backups(schedules: list[dict[str, Any]], refused: list[str], out: O
 _CLOCKS_APART_S = 5
 
 
-def _target_url(target: str) -> str:
-    """Return the URL of `--to`. InvalidInputError for a password in it: every user of the machine sees arguments."""
+def url_of_option(target: str, option: str = "--to") -> str:
+    """Return the URL of an option. InvalidInputError for a password in it: every user of the machine sees arguments."""
     if target == "-":
         return read_stdin().decode("utf-8", "replace").strip()
     from phasesync.store.database_url import parse_database_url
@@ -277,7 +277,7 @@ def _target_url(target: str) -> str:
     if parse_database_url(target).password is not None:
         raise InvalidInputError(
             "a password among the arguments can be read by every user of the machine",
-            hint="put it into ~/.pgpass and leave it out, or give the URL on stdin: --to -",
+            hint=f"put it into ~/.pgpass and leave it out, or give the URL on stdin: {option} -",
         )
     return target
 

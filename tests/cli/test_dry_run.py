@@ -311,6 +311,7 @@ CASES: list[tuple[str, str, int]] = [
     ("db copy --to sqlite:///FOLDER/backup.db", "in use", 4),
     ("db unretire", "is not retired", 4),
     ("db accept-restore", "accepted: 4 syncs", 0),
+    ("rebuild --from-aws --credential host", "this database is in use", 4),
     ("apps add shop", "exists already", 4),
     ("apps remove nothing", "nothing", 5),
 ]

@@ -235,11 +235,12 @@ class FakeDestination:
         self._calls += 1
         self._call("put_resource_policy", lambda: self._remote.put_policy(self._find(arn), policy))
 
-    def sweep(self, instance_id: str) -> Iterator[Observed]:
-        """ListSecrets, a call for each 100 objects with our instance tag."""
+    def sweep(self, instance_id: str | None) -> Iterator[Observed]:
+        """ListSecrets, a call for each 100 objects with our instance tag, or with that of any instance."""
         first = 0
         while True:
-            page = self._call("sweep", lambda: self._listed(instance_id))[first : first + _PAGE + 1]
+            listed = self._call("sweep", lambda: self._listed(instance_id))
+            page = [item for item in listed if TAG_INSTANCE in item.tags][first : first + _PAGE + 1]
             yield from page[:_PAGE]
             if len(page) <= _PAGE:
                 return

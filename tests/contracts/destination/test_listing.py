@@ -66,7 +66,7 @@ def test_does_not_read_what_is_going(destination: Destination, world: World):
 # --- sweeping
 
 
-def swept(destination: Destination, instance_id: str = INSTANCE) -> set[str]:
+def swept(destination: Destination, instance_id: str | None = INSTANCE) -> set[str]:
     """Names that a sweep yields."""
     return {seen.name for seen in destination.sweep(instance_id)}
 
@@ -79,6 +79,7 @@ def test_sweeps_what_carries_our_instance_and_nothing_else(destination: Destinat
     world.outside_create("longer", "x", tags={TAG_INSTANCE: INSTANCE + "0", f"{TAG_INSTANCE}-old": INSTANCE})
     assert swept(destination) == {"ours"}
     assert swept(destination, "another-instance") == {"another", "value-elsewhere"}
+    assert swept(destination, None) == {"ours", "another", "value-elsewhere", "longer"}
     assert swept(destination, "nobody") == set()
 
 
