@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.Column("wrapped_by", sa.Text()),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("mac", sa.LargeBinary()),
         sa.PrimaryKeyConstraint("id", name="pk_root_keys"),
     )
     op.create_table(

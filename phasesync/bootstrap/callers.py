@@ -33,7 +33,7 @@ def command_caller(actor: str) -> Caller:
 
 def daemon_caller() -> Caller:
     """Return the caller of what a daemon does by itself."""
-    return Caller(actor="daemon", source=f"daemon@{os.uname().nodename}")
+    return Caller(actor="phasesync", source=f"daemon@{os.uname().nodename}")
 
 
 def _login() -> str | None:

@@ -1,10 +1,10 @@
-"""`phasesync db`: the database's schema, backups, and its copy to another database."""
+"""`phasesync db`: the database's schema, its copy to another database, and what follows a restore."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from phasesync.cli.db_backups import backup, drill, restore, verify
 from phasesync.cli.dry_run import dry_run_flag, dry_run_option, show_dry_run
 from phasesync.cli.input import confirm, confirmation_options, never_asks, read_stdin
 from phasesync.cli.invocation import invocation, with_application
@@ -117,81 +117,6 @@ def status(out: Output) -> int:
 
         refuse_retired(schema.retirement.at, schema.retirement.to)
     return 0 if schema.is_current else 6
-
-
-@db.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@output_option
-@dry_run_flag
-def backup(file: Path, dry_run: bool, out: Output) -> None:
-    """
-    Copy a SQLite database while it is in use. The new file has mode 0600. The root key is not in it.
-
-    \b
-    Example:
-      phasesync db backup /var/backups/phasesync-monday.db
-    """
-    from phasesync.store.backup import backup as copy
-    from phasesync.store.backup import preview_backup
-
-    url = invocation().settings().settings.database_url
-    if dry_run:
-        size = preview_backup(url, file)
-        show_dry_run(out, f"would copy about {size:,} bytes to {file}", {"file": str(file), "bytes": size})
-        return
-    copy(url, file)
-    out.done(f"copied the database to {file}", {"file": str(file), "bytes": file.stat().st_size})
-
-
-@db.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@never_asks
-@output_option
-@dry_run_flag
-def restore(file: Path, dry_run: bool, out: Output) -> None:
-    """
-    Replace a SQLite database with a backup. The former database is kept beside it.
-
-    No daemon may be at work. Until `db accept-restore` no sync writes anything at AWS. A sync is halted if it finds a
-    write that this database has not made.
-
-    \b
-    Example:
-      phasesync db restore /var/backups/phasesync-monday.db
-    """
-    from phasesync.bootstrap import restore_database
-
-    settings = invocation().settings().settings
-    if dry_run:
-        _show_restore(settings, file, out)
-        return
-    kept = restore_database(settings, file)
-    if kept is not None:
-        out.say(f"the former database is kept as {kept}")
-    out.done(
-        f"restored {file}; see what would be written: phasesync syncs plan NAME; then go on with it: "
-        "phasesync db accept-restore",
-        {"restored": str(file), "kept": None if kept is None else str(kept)},
-    )
-
-
-def _show_restore(settings: "Settings", file: Path, out: Output) -> None:
-    from phasesync.bootstrap import preview_restoration
-    from phasesync.cli.documents import restore_preview_document
-
-    preview = preview_restoration(settings, file)
-    document = restore_preview_document(preview, file)
-    if not out.as_json:
-        rows = [{"what": noun, **counts} for noun, counts in document["contents"].items()]
-        out.items(rows, ["what", "now", "then"])
-        for title in ("lost", "added"):
-            if names := document["syncs"][title]:
-                out.say(f"syncs that would be {title}: {', '.join(names)}")
-    migrated = "" if preview.schema == preview.backup.schema else f", brought to schema {preview.backup.schema}"
-    message = f"would replace the database with {file} (schema {preview.schema}{migrated})"
-    if preview.kept is not None:
-        message += f", and keep the present one as {preview.kept}"
-    show_dry_run(out, message, document)
 
 
 @db.command("accept-restore", short_help="Go on with a database that is older than AWS.")
@@ -340,3 +265,7 @@ def unretire(yes: bool, no_input: bool, dry_run: bool, out: Output) -> None:
         show_dry_run(out, f"would take this database back into use; its copy is at {retirement.to}", document)
         return
     out.done(f"this database is in use again; its copy at {retirement.to} must never be used: remove it", document)
+
+
+for command in (backup, verify, drill, restore):
+    db.add_command(command)

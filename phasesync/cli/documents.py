@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from phasesync.engine.leases.preview import IssuePreview
     from phasesync.engine.status_summary import StatusSummary
     from phasesync.engine.sync_operations import PlanReport
-    from phasesync.store.backup import RestorePreview
     from phasesync.store.database_copy import CopiedDatabase
     from phasesync.store.migrate import SchemaStatus
     from phasesync.store.migration_check import MigrationCheck
+    from phasesync.store.restore import RestorePreview
 
 
 def app_document(app: App) -> dict[str, object]:

@@ -51,7 +51,7 @@ class Components:
         message_dispatcher: threads that send notifications.
         watch: notices that something may be due.
         read_figures: reads what the database says for metrics; also of the syncs one by one, if True.
-        key_ids: purpose -> id of the keys in use.
+        key_ids: returns purpose -> id of the keys in use.
         queue: `dispatcher` if it takes its syncs out of a queue: then it has to be started. Otherwise None.
         tracer: takes traces of runs; None: nobody asks. The daemon closes it at its end.
     """
@@ -64,7 +64,7 @@ class Components:
     message_dispatcher: ThreadDispatcher[ClaimedMessage]
     watch: ChangeWatch
     read_figures: Callable[[bool], Figures]
-    key_ids: Mapping[str, str]
+    key_ids: Callable[[], Mapping[str, str]]
     queue: "ProcrastinateDispatcher | None" = None
     tracer: "OpenTelemetryTracer | None" = None
 
@@ -143,7 +143,7 @@ def build_components(
         message_dispatcher=message_dispatcher,
         watch=watch,
         read_figures=application.read_figures,
-        key_ids=application.store.keys.ids(),
+        key_ids=application.store.keys.ids,
         queue=queue,
         tracer=tracer,
     )

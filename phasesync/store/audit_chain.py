@@ -14,16 +14,17 @@ retention has emptied keeps digest and MAC; `details` then holds a keyed digest 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from phasesync.core.audit import AuditEntry, Caller
-from phasesync.errors import KeyUnavailableError
+from phasesync.errors import CiphertextError, KeyUnavailableError
 from phasesync.store.database import insert_or_update, row_lock
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.key_ring import UNVERSIONED, KeyRing, insert_key, same_mac
-from phasesync.store.serialization import to_json
+from phasesync.store.serialization import from_json, to_json
 from phasesync.store.tables import audit, audit_head, data_keys
 
 AUDIT_KEY: Final = "audit"
@@ -53,19 +54,25 @@ def configuration_digest(keys: KeyRing, configuration: object) -> str | None:
     return keys.digests.digest("audit-configuration", plain).hex()[:32]
 
 
-def append_rows(keys: KeyRing, caller: Caller, connection: sa.Connection, entries: Sequence[AuditEntry]) -> None:
-    """Add rows at the end of the chain; the transaction must lock nothing more afterwards, and commit."""
+def append_rows(
+    keys: KeyRing, caller: Caller, connection: sa.Connection, entries: Sequence[AuditEntry], key_id: str | None
+) -> None:
+    """
+    Add rows at the end of the chain; the transaction must lock nothing more afterwards, and commit.
+
+    `key_id`: of `known_data_key`, which the transaction holds already.
+    """
     head, broken = _lock_head(keys, connection)
     if broken:
         entries = (AuditEntry(action=BROKEN, object="audit"), *entries)
-    key_id = _data_key(keys, connection)
+    key_id = key_id or _make_data_key(keys, connection)
     at = connection.scalar(_CLOCK) or 0
     number, chained = head.number, head.chained
     rows = []
     for entry in entries:
         number += 1
-        who = entry.caller or caller
-        plain = (number, at, entry.kind.value, who.actor, who.source, entry.action, entry.object, entry.outcome.value)
+        actor = entry.actor or caller.actor
+        plain = (number, at, entry.kind.value, actor, caller.source, entry.action, entry.object, entry.outcome.value)
         content = to_json(AuditDetails(details=entry.details, before=entry.before, after=entry.after))
         details = content.encode("utf-8", "replace")
         digest = row_digest(keys, plain, details)
@@ -73,6 +80,7 @@ def append_rows(keys: KeyRing, caller: Caller, connection: sa.Connection, entrie
         columns = dict(zip(PLAIN, plain, strict=True)) | {"at": from_microseconds(at)}
         sealed = keys.encrypt(key_id, details_context(number), details)
         rows.append({**columns, "details": sealed, "digest": digest, "mac": chained})
+    keys.forget_used(key_id)
     connection.execute(audit.insert(), rows)
     store_head(keys, connection, replace(head, number=number, chained=chained))
 
@@ -93,9 +101,50 @@ def chain(keys: KeyRing, before: bytes, digest: bytes) -> bytes:
     return keys.digests.digest("audit-chain", before, digest)
 
 
-def emptied_mark(keys: KeyRing, number: int, digest: bytes) -> bytes:
-    """Return what `details` of a row holds that retention has emptied."""
-    return keys.digests.digest("audit-emptied", str(number).encode(), digest)
+def emptied_mark(keys: KeyRing, number: int, at: int, kind: str, digest: bytes) -> bytes:
+    """Return what `details` of a row holds that retention has emptied: nobody without the key can empty one."""
+    return keys.digests.digest("audit-emptied", str(number).encode(), str(at).encode(), kind.encode(), digest)
+
+
+@cache
+def select_rows() -> sa.Select[Any]:
+    """Return the select behind `open_row`; `micros` is the time as it is stored."""
+    return sa.select(audit, sa.type_coerce(audit.c.at, sa.BigInteger()).label("micros"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedRow:
+    """
+    What is in a row of `select_rows`.
+
+    Attributes:
+        details: None if retention has emptied the row.
+    """
+
+    details: AuditDetails | None
+
+
+def open_row(keys: KeyRing, row: sa.Row[Any], *, number: int | None = None) -> OpenedRow | None:
+    """
+    Return what is in a row; None if it does not authenticate by itself. Its place in the chain is another matter.
+
+    `number`: the number under which it may have been written, if not its own.
+    """
+    if not isinstance(row.digest, bytes) or not isinstance(row.details, bytes):
+        return None  # SQLite stores a value of any type in any column.
+    own = int(row.number) if number is None else number
+    if row.actor is None:
+        mark = emptied_mark(keys, own, row.micros, str(row.kind), row.digest)
+        empty = all(getattr(row, name) is None for name in ("source", "action", "object", "outcome"))
+        return OpenedRow(details=None) if empty and same_mac(row.details, mark) else None
+    try:
+        details = keys.decrypt(details_context(own), row.details)
+    except CiphertextError:
+        return None
+    plain = (own, row.micros, *(getattr(row, name) for name in PLAIN[2:]))
+    if not same_mac(row.digest, row_digest(keys, plain, details)):
+        return None
+    return OpenedRow(details=from_json(AuditDetails, details))
 
 
 def details_context(number: int) -> tuple[str, ...]:
@@ -123,7 +172,7 @@ class ChainEnds:
 
 def read_head(keys: KeyRing, connection: sa.Connection) -> ChainEnds | None:
     """Return the row of the head; None if there is none, or it does not authenticate."""
-    return _authentic(keys, connection.execute(sa.select(audit_head)).first())
+    return authentic_head(keys, connection.execute(sa.select(audit_head)).first())
 
 
 def store_head(keys: KeyRing, connection: sa.Connection, head: ChainEnds) -> None:
@@ -139,7 +188,7 @@ def lock_head(connection: sa.Connection) -> sa.Row[Any] | None:
 def _lock_head(keys: KeyRing, connection: sa.Connection) -> tuple[ChainEnds, bool]:
     """Lock the head, and make it if there is none. Return it, and whether it was altered or removed."""
     row = lock_head(connection)
-    if (head := _authentic(keys, row)) is not None:
+    if (head := authentic_head(keys, row)) is not None:
         return head, False
     if row is None:
         made = insert_or_update(connection.dialect.name, audit_head).values(
@@ -147,7 +196,7 @@ def _lock_head(keys: KeyRing, connection: sa.Connection) -> tuple[ChainEnds, boo
         )
         created = connection.execute(made.on_conflict_do_nothing()).rowcount == 1
         row = lock_head(connection)
-        if not created and (head := _authentic(keys, row)) is not None:
+        if not created and (head := authentic_head(keys, row)) is not None:
             return head, False  # Another transaction has made it meanwhile.
         had_one = sa.exists(sa.select(data_keys.c.id).where(data_keys.c.purpose == AUDIT_KEY))
         if not connection.scalar(sa.select(had_one | sa.exists(sa.select(audit.c.number)))):
@@ -159,7 +208,8 @@ def _lock_head(keys: KeyRing, connection: sa.Connection) -> tuple[ChainEnds, boo
     return ChainEnds(number=number, chained=chained, first_number=oldest or 1), True
 
 
-def _authentic(keys: KeyRing, row: sa.Row[Any] | None) -> ChainEnds | None:
+def authentic_head(keys: KeyRing, row: sa.Row[Any] | None) -> ChainEnds | None:
+    """Return the head of its row; None if there is none, or it does not authenticate."""
     if row is None or not isinstance(row.number, int) or not isinstance(row.first_number, int):
         return None
     if not isinstance(row.chained, bytes) or not isinstance(row.first_chained, bytes):
@@ -175,10 +225,17 @@ def _head_mac(keys: KeyRing, head: ChainEnds) -> bytes:
     return keys.digests.digest("audit-head", *numbers, head.chained, head.first_chained)
 
 
-def _data_key(keys: KeyRing, connection: sa.Connection) -> str:
-    """Return the id of the data key of details; make it with the first row."""
+def known_data_key(keys: KeyRing) -> str | None:
+    """Return the id of the data key of details; None if there is none yet."""
     try:
         return keys.data_key(AUDIT_KEY)
     except KeyUnavailableError:
-        insert_key(connection, key := keys.new_data_key(AUDIT_KEY))
-        return key.id
+        return None
+
+
+def _make_data_key(keys: KeyRing, connection: sa.Connection) -> str:
+    """Return the id of the data key of details; make it with the first row. The head is locked."""
+    if (known := known_data_key(keys)) is not None:
+        return known
+    insert_key(connection, key := keys.new_data_key(AUDIT_KEY))
+    return key.id

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.core.audit import AuditEntry, AuditKind, AuditOutcome, Caller
+from phasesync.core.audit import AuditEntry, AuditKind, AuditOutcome
 from phasesync.core.names import is_name
 from phasesync.core.pages import bad_cursor
 from phasesync.errors import (
@@ -27,6 +27,9 @@ from phasesync.store.key_ring import KeyRing
 
 MIN_PREFIX: Final = 4
 """Characters; a shorter prefix is probably a mistake."""
+
+NAMES_IN_LOG: Final = 1000
+"""Names in the details of a row of the audit log, of each kind; versions and runs have all of them."""
 
 _MAX_SHOWN: Final = 3
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")
@@ -89,7 +92,7 @@ class BaseStore:
         details: Mapping[str, Any] | None = None,
         before: object = None,
         after: object = None,
-        caller: Caller | None = None,
+        actor: str | None = None,
     ) -> None:
         """
         Write to the audit log, at the end of the transaction, what it does; nothing if it is rolled back.
@@ -103,7 +106,7 @@ class BaseStore:
             details: names of keys, counts and more, but no value; stored encrypted.
             before: the configuration of the object as plain data, of which only a keyed digest is stored; None: none.
             after: the same afterwards.
-            caller: who does it; None: the caller of the store.
+            actor: who asked for it; None: the caller of the store.
         """
         entry = AuditEntry(
             action=action,
@@ -113,7 +116,7 @@ class BaseStore:
             details=details or {},
             before=configuration_digest(self._keys, before),
             after=configuration_digest(self._keys, after),
-            caller=caller,
+            actor=actor,
         )
         self._database.note(connection, entry)
 

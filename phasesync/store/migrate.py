@@ -81,7 +81,13 @@ def is_compatible(works_with: str | None) -> bool:
     return works_with is not None and works_with <= EXPECTED
 
 
-def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None = None, *, in_use: bool = True) -> None:
+def upgrade(
+    database_url: str,
+    open_keys: Callable[[Database], KeyRing] | None = None,
+    *,
+    in_use: bool = True,
+    to: str = "head",
+) -> None:
     """
     Bring a database to the newest revision; a missing SQLite file is created.
 
@@ -93,6 +99,7 @@ def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None =
         open_keys: returns the key ring of the database, or raises if the root key does not fit; called only if a
             migration needs keys. A fresh database needs none.
         in_use: other processes may work on the database. False for a private copy.
+        to: the revision; the newest one, unless the tables are for rows of an older one.
 
     Raises:
         SchemaMismatchError: the schema is newer, and this release cannot work with it.
@@ -104,7 +111,7 @@ def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None =
 
     _migrate(
         open_database(database_url, create=True),
-        lambda config: command.upgrade(config, "head"),
+        lambda config: command.upgrade(config, to),
         open_keys,
         in_use=in_use,
         newer_will_do=True,

@@ -24,7 +24,7 @@ from phasesync.core.names import check_key, check_stored_key, normalise_path, wi
 from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, page_of
 from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError, NotFoundError, StalePlanError
 from phasesync.store.apps import find_app, find_environment, insert_environment, select_environments, to_environment
-from phasesync.store.base import BaseStore, new_id
+from phasesync.store.base import NAMES_IN_LOG, BaseStore, new_id
 from phasesync.store.db_time import from_microseconds
 from phasesync.store.environment_mac import Pointer, authentic_pointers, check_environment_mac, update_environment_row
 from phasesync.store.key_ring import KeyRing
@@ -511,10 +511,6 @@ class SecretStore(BaseStore):
         return self._keys.encrypt(environment.data_key_id, context, plain_value(value))
 
 
-_NAMES_IN_LOG: Final = 1000
-"""Names of keys in a row of the audit log, of each kind; the versions have all of them."""
-
-
 def _edited(environment: sa.Row[Any], edits: Sequence[_KeyEdit]) -> dict[str, Any]:
     """Return which keys an edit adds, changes and removes, for the audit log."""
     details: dict[str, Any] = {"revision": environment.revision + 1}
@@ -526,8 +522,8 @@ def _edited(environment: sa.Row[Any], edits: Sequence[_KeyEdit]) -> dict[str, An
         names[kind].append(f"{path.rstrip('/')}/{key}")
     for kind, listed in names.items():
         if listed:
-            details[kind] = sorted(listed)[:_NAMES_IN_LOG]
-            if (more := len(listed) - _NAMES_IN_LOG) > 0:
+            details[kind] = sorted(listed)[:NAMES_IN_LOG]
+            if (more := len(listed) - NAMES_IN_LOG) > 0:
                 details[f"{kind}_more"] = more
     return details
 

@@ -6,7 +6,6 @@ It is built once for a test run, by the Makefile's program and from this tree, f
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from phasesync.cli.main import COMMANDS
 from tests.support.aws import Aws
 from tests.support.debian import DebianRoot, clean, dpkg
 from tests.support.waiting import wait_until
+from tests.support.wheels import made_once
 
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -65,15 +65,9 @@ def build(wheel: Path, folder: Path, *options: str | Path, umask: int = 0o022) -
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
-    """The package. The first process of a test run builds it, the others wait for that."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "debian-package"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (built := next(folder.glob("*.deb"), None)) is not None:
-            return built
-        return build(wheel, folder)
+    """The package."""
+    (built,) = made_once(tmp_path_factory, "debian-package", lambda folder: build(wheel, folder)).glob("*.deb")
+    return built
 
 
 @pytest.fixture
