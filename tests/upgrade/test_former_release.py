@@ -20,6 +20,7 @@ from tests.support.stores import opens_with, write_root_key
 from tests.support.waiting import wait_until
 from tests.upgrade.former import FormerCommands, install_release
 from tests.upgrade.origins import has_commit, releases
+from tests.upgrade.policies import printed_actions
 
 FORMER = releases()[-1]
 NAME = "shop/production"
@@ -158,3 +159,10 @@ def test_the_former_release_restores_the_backup_that_was_made_before_the_migrati
 
     assert migrate.status(installation.database_url).current == FORMER.schema
     assert former.json("secrets", "get", NAME, "URL", "--reveal")["value"] == "first"
+
+
+@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+def test_the_list_of_its_iam_actions_is_what_its_policies_ask_for(former: FormerCommands, tmp_path: Path) -> None:
+    former.run("init")
+
+    assert printed_actions(former.run, tmp_path) == FORMER.actions
