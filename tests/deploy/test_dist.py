@@ -1,4 +1,4 @@
-"""`make dist` needs nothing but a clone and Python and makes the same bytes everywhere; `make verify-dist` checks it."""
+"""`make dist` needs nothing but a clone and makes the same bytes everywhere; `make verify-dist` finds if it did not."""
 
 from __future__ import annotations
 
