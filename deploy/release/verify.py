@@ -173,6 +173,7 @@ def check_same_again(release: Release, sbom_python: str) -> None:
         build(release.source, again, "sdist", umask=0o077)
         bill = [
             sbom_python,
+            "-B",
             release.source / "deploy/release/sbom.py",
             "--wheel",
             release.wheel,
