@@ -16,6 +16,8 @@ branch_labels = None
 depends_on = None
 
 WORKS_WITH = "0006"
+LOCKS = ("daemons", "data_keys", "instance")
+GROWS_WITH = ()
 
 
 def upgrade() -> None:

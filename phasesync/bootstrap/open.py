@@ -1,14 +1,12 @@
-"""Settings -> an opened database with its key: opening, first set-up, migrations, and restoring a backup."""
+"""Settings -> an opened database with its key: opening, first set-up, migrations, and its copy to another one."""
 
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phasesync.adapters.clock import SystemClock
 from phasesync.adapters.root_keys import write_new_root_key
 from phasesync.bootstrap.app import Application, call_limits
 from phasesync.bootstrap.root_keys import find_placed_root_key, key_ring_of, load_root_keys, verified_keys
@@ -23,10 +21,10 @@ from phasesync.store.migrate import open_migrated, preview_upgrade, status, upgr
 if TYPE_CHECKING:
     from phasesync.ports.runtime import EventSink
     from phasesync.ports.tracing import Tracer
-    from phasesync.store.backup import RestorePreview
     from phasesync.store.database_copy import CopiedDatabase, CopyPreview
     from phasesync.store.key_ring import WrappedKey
     from phasesync.store.migrate import SchemaStatus
+    from phasesync.store.migration_check import MigrationCheck
     from phasesync.store.raw_rows import TableDigest
     from phasesync.store.retirement import Retirement
     from phasesync.store.root_keys import NewRootKey
@@ -197,6 +195,19 @@ def preview_migration(settings: Settings) -> tuple["SchemaStatus", tuple[str, ..
     return schema, revisions
 
 
+def check_migration(settings: Settings) -> "MigrationCheck":
+    """Return what `migrate_database` would do, for how long and beside whom. Raises as that does."""
+    from phasesync.store.migration_check import check_migration as check
+
+    if settings.daemon.queued:
+        _require_queue(settings)
+    return check(
+        settings.database_url,
+        partial(verified_keys, settings),
+        queued=settings.daemon.queued,
+    )
+
+
 def _require_queue(settings: Settings) -> None:
     # Imported here, so that a command that needs no queue does not pay for it.
     from phasesync.store.queue_schema import require_queue
@@ -204,29 +215,7 @@ def _require_queue(settings: Settings) -> None:
     require_queue(settings.database_url)
 
 
-def restore_database(settings: Settings, file: Path) -> Path | None:
-    """
-    Replace the database by a backup; see `store.backup.restore`.
-
-    Returns:
-        Where the former database was kept; None if there was none.
-
-    Raises:
-        KeyUnavailableError: the root key of the settings does not open the backup. Nothing was changed.
-    """
-    from phasesync.store.backup import restore
-
-    return restore(settings.database_url, file, open_keys=_keys_by(settings), at=SystemClock().now())
-
-
-def preview_restoration(settings: Settings, file: Path) -> "RestorePreview":
-    """Return what `restore_database` would do. Raises as that does."""
-    from phasesync.store.backup import preview_restore
-
-    return preview_restore(settings.database_url, file, open_keys=_keys_by(settings), at=SystemClock().now())
-
-
-def _keys_by(settings: Settings) -> Callable[[Database], KeyRing]:
+def keys_by(settings: Settings) -> Callable[[Database], KeyRing]:
     """Return what opens the keys of a database. KeyUnavailableError at once if no place has a root key."""
     if settings.root_key_kms_key is None:
         find_placed_root_key(settings, needed=True)
@@ -248,7 +237,7 @@ def copy_database(
 
     if not verify:
         return copy(settings.database_url, target_url, report=report)
-    open_keys = _keys_by(settings)
+    open_keys = keys_by(settings)
     return copy(
         settings.database_url,
         target_url,
@@ -264,7 +253,7 @@ def preview_copy(settings: Settings, target_url: str, *, verify: bool) -> "CopyP
 
     if not verify:
         return preview(settings.database_url, target_url)
-    return preview(settings.database_url, target_url, check=_keys_by(settings))
+    return preview(settings.database_url, target_url, check=keys_by(settings))
 
 
 def unretire_database(settings: Settings, *, rehearse: bool = False) -> "Retirement":

@@ -81,8 +81,8 @@ def run_daemon(
         loaded: the settings.
         reload: reads them again, at SIGHUP.
         schema_status: checks the schema until the database is opened. StoreUnavailableError: wait for the database.
-        build: is called once the schema is right. StoreUnavailableError, SchemaMismatchError, and errors of AWS KMS that
-            pass: wait again.
+        build: is called once the schema is right. StoreUnavailableError, SchemaMismatchError, and errors of AWS KMS
+            that pass: wait again.
         events: takes what happens.
         metrics: of this process.
 

@@ -381,6 +381,7 @@ class AppStore(BaseStore):
             registry.store()
             # Without the key, copies of the rows in backups and on the disk cannot be decrypted.
             connection.execute(data_keys.delete().where(data_keys.c.id == environment.data_key_id))
+            self._keys.forget_used(environment.data_key_id)
             label = f"{environment.app}/{environment.name}"
             self._audit(connection, "environment.remove", label, before=environment.mac)
 
@@ -441,6 +442,13 @@ def find_environment(connection: sa.Connection, app: str, name: str, *, lock: bo
         )
         raise lookup_error(connection, environments, name, error, environments.c.app_id == owner.id)
     return row
+
+
+def find_locked_environment(connection: sa.Connection, environment_id: str) -> sa.Row[Any] | None:
+    """Lock an environment and return its row as `find_environment` does; None if there is no such environment."""
+    statement = select_environments().where(environments.c.id == environment_id)
+    _lock_environments(connection, statement)
+    return connection.execute(statement).first()
 
 
 def _locked_environments(connection: sa.Connection, app_id: str) -> list[sa.Row[Any]]:

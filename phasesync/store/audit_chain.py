@@ -54,12 +54,18 @@ def configuration_digest(keys: KeyRing, configuration: object) -> str | None:
     return keys.digests.digest("audit-configuration", plain).hex()[:32]
 
 
-def append_rows(keys: KeyRing, caller: Caller, connection: sa.Connection, entries: Sequence[AuditEntry]) -> None:
-    """Add rows at the end of the chain; the transaction must lock nothing more afterwards, and commit."""
+def append_rows(
+    keys: KeyRing, caller: Caller, connection: sa.Connection, entries: Sequence[AuditEntry], key_id: str | None
+) -> None:
+    """
+    Add rows at the end of the chain; the transaction must lock nothing more afterwards, and commit.
+
+    `key_id`: of `known_data_key`, which the transaction holds already.
+    """
     head, broken = _lock_head(keys, connection)
     if broken:
         entries = (AuditEntry(action=BROKEN, object="audit"), *entries)
-    key_id = _data_key(keys, connection)
+    key_id = key_id or _make_data_key(keys, connection)
     at = connection.scalar(_CLOCK) or 0
     number, chained = head.number, head.chained
     rows = []
@@ -74,6 +80,7 @@ def append_rows(keys: KeyRing, caller: Caller, connection: sa.Connection, entrie
         columns = dict(zip(PLAIN, plain, strict=True)) | {"at": from_microseconds(at)}
         sealed = keys.encrypt(key_id, details_context(number), details)
         rows.append({**columns, "details": sealed, "digest": digest, "mac": chained})
+    keys.forget_used(key_id)
     connection.execute(audit.insert(), rows)
     store_head(keys, connection, replace(head, number=number, chained=chained))
 
@@ -218,10 +225,17 @@ def _head_mac(keys: KeyRing, head: ChainEnds) -> bytes:
     return keys.digests.digest("audit-head", *numbers, head.chained, head.first_chained)
 
 
-def _data_key(keys: KeyRing, connection: sa.Connection) -> str:
-    """Return the id of the data key of details; make it with the first row."""
+def known_data_key(keys: KeyRing) -> str | None:
+    """Return the id of the data key of details; None if there is none yet."""
     try:
         return keys.data_key(AUDIT_KEY)
     except KeyUnavailableError:
-        insert_key(connection, key := keys.new_data_key(AUDIT_KEY))
-        return key.id
+        return None
+
+
+def _make_data_key(keys: KeyRing, connection: sa.Connection) -> str:
+    """Return the id of the data key of details; make it with the first row. The head is locked."""
+    if (known := known_data_key(keys)) is not None:
+        return known
+    insert_key(connection, key := keys.new_data_key(AUDIT_KEY))
+    return key.id

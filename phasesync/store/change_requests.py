@@ -134,7 +134,7 @@ class ChangeRequestStore(BaseStore):
                 "expires_at": requested_at + life,
                 "version": 1,
             }
-            sealed = self._keys.encrypt_json(rows[0].data_key_id, _context(values), details)
+            sealed = self._keys.encrypt_json(rows[0].data_key_id, request_context(values), details)
             connection.execute(change_requests.insert().values(**values, details=sealed))
             self._audit_request(connection, "environment.request", digest, details, outcome=AuditOutcome.HELD)
             return self._get(connection, values["id"]).request
@@ -334,7 +334,7 @@ class ChangeRequestStore(BaseStore):
             .values(
                 status=values["status"],
                 version=values["version"],
-                details=self._keys.encrypt_json(row.data_key_id, _context(values), details),
+                details=self._keys.encrypt_json(row.data_key_id, request_context(values), details),
             )
         )
         if done.rowcount != 1:
@@ -342,7 +342,7 @@ class ChangeRequestStore(BaseStore):
 
     def _open(self, row: sa.Row[Any]) -> _Details:
         try:
-            return self._keys.decrypt_json(_Details, _context(row._asdict()), row.details)
+            return self._keys.decrypt_json(_Details, request_context(row._asdict()), row.details)
         except (CiphertextError, AttributeError, TypeError):  # SQLite stores a value of any type in any column.
             raise CiphertextError(
                 f"the request {row.digest} in table change_requests does not authenticate: it was altered outside "
@@ -440,7 +440,7 @@ def _select() -> sa.Select[Any]:
     ).outerjoin_from(change_requests, environments)  # An altered reference must not hide the row.
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def request_context(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what the details of a request are bound to."""
     bound = ("environment_id", "digest", "status")
     times = (str(to_microseconds(values[name])) for name in ("requested_at", "expires_at"))

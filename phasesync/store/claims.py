@@ -31,6 +31,7 @@ from phasesync.store.queue_schema import HIGHEST_PRIORITY, LARGE, SMALL, entries
 from phasesync.store.restore_mark import is_restored, select_mark
 from phasesync.store.run_requests import REQUESTER
 from phasesync.store.runs import insert_runs
+from phasesync.store.server_run import is_compared, place_of_sync
 from phasesync.store.sync_rows import IS_CLAIMED, claimed_by, settled
 from phasesync.store.tables import credentials, environments, syncs
 from phasesync.store.wake_ups import notify_daemons
@@ -272,7 +273,11 @@ class ClaimStore(BaseStore):
         """Return what forbids a write of a sync now; one statement, sent before every write to AWS."""
         with self._database.read_once() as connection:
             row = connection.execute(_WRITE_CONDITIONS, {"sync": sync_id}).one()
-        return WriteConditions(paused=not row.may_run, restored=is_restored(row, self._keys))
+            return WriteConditions(
+                paused=not row.may_run,
+                restored=is_restored(row, self._keys),
+                compared=is_compared(connection, row, place=row.place),
+            )
 
     def release_expired(self) -> list[str]:
         """
@@ -372,6 +377,7 @@ _WRITE_CONDITIONS: Final[sa.Select[Any]] = sa.select(
     sa.exists()
     .where(syncs.c.id == sa.bindparam("sync"), syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()))
     .label("may_run"),
+    sa.select(place_of_sync()).where(syncs.c.id == sa.bindparam("sync")).scalar_subquery().label("place"),
 )
 
 _SMALL: Final = syncs.c.objects <= LARGE_ABOVE

@@ -358,7 +358,7 @@ class CredentialStore(BaseStore):
         )
 
     def _seal(self, values: Mapping[str, Any], sealed: _Sealed) -> bytes:
-        return self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
+        return self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), credential_context(values), sealed)
 
     def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Credential:
         row = connection.execute(select_credentials().where(which)).first()
@@ -437,12 +437,12 @@ def to_credential(row: sa.Row[Any], keys: KeyRing, users: Names = NO_NAMES) -> C
 
 def _open(row: sa.Row[Any], keys: KeyRing) -> _Sealed:
     try:
-        return keys.decrypt_json(_Sealed, _context(row._asdict()), row.sealed)
+        return keys.decrypt_json(_Sealed, credential_context(row._asdict()), row.sealed)
     except CiphertextError as error:
         raise CiphertextError(f"the credential {row.name}: {error.message}", hint=error.hint) from None
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def credential_context(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the context of the ciphertext: it binds the secrets to type, Region, source and account."""
     bound = ("name", "type", "region", "source_id", "account")
     return (

@@ -11,6 +11,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from phasesync import __version__
 from phasesync.core.chores import DaemonRole
 from phasesync.core.times import JUMP
 from phasesync.store.clock_watch import note_time
@@ -50,8 +51,10 @@ class DaemonRegistry:
                 beat_at=now(),
                 until=after(ttl),
                 root_keys=None if root_keys is None else " ".join(sorted(root_keys)),
+                release=__version__,
             )
-            renewed = {name: insert.excluded[name] for name in ("role", "beat_at", "until", "root_keys")}
+            kept_up = ("role", "beat_at", "until", "root_keys", "release")
+            renewed = {name: insert.excluded[name] for name in kept_up}
             connection.execute(insert.on_conflict_do_update(index_elements=["owner"], set_=renewed))
             connection.execute(daemons.delete().where(not_locked(daemons, daemons.c.until < before(_REMOVED_AFTER))))
             return role

@@ -110,8 +110,8 @@ class Database:
         self._was_usable = False
         self.observe: Callable[[str, float], None] | None = None
         """Called, with `read` or `write` and the seconds, at the end of each transaction; None = nobody measures."""
-        self.append_notes: Callable[[sa.Connection, Sequence[Any]], None] | None = None
-        """Called just before the commit of a transaction that was noted something for; see `note`."""
+        self.before_commit: Callable[[sa.Connection, Sequence[Any]], None] | None = None
+        """Called at the end of each write, just before its commit, with what was noted: see `note`."""
         self._notes: dict[sa.Connection, list[Any]] = {}
         self._writing = threading.Lock()
         """SQLite allows one write at a time. It makes others sleep and try again; threads of a process wait in turn."""
@@ -218,13 +218,13 @@ class Database:
     def _write(self) -> Iterator[sa.Connection]:
         began = time.monotonic()
         with self._turn_to_write(), self._transaction(self._writers, "write", began=began) as connection:
-            files = _files_of(connection)
+            files = files_of(connection)
             self._notes[connection] = []
             try:
                 yield connection
-                # A rehearsal has rolled back what was noted.
-                if (notes := self._notes[connection]) and connection.in_transaction():
-                    self._append(connection, notes)
+                # A rehearsal has rolled everything back.
+                if connection.in_transaction():
+                    self._end(connection, self._notes[connection])
             finally:
                 del self._notes[connection]
         if self._file is not None and files is not None and self._file.has_lost(files):
@@ -236,16 +236,17 @@ class Database:
 
     def note(self, connection: sa.Connection, note: object) -> None:
         """
-        Keep something that `append_notes` stores at the end of the outermost write, with all else or not at all.
+        Keep something that `before_commit` stores at the end of the outermost write, with all else or not at all.
 
         `connection` is that of `write` or `transaction`, not of `write_once`.
         """
         self._notes[connection].append(note)
 
-    def _append(self, connection: sa.Connection, notes: Sequence[Any]) -> None:
-        if self.append_notes is None:
+    def _end(self, connection: sa.Connection, notes: Sequence[Any]) -> None:
+        if self.before_commit is not None:
+            self.before_commit(connection, notes)
+        elif notes:
             raise AssertionError("nobody stores what was noted: the database was not opened with its store")
-        self.append_notes(connection, notes)
 
     def read_once(self) -> AbstractContextManager[sa.Connection]:
         """Open a read of one statement, which is a snapshot by itself: PostgreSQL needs no BEGIN and COMMIT around."""
@@ -353,7 +354,7 @@ class Database:
                 self._file.abandon()
                 self.engine.dispose()
             with self._connect(engine) as connection, self._returned_to_pool(connection), connection.begin():
-                if self._file is not None and (files := _files_of(connection)) is not None:
+                if self._file is not None and (files := files_of(connection)) is not None:
                     # Once a write has begun, no other process empties the log: the write goes to these files.
                     self._file.check(files)
                 yield connection
@@ -375,7 +376,7 @@ class Database:
     @contextmanager
     def _returned_to_pool(self, connection: sa.Connection) -> Iterator[None]:
         """Return a connection to the pool at the end; close it if its files were moved or replaced."""
-        files, pool = _files_of(connection), self.engine.pool
+        files, pool = files_of(connection), self.engine.pool
         try:
             yield
         finally:
@@ -390,7 +391,7 @@ class Database:
         return StoreUnavailableError(error.message, hint=error.hint, code=error.code)
 
 
-def _files_of(connection: sa.Connection) -> Files | None:
+def files_of(connection: sa.Connection) -> Files | None:
     """Return the files that a connection to SQLite has open."""
     opened: Any = connection.connection.dbapi_connection
     return opened.files if isinstance(opened, SqliteConnection) else None

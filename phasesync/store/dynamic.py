@@ -84,7 +84,7 @@ class DynamicStore(BaseStore):
                 "issuer": draft.issuer,
                 "version": 1,
             }
-            values["config"] = self._keys.encrypt_json(environment.data_key_id, _context(values), draft.config)
+            values["config"] = self._keys.encrypt_json(environment.data_key_id, config_context(values), draft.config)
             values["leases_mac"] = live_leases_mac(self._keys, values["id"], ())
             connection.execute(dynamic_secrets.insert().values(**values, created_at=now()))
             registry.note(dynamic_secrets, values["id"], 1)
@@ -152,7 +152,7 @@ class DynamicStore(BaseStore):
                 .values(
                     credential_id=values["credential_id"],
                     version=values["version"],
-                    config=self._keys.encrypt_json(row.data_key_id, _context(values), config),
+                    config=self._keys.encrypt_json(row.data_key_id, config_context(values), config),
                     # An update by an operator accepts the leases that exist now.
                     leases_mac=live_leases_mac(self._keys, row.id, load_live_leases(connection, [row.id])[row.id]),
                 )
@@ -188,7 +188,7 @@ class DynamicStore(BaseStore):
             require_approval(self._keys, owner, partial(_renamed, row, new_name))
             # The ciphertext is bound to the name and the version.
             values = {"name": new_name, "name_key": new_name.lower(), "version": row.version + 1}
-            sealed = self._keys.encrypt_json(row.data_key_id, _context({**row._asdict(), **values}), config)
+            sealed = self._keys.encrypt_json(row.data_key_id, config_context({**row._asdict(), **values}), config)
             connection.execute(
                 dynamic_secrets.update().where(dynamic_secrets.c.id == row.id).values(**values, config=sealed)
             )
@@ -426,7 +426,7 @@ def open_config(row: sa.Row[Any], keys: KeyRing) -> DynamicConfig:
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
     try:
-        return keys.decrypt_json(DynamicConfig, _context(row._asdict()), row.config)
+        return keys.decrypt_json(DynamicConfig, config_context(row._asdict()), row.config)
     except CiphertextError:
         raise _unauthentic(row) from None
 
@@ -470,7 +470,7 @@ def _select() -> sa.Select[Any]:
     )
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def config_context(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the context of a configuration: it is bound to name, environment, folder, credential and issuer."""
     bound = ("name", "environment_id", "path", "credential_id", "issuer")
     return ("dynamic_secrets", values["id"], "config", str(values["version"]), *(str(values[name]) for name in bound))

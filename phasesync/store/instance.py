@@ -24,6 +24,7 @@ from phasesync.store.database import Database, retry_on_conflict, row_lock
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
 from phasesync.store.key_ring import CREDENTIALS_KEY, CURRENT, DIGEST_KEY, UNVERSIONED, KeyRing, insert_key
 from phasesync.store.retirement import refuse_retired
+from phasesync.store.server_run import current_run, server_run
 from phasesync.store.sqlite import Installation
 from phasesync.store.tables import credentials, data_keys, dynamic_secrets, instance, notifications
 
@@ -124,7 +125,7 @@ def registered_versions(values: Mapping[str, Any], keys: KeyRing) -> Mapping[str
             "the registry in table instance is missing: it was removed outside phasesync",
             hint="restore a backup: phasesync db restore FILE",
         )
-    return keys.decrypt_json_once(_Versions, _context(values), sealed).versions
+    return keys.decrypt_json_once(_Versions, registry_context(values), sealed).versions
 
 
 def lock_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
@@ -137,10 +138,11 @@ def encrypt_registry(
     keys: KeyRing, key_id: str, values: Mapping[str, Any], versions: Mapping[str, Mapping[str, int]]
 ) -> bytes:
     """Encrypt a registry for the row of the instance, under the data key of credentials."""
-    return keys.encrypt_json(key_id, _context(values), _Versions(versions=versions))
+    return keys.encrypt_json(key_id, registry_context(values), _Versions(versions=versions))
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def registry_context(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the registry is bound to."""
     return ("instance", str(values["id"]), "registry", UNVERSIONED, *(_plain(values[name]) for name in BOUND))
 
 
@@ -193,7 +195,9 @@ def initialise(
             values = {"id": 1, "instance_id": instance_id or new_id(), "created_at": created_at, "restored_at": None}
             values |= {"generation_floor": 0}
             registry = encrypt_registry(keys, key_ids[CREDENTIALS_KEY], values, {})
-            connection.execute(instance.insert().values(**values, registry=registry))
+            # Nothing was written to AWS yet, so AWS has nothing that is newer.
+            run = current_run(connection, connection.scalar(sa.select(server_run())))
+            connection.execute(instance.insert().values(**values, registry=registry, server=run))
     keys.verify()  # another process may have been first, with another root key
     return read_instance_id(database)
 

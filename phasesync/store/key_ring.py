@@ -2,6 +2,7 @@
 The key ring: root keys open data keys, data keys encrypt columns, and the digest key makes keyed digests.
 
 Data keys are unwrapped once and kept in memory. The table `data_keys` holds them wrapped. A root key is never stored.
+The ring notes which data keys a thread encrypts with, so that none is removed that a write has used: `data_keys.py`.
 
 A ciphertext is AES-256-GCM with a header that names its key:
 
@@ -197,6 +198,10 @@ class KeyRing:
         self._read_statuses = read_statuses
         self._lock = threading.Lock()
         self._wrapped: dict[str, WrappedKey] = {}
+        self._known: dict[str, WrappedKey] = {}
+        """Removed ones as well: a snapshot may hold rows from before the removal."""
+        self._outdated = False
+        self._used = _Used()
         self._open: dict[str, AESGCM] = {}
         self._digests: _KeyedDigests | None = None
         self._opened_json: dict[tuple[str, ...], tuple[object, object]] = {}
@@ -294,6 +299,7 @@ class KeyRing:
         cipher = self._cipher(key_id)
         if cipher is None:
             raise KeyUnavailableError(f"the data key {key_id} is missing from this database")
+        self._used.ids.add(key_id)
         return seal(cipher, key_id, context, plaintext)
 
     def decrypt(self, context: Sequence[str], ciphertext: bytes) -> bytes:
@@ -333,21 +339,35 @@ class KeyRing:
             self._opened_json[row] = (bound, value)
         return cast(T, value)
 
+    def take_used(self) -> set[str]:
+        """Return the ids of the data keys that this thread has encrypted with since the last call."""
+        used, self._used.ids = self._used.ids, set()
+        return used
+
+    def forget_used(self, key_id: str) -> None:
+        """Forget that this thread has encrypted with a data key, since it looks after that key itself."""
+        self._used.ids.discard(key_id)
+
+    def expect_newer(self) -> None:
+        """Read the keys again before a shared one encrypts next: another process has replaced one."""
+        self._outdated = True
+
     def _cipher(self, key_id: str) -> AESGCM | None:
-        """Return an unwrapped data key; None if the database has no key of this id."""
+        """Return an unwrapped data key; None if the database has no key of this id, and never had."""
         if (cipher := self._open.get(key_id)) is not None:
             return cipher
         with self._lock:
-            if key_id not in self._wrapped:
+            if key_id not in self._known:
                 self._reload()  # another process may have made it
-            key = self._wrapped.get(key_id)
+            key = self._known.get(key_id)
         if key is None:
             return None
         return self._open.setdefault(key_id, AESGCM(self._unwrap(key)))
 
     def _newest(self, purpose: str) -> WrappedKey:
         with self._lock:
-            if not any(key.purpose == purpose for key in self._wrapped.values()):
+            if self._outdated or not any(key.purpose == purpose for key in self._wrapped.values()):
+                self._outdated = False
                 self._reload()
             keys = [key for key in self._wrapped.values() if key.purpose == purpose]
         if not keys:
@@ -357,6 +377,7 @@ class KeyRing:
     def _reload(self) -> None:
         # All keys at once: one statement, however many environments a run reads.
         self._wrapped = {key.id: key for key in self._read_wrapped_keys()}
+        self._known |= self._wrapped
 
     def _statuses(self) -> Mapping[str, str]:
         return {} if self._read_statuses is None else self._read_statuses()
@@ -396,6 +417,13 @@ class KeyRing:
             raise CiphertextError(
                 f"the stored data key {key.id} does not authenticate: it was altered or damaged"
             ) from None
+
+
+class _Used(threading.local):
+    """Ids of the data keys that a thread has encrypted with."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
 
 
 class _KeyedDigests:

@@ -201,7 +201,9 @@ class NotificationStore(BaseStore):
         return {"app_id": None if draft.app is None else find_app(connection, draft.app).id}
 
     def _seal(self, values: Mapping[str, Any], draft: NotificationDraft) -> bytes:
-        return self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), _context(values), _sealed_of(draft))
+        return self._keys.encrypt_json(
+            self._keys.data_key(CREDENTIALS_KEY), notification_context(values), _sealed_of(draft)
+        )
 
     def _stored_configuration(self, row: sa.Row[Any]) -> Mapping[str, Any] | None:
         """Return what a row is, for the digests of the audit log; None if it was altered, which stops nobody."""
@@ -286,7 +288,7 @@ def to_listed_notification(row: sa.Row[Any], keys: KeyRing, registry: Registry) 
 def open_notification(row: sa.Row[Any], keys: KeyRing) -> _Sealed:
     """Decrypt the ciphertext of a row. CiphertextError."""
     try:
-        return keys.decrypt_json_once(_Sealed, _context(row._asdict()), row.sealed)
+        return keys.decrypt_json_once(_Sealed, notification_context(row._asdict()), row.sealed)
     except (CiphertextError, TypeError) as error:  # SQLite stores a value of any type in any column.
         message = error.message if isinstance(error, CiphertextError) else "does not authenticate"
         raise CiphertextError(
@@ -328,7 +330,7 @@ def _channel(sealed: _Sealed) -> Channel:
     return parse_channel(sealed.url, signing_secret=secret)
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def notification_context(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the context of the ciphertext: it binds channel and rules to the name and the app."""
     app = "" if values["app_id"] is None else str(values["app_id"])
     return ("notifications", values["id"], "sealed", str(values["version"]), str(values["name"]), app)

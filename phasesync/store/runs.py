@@ -591,7 +591,7 @@ def to_run(row: sa.Row[Any], keys: KeyRing) -> Run:
         "outcome": to_member(Outcome, row.outcome, "outcome in table runs"),
         "sync": row.sync,
     }
-    details = json.loads(keys.decrypt(_context(row.id, row.sync_id), row.details))
+    details = json.loads(keys.decrypt(run_context(row.id, row.sync_id), row.details))
     return Run(**plain, **members(Run, details))
 
 
@@ -603,9 +603,10 @@ def _values(run: Run, data_key_id: str, keys: KeyRing) -> dict[str, Any]:
         if member.name not in _PLAIN and member.name != "sync"
     }
     values["error_class"] = None if run.error is None else run.error.cls
-    values["details"] = keys.encrypt_json(data_key_id, _context(run.id, run.sync_id), details)
+    values["details"] = keys.encrypt_json(data_key_id, run_context(run.id, run.sync_id), details)
     return values
 
 
-def _context(run_id: str, sync_id: str) -> tuple[str, ...]:
+def run_context(run_id: str, sync_id: str) -> tuple[str, ...]:
+    """Return what the details of a run are bound to."""
     return ("runs", run_id, "details", "1", sync_id)

@@ -17,6 +17,7 @@ from phasesync.core.events import (
     ClaimExpired,
     ClaimLost,
     ClockJumped,
+    DatabaseCompared,
     DriftMissedByIncrementalSweep,
     Event,
     IncrementalSweepUnavailable,
@@ -105,6 +106,16 @@ class LogEvents:
                     "the database's clock was set back; what lay ahead was moved",
                     back_s=event.back_s,
                     leases=event.leases,
+                )
+            case DatabaseCompared():
+                log = self._log.warning if event.older or event.unanswered else self._log.info
+                log(
+                    "the database is older than AWS: nothing is written"
+                    if event.older
+                    else "compared with AWS, since the database server was started anew",
+                    places=event.places,
+                    objects=event.objects,
+                    unanswered=event.unanswered,
                 )
             case SchemaWaiting():
                 self._log.warning(
