@@ -20,7 +20,7 @@ NAMED = {
     "deploy/kubernetes/components/backup-sqlite/backup.yaml": r"image: phasesync:(\S+)",
     "deploy/kubernetes/maintenance.yaml": r"image: phasesync:(\S+)",
     "docs/kubernetes.md": r"phasesync:(\d[\d.]*\d)",
-    "docs/operations.md": r"phasesync[_-](\d[\d.]*\d)",
+    "docs/operations.md": r"phasesync[_-](\d[\d.]*\d)|--branch v(\S+)",
 }
 
 
