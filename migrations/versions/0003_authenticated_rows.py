@@ -16,6 +16,10 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+WORKS_WITH = "0003"
+LOCKS = ("dynamic_secrets", "environments", "instance", "leases")
+GROWS_WITH = ("environments", "secrets", "syncs", "journal", "leases")
+
 ADDED = (("instance", "registry"), ("environments", "mac"), ("dynamic_secrets", "leases_mac"), ("leases", "mac"))
 
 

@@ -23,6 +23,10 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+WORKS_WITH = "0004"
+LOCKS = ("journal", "leases", "runs", "sync_reads", "syncs")
+GROWS_WITH = ("journal", "leases", "runs", "sync_reads", "syncs")
+
 _BACK_OFF_OVER = "CASE WHEN retry_at > woken_at THEN retry_at ELSE woken_at END"
 _WANTED_AT = (
     "CASE WHEN requested IS NOT NULL THEN coalesce(woken_at, 0) "

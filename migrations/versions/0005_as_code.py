@@ -17,6 +17,10 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+WORKS_WITH = "0005"
+LOCKS = ("apps", "environments", "instance", "secret_versions")
+GROWS_WITH = ()
+
 COLUMNS = (
     ("instance", "retired_at", sa.BigInteger()),
     ("instance", "retired_to", sa.Text()),

@@ -16,6 +16,10 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
+WORKS_WITH = "0006"
+LOCKS = ("apps", "syncs")
+GROWS_WITH = ("syncs",)
+
 _MOSTLY_NULL = ("behind_since", "budget_full_at")
 _INSTANTS = ("status_since", *_MOSTLY_NULL)
 

@@ -16,6 +16,8 @@ branch_labels = None
 depends_on = None
 
 WORKS_WITH = "0006"
+LOCKS = ("daemons", "data_keys", "instance")
+GROWS_WITH = ()
 
 
 def upgrade() -> None:
@@ -39,6 +41,7 @@ def upgrade() -> None:
         sa.Column("wrapped_by", sa.Text()),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("mac", sa.LargeBinary()),
         sa.PrimaryKeyConstraint("id", name="pk_root_keys"),
     )
     op.create_table(

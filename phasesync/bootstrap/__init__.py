@@ -5,8 +5,17 @@ Nothing here decides anything, and nothing below it may import it.
 """
 
 from phasesync.bootstrap.app import Application
+from phasesync.bootstrap.backups import (
+    back_up_database,
+    drill_backup,
+    preview_restoration,
+    restore_database,
+    verify_backup,
+)
+from phasesync.bootstrap.callers import command_caller, daemon_caller
 from phasesync.bootstrap.open import (
     InitResult,
+    check_migration,
     copy_database,
     initialise_installation,
     load_instance_id,
@@ -15,8 +24,6 @@ from phasesync.bootstrap.open import (
     preview_copy,
     preview_installation,
     preview_migration,
-    preview_restoration,
-    restore_database,
     schema_status,
     unretire_database,
 )
@@ -24,7 +31,12 @@ from phasesync.bootstrap.open import (
 __all__ = [
     "Application",
     "InitResult",
+    "back_up_database",
+    "check_migration",
+    "command_caller",
     "copy_database",
+    "daemon_caller",
+    "drill_backup",
     "initialise_installation",
     "load_instance_id",
     "migrate_database",
@@ -36,4 +48,5 @@ __all__ = [
     "restore_database",
     "schema_status",
     "unretire_database",
+    "verify_backup",
 ]

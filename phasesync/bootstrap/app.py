@@ -7,7 +7,7 @@ Everything is made on first use, so that a command pays only for what it uses: `
 import os
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cached_property
 from types import TracebackType
@@ -57,7 +57,7 @@ class Application:
         settings: Settings,
         store: Store,
         *,
-        root_key: RootKey,
+        root_keys: Sequence[RootKey],
         events: "EventSink | None" = None,
         current: Callable[[], Settings] | None = None,
         tracer: "Tracer | None" = None,
@@ -66,14 +66,14 @@ class Application:
         Args:
             settings: the settings at the start.
             store: the opened database.
-            root_key: for its warnings; the store has its own.
+            root_keys: those in use, for their warnings; the store has its own.
             events: takes what happens; None for commands.
             current: returns the settings in effect now; None if they do not change.
             tracer: takes how long the parts of a run take; None: nobody asks.
         """
         self.settings = settings
         self.current = current or (lambda: settings)
-        self.warnings = (*root_key.warnings, *store.database.warnings())
+        self.warnings = (*(line for root in root_keys for line in root.warnings), *store.database.warnings())
         self.store = store
         self._clock = SystemClock()
         self._owner = f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

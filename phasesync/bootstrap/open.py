@@ -1,31 +1,33 @@
-"""Settings -> an opened database with its key: opening, first set-up, migrations, and restoring a backup."""
+"""Settings -> an opened database with its key: opening, first set-up, migrations, and its copy to another one."""
 
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phasesync.adapters.clock import SystemClock
-from phasesync.adapters.root_keys import load_root_key, write_new_root_key
-from phasesync.bootstrap.app import Application
+from phasesync.adapters.root_keys import write_new_root_key
+from phasesync.bootstrap.app import Application, call_limits
+from phasesync.bootstrap.root_keys import find_placed_root_key, key_ring_of, load_root_keys, verified_keys
+from phasesync.core.audit import UNKNOWN_CALLER, Caller
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError, SettingsError
 from phasesync.settings.model import Settings
 from phasesync.store import Database, initialise, open_database, open_store, read_instance_id, read_wrapped_keys
+from phasesync.store.base import new_id
 from phasesync.store.key_ring import KeyRing, RootKey
 from phasesync.store.migrate import open_migrated, preview_upgrade, status, upgrade
 
 if TYPE_CHECKING:
     from phasesync.ports.runtime import EventSink
     from phasesync.ports.tracing import Tracer
-    from phasesync.store.backup import RestorePreview
     from phasesync.store.database_copy import CopiedDatabase, CopyPreview
     from phasesync.store.key_ring import WrappedKey
     from phasesync.store.migrate import SchemaStatus
+    from phasesync.store.migration_check import MigrationCheck
     from phasesync.store.raw_rows import TableDigest
     from phasesync.store.retirement import Retirement
+    from phasesync.store.root_keys import NewRootKey
 
 
 def open_application(
@@ -34,9 +36,10 @@ def open_application(
     events: "EventSink | None" = None,
     current: Callable[[], Settings] | None = None,
     tracer: "Tracer | None" = None,
+    caller: Caller = UNKNOWN_CALLER,
 ) -> Application:
     """
-    Open the database with its key; see `Application` for the arguments.
+    Open the database with its key; `caller` is who does that, for the audit log. See `Application` for the others.
 
     Raises:
         SchemaMismatchError, KeyUnavailableError, StoreUnavailableError, SettingsError: the hint says what to do.
@@ -45,12 +48,19 @@ def open_application(
     try:
         # Before the key: a daemon that starts beside `init` waits for it, and does not fail for want of a key.
         read_instance_id(database)
-        root_key = _load_root_key(settings)
-        store = open_store(database, _key_ring(database, root_key))
+        roots = load_root_keys(settings, database)
+        store = open_store(database, key_ring_of(settings, database, roots), caller=caller)
     except BaseException:
         database.close()
         raise
-    return Application(settings, store, root_key=root_key, events=events, current=current, tracer=tracer)
+    return Application(
+        settings,
+        store,
+        root_keys=[root for root in roots if root.id in store.keys.root_ids_in_use],
+        events=events,
+        current=current,
+        tracer=tracer,
+    )
 
 
 def load_instance_id(settings: Settings) -> str:
@@ -85,10 +95,15 @@ def initialise_installation(settings: Settings) -> InitResult:
     """
     migrate_database(settings)
     with closing(open_database(settings.database_url)) as database:
-        root_key, key_made = _load_or_make_root_key(settings, database)
-        instance_id = initialise(database, _key_ring(database, root_key))
+        found = _load_or_make_root_keys(settings, database)
+        keys = key_ring_of(settings, database, found.roots)
+        instance_id = initialise(database, keys, instance_id=found.instance_id, root=found.new)
+        # Another process may have been first, with a root key that AWS KMS made for it.
+        at_hand = [*found.roots, *load_root_keys(settings, database)]
+        root_key = next((root for root in at_hand if root.id in keys.root_ids_in_use), at_hand[0])
     warnings = (*root_key.warnings, *database.warnings())
-    return InitResult(root_key=root_key, key_made=key_made, instance_id=instance_id, warnings=warnings)
+    made = found.made and root_key is at_hand[0]
+    return InitResult(root_key=root_key, key_made=made, instance_id=instance_id, warnings=warnings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,15 +132,18 @@ def preview_installation(settings: Settings) -> InitPreview:
     if schema.current is not None:
         with closing(open_database(settings.database_url)) as database:
             wrapped_keys = read_wrapped_keys(database)
-            root_key = _load_root_key_for(settings, wrapped_keys)
-            if root_key is not None:
-                _verified_keys(database, root_key)
+            roots = _load_root_keys_for(settings, database, wrapped_keys)
+            if roots:
+                keys = key_ring_of(settings, database, roots)
+                keys.verify()
+                roots = [root for root in roots if root.id in keys.root_ids_in_use] or roots
             with suppress(SchemaMismatchError):  # Migrated, and never initialised.
                 instance_id = read_instance_id(database)
     else:
-        root_key = _load_root_key_for(settings, [])
+        placed = find_placed_root_key(settings, needed=False)
+        roots = [] if placed is None else [placed]
     return InitPreview(
-        root_key=root_key,
+        root_key=roots[0] if roots else None,
         instance_id=instance_id,
         schema=schema,
         revisions=revisions,
@@ -158,7 +176,7 @@ def migrate_database(settings: Settings) -> None:
     if settings.daemon.queued:
         _require_queue(settings)
     # The root key is loaded only if a migration needs it.
-    upgrade(settings.database_url, lambda database: _verified_keys(database, _load_root_key(settings)))
+    upgrade(settings.database_url, partial(verified_keys, settings))
     if settings.daemon.queued:
         from phasesync.store.queue_schema import upgrade_queue
 
@@ -173,10 +191,21 @@ def preview_migration(settings: Settings) -> tuple["SchemaStatus", tuple[str, ..
     Raises as that does.
     """
     schema = schema_status(settings)
-    revisions = preview_upgrade(
-        settings.database_url, lambda database: _verified_keys(database, _load_root_key(settings))
-    )
+    revisions = preview_upgrade(settings.database_url, partial(verified_keys, settings))
     return schema, revisions
+
+
+def check_migration(settings: Settings) -> "MigrationCheck":
+    """Return what `migrate_database` would do, for how long and beside whom. Raises as that does."""
+    from phasesync.store.migration_check import check_migration as check
+
+    if settings.daemon.queued:
+        _require_queue(settings)
+    return check(
+        settings.database_url,
+        partial(verified_keys, settings),
+        queued=settings.daemon.queued,
+    )
 
 
 def _require_queue(settings: Settings) -> None:
@@ -186,32 +215,11 @@ def _require_queue(settings: Settings) -> None:
     require_queue(settings.database_url)
 
 
-def restore_database(settings: Settings, file: Path) -> Path | None:
-    """
-    Replace the database by a backup; see `store.backup.restore`.
-
-    Returns:
-        Where the former database was kept; None if there was none.
-
-    Raises:
-        KeyUnavailableError: the root key of the settings does not open the backup. Nothing was changed.
-    """
-    from phasesync.store.backup import restore
-
-    return restore(settings.database_url, file, open_keys=_keys_by(settings), at=SystemClock().now())
-
-
-def preview_restoration(settings: Settings, file: Path) -> "RestorePreview":
-    """Return what `restore_database` would do. Raises as that does."""
-    from phasesync.store.backup import preview_restore
-
-    return preview_restore(settings.database_url, file, open_keys=_keys_by(settings), at=SystemClock().now())
-
-
-def _keys_by(settings: Settings) -> Callable[[Database], KeyRing]:
-    """Return what opens the keys of a database. KeyUnavailableError at once if there is no root key."""
-    root_key = _load_root_key(settings)
-    return lambda database: _verified_keys(database, root_key)
+def keys_by(settings: Settings) -> Callable[[Database], KeyRing]:
+    """Return what opens the keys of a database. KeyUnavailableError at once if no place has a root key."""
+    if settings.root_key_kms_key is None:
+        find_placed_root_key(settings, needed=True)
+    return partial(verified_keys, settings)
 
 
 def copy_database(
@@ -229,7 +237,7 @@ def copy_database(
 
     if not verify:
         return copy(settings.database_url, target_url, report=report)
-    open_keys = _keys_by(settings)
+    open_keys = keys_by(settings)
     return copy(
         settings.database_url,
         target_url,
@@ -245,7 +253,7 @@ def preview_copy(settings: Settings, target_url: str, *, verify: bool) -> "CopyP
 
     if not verify:
         return preview(settings.database_url, target_url)
-    return preview(settings.database_url, target_url, check=_keys_by(settings))
+    return preview(settings.database_url, target_url, check=keys_by(settings))
 
 
 def unretire_database(settings: Settings, *, rehearse: bool = False) -> "Retirement":
@@ -263,35 +271,58 @@ def unretire_database(settings: Settings, *, rehearse: bool = False) -> "Retirem
         return unretire(database)
 
 
-def _load_root_key(settings: Settings) -> RootKey:
-    return load_root_key(
-        file=settings.named_root_key_file,
-        value=settings.root_key.get_secret_value() if settings.root_key else None,
-        default_file=settings.default_root_key_file,
-    )
-
-
-def _load_or_make_root_key(settings: Settings, database: Database) -> tuple[RootKey, bool]:
-    """Return the root key, and whether it is new. A database with keys never gets a new one."""
-    root_key = _load_root_key_for(settings, read_wrapped_keys(database))
-    if root_key is not None:
-        return root_key, False
-    return write_new_root_key(settings.root_key_file), True
-
-
-def _load_root_key_for(settings: Settings, wrapped_keys: "Sequence[WrappedKey]") -> RootKey | None:
+@dataclass(frozen=True, kw_only=True)
+class _FoundRootKeys:
     """
-    Return the root key of a database; None if there is none yet, and one may be made at its default place.
+    Root keys for `init`.
+
+    Attributes:
+        new: the first one, as it is to be registered if the installation is new.
+        instance_id: the id of the installation that is to be made; None if it exists, or any will do.
+        made: the first one is new.
+    """
+
+    roots: list[RootKey]
+    new: "NewRootKey"
+    instance_id: str | None = None
+    made: bool
+
+
+def _load_or_make_root_keys(settings: Settings, database: Database) -> _FoundRootKeys:
+    """Return the root keys at hand, or a new one. A database with keys never gets a new one."""
+    from phasesync.store.root_keys import NewRootKey
+
+    roots = _load_root_keys_for(settings, database, read_wrapped_keys(database))
+    if roots:
+        return _FoundRootKeys(roots=roots, new=NewRootKey(id=roots[0].id, kind=roots[0].kind), made=False)
+    if (kms_key := settings.root_key_kms_key) is not None:
+        from phasesync.adapters.root_keys.kms import generate_root_key
+
+        instance_id = new_id()
+        root, wrapped = generate_root_key(kms_key, instance_id, call_limits(settings))
+        new = NewRootKey(id=root.id, kind=root.kind, wrapped=wrapped, wrapped_by=kms_key)
+        return _FoundRootKeys(roots=[root], new=new, instance_id=instance_id, made=True)
+    root = write_new_root_key(settings.root_key_file)
+    return _FoundRootKeys(roots=[root], new=NewRootKey(id=root.id, kind=root.kind), made=True)
+
+
+def _load_root_keys_for(settings: Settings, database: Database, wrapped_keys: "Sequence[WrappedKey]") -> list[RootKey]:
+    """
+    Return the root keys at hand for a database; none if there is none yet, and one may be made.
 
     Args:
-        settings: say where it is.
+        settings: say where they are.
+        database: the database.
         wrapped_keys: of the database. If it has some, no new root key may be made.
 
     Raises:
-        KeyUnavailableError, SettingsError: it cannot be loaded, and none may be made.
+        KeyUnavailableError, SettingsError: none can be loaded, and none may be made.
     """
+    if not wrapped_keys and settings.root_key_kms_key is not None:
+        # A file at the default place is for another installation: this one is to have its key from AWS KMS.
+        return []
     try:
-        return _load_root_key(settings)
+        return load_root_keys(settings, database)
     except KeyUnavailableError as error:
         key_file = settings.default_root_key_file
         if settings.root_key is not None or (key_file is not None and os.path.lexists(key_file)):
@@ -307,15 +338,4 @@ def _load_root_key_for(settings: Settings, wrapped_keys: "Sequence[WrappedKey]")
                 "the root key would be in the home directory, and this user has none",
                 hint="name another place: PHASESYNC_ROOT_KEY_FILE=/etc/phasesync/root.key",
             ) from error
-        return None
-
-
-def _key_ring(database: Database, root_key: RootKey) -> KeyRing:
-    return KeyRing([root_key], partial(read_wrapped_keys, database))
-
-
-def _verified_keys(database: Database, root_key: RootKey) -> KeyRing:
-    """Return the keys of a database. KeyUnavailableError: the root key does not open them."""
-    keys = _key_ring(database, root_key)
-    keys.verify()
-    return keys
+        return []

@@ -1,10 +1,10 @@
-"""`phasesync db`: the database's schema, backups, and its copy to another database."""
+"""`phasesync db`: the database's schema, its copy to another database, and what follows a restore."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from phasesync.cli.db_backups import backup, drill, restore, verify
 from phasesync.cli.dry_run import dry_run_flag, dry_run_option, show_dry_run
 from phasesync.cli.input import confirm, confirmation_options, never_asks, read_stdin
 from phasesync.cli.invocation import invocation, with_application
@@ -22,23 +22,31 @@ def db() -> None:
 
 
 @db.command()
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Say what it would do, for how long, and beside whom; change nothing. Exit 3 if a migration is needed.",
+)
 @output_option
 @dry_run_flag
-def migrate(dry_run: bool, out: Output) -> None:
+def migrate(check: bool, dry_run: bool, out: Output) -> int:
     """
     Bring the database to the schema of this release. Any number of processes may do it at once.
 
-    Daemons of the former release stand still afterwards. A migration may need the root key, or refuse to work beside
-    them: it says so, and changes nothing.
+    A daemon of a former release goes on if the new schema works with it, and stands still if not: --check says which.
+    A migration may need the root key, or refuse to work beside daemons: it says so, and changes nothing.
 
     \b
-    Example:
+    Examples:
+      phasesync db migrate --check
       phasesync db migrate
     """
     settings = invocation().settings().settings
     from phasesync.bootstrap import migrate_database, preview_migration, schema_status
     from phasesync.cli.documents import schema_document
 
+    if check:
+        return _show_check(settings, out)
     if dry_run:
         schema, revisions = preview_migration(settings)
         message = f"the database is at schema {schema.current} already"
@@ -47,13 +55,43 @@ def migrate(dry_run: bool, out: Output) -> None:
         if schema.queue_fix is not None:
             message += ", and would give it the queue of this release"
         show_dry_run(out, message, schema_document(schema) | {"revisions": list(revisions)})
-        return
+        return 0
     before = schema_status(settings)
     migrate_database(settings)
     after = schema_status(settings)
     moved = "is at" if before.current == after.current else "was brought to"
     with_queue = ", and has the queue of this release now" if before.queue_fix and not after.queue_fix else ""
     out.done(f"the database {moved} schema {after.current}{with_queue}", schema_document(after))
+    return 0
+
+
+def _show_check(settings: "Settings", out: Output) -> int:
+    from phasesync.bootstrap import check_migration
+    from phasesync.cli.documents import migration_check_document
+
+    found = check_migration(settings)
+    document = migration_check_document(found)
+    if out.as_json:
+        out.document(document)
+        return _MIGRATION_NEEDED if found.needed else 0
+    current, expected = found.schema.current, found.schema.expected
+    if found.pending:
+        out.items(document["migrations"], ["revision", "title", "works_with", "rows"])
+        out.say(f"from schema {current or 'none'} to {expected}, in one transaction of at most {document['seconds']} s")
+        out.say(f"until its end wait: {document['waits']}")
+        if current is not None:
+            out.say(f"daemons of the release of schema {current} {document['former_daemons']}")
+    elif current != expected:
+        out.say(f"the database is at schema {current}, which is newer and works with this release ({expected})")
+    else:
+        out.say(f"the database is at schema {current} already")
+    if found.schema.queue_fix is not None:
+        out.say("it has no queue of this release yet")
+    return _MIGRATION_NEEDED if found.needed else 0
+
+
+_MIGRATION_NEEDED = 3
+"""Exit code: as for a plan with changes."""
 
 
 @db.command()
@@ -79,81 +117,6 @@ def status(out: Output) -> int:
 
         refuse_retired(schema.retirement.at, schema.retirement.to)
     return 0 if schema.is_current else 6
-
-
-@db.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@output_option
-@dry_run_flag
-def backup(file: Path, dry_run: bool, out: Output) -> None:
-    """
-    Copy a SQLite database while it is in use. The new file has mode 0600. The root key is not in it.
-
-    \b
-    Example:
-      phasesync db backup /var/backups/phasesync-monday.db
-    """
-    from phasesync.store.backup import backup as copy
-    from phasesync.store.backup import preview_backup
-
-    url = invocation().settings().settings.database_url
-    if dry_run:
-        size = preview_backup(url, file)
-        show_dry_run(out, f"would copy about {size:,} bytes to {file}", {"file": str(file), "bytes": size})
-        return
-    copy(url, file)
-    out.done(f"copied the database to {file}", {"file": str(file), "bytes": file.stat().st_size})
-
-
-@db.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@never_asks
-@output_option
-@dry_run_flag
-def restore(file: Path, dry_run: bool, out: Output) -> None:
-    """
-    Replace a SQLite database with a backup. The former database is kept beside it.
-
-    No daemon may be at work. Until `db accept-restore` no sync writes anything at AWS. A sync is halted if it finds a
-    write that this database has not made.
-
-    \b
-    Example:
-      phasesync db restore /var/backups/phasesync-monday.db
-    """
-    from phasesync.bootstrap import restore_database
-
-    settings = invocation().settings().settings
-    if dry_run:
-        _show_restore(settings, file, out)
-        return
-    kept = restore_database(settings, file)
-    if kept is not None:
-        out.say(f"the former database is kept as {kept}")
-    out.done(
-        f"restored {file}; see what would be written: phasesync syncs plan NAME; then go on with it: "
-        "phasesync db accept-restore",
-        {"restored": str(file), "kept": None if kept is None else str(kept)},
-    )
-
-
-def _show_restore(settings: "Settings", file: Path, out: Output) -> None:
-    from phasesync.bootstrap import preview_restoration
-    from phasesync.cli.documents import restore_preview_document
-
-    preview = preview_restoration(settings, file)
-    document = restore_preview_document(preview, file)
-    if not out.as_json:
-        rows = [{"what": noun, **counts} for noun, counts in document["contents"].items()]
-        out.items(rows, ["what", "now", "then"])
-        for title in ("lost", "added"):
-            if names := document["syncs"][title]:
-                out.say(f"syncs that would be {title}: {', '.join(names)}")
-    migrated = "" if preview.schema == preview.backup.schema else f", brought to schema {preview.backup.schema}"
-    message = f"would replace the database with {file} (schema {preview.schema}{migrated})"
-    if preview.kept is not None:
-        message += f", and keep the present one as {preview.kept}"
-    show_dry_run(out, message, document)
 
 
 @db.command("accept-restore", short_help="Go on with a database that is older than AWS.")
@@ -302,3 +265,7 @@ def unretire(yes: bool, no_input: bool, dry_run: bool, out: Output) -> None:
         show_dry_run(out, f"would take this database back into use; its copy is at {retirement.to}", document)
         return
     out.done(f"this database is in use again; its copy at {retirement.to} must never be used: remove it", document)
+
+
+for command in (backup, verify, drill, restore):
+    db.add_command(command)

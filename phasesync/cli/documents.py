@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from phasesync.engine.leases.preview import IssuePreview
     from phasesync.engine.status_summary import StatusSummary
     from phasesync.engine.sync_operations import PlanReport
-    from phasesync.store.backup import RestorePreview
     from phasesync.store.database_copy import CopiedDatabase
     from phasesync.store.migrate import SchemaStatus
+    from phasesync.store.migration_check import MigrationCheck
+    from phasesync.store.restore import RestorePreview
 
 
 def app_document(app: App) -> dict[str, object]:
@@ -426,6 +427,24 @@ def schema_document(schema: "SchemaStatus") -> Document:
         document |= {"retired_at": schema.retirement.at, "retired_to": schema.retirement.to}
     # Only where the settings ask for a queue, and this release cannot use it.
     return document if schema.queue_fix is None else document | {"queue": "missing, or of another release"}
+
+
+def migration_check_document(check: "MigrationCheck") -> Document:
+    """Return what `db migrate --check -o json` prints."""
+    waits = "every writer; who only reads goes on" if check.on_sqlite else f"who uses {', '.join(check.locks)}"
+    return {
+        "current": check.schema.current,
+        "expected": check.schema.expected,
+        "needed": check.needed,
+        "migrations": [
+            {"revision": each.revision, "title": each.title, "works_with": each.works_with, "rows": each.rows}
+            for each in check.pending
+        ],
+        "seconds": -(-check.estimate // timedelta(seconds=1)),
+        "waits": (waits if check.on_sqlite or check.locks else "nobody") if check.pending else "nobody",
+        "locks": list(check.locks),
+        "former_daemons": "go on" if check.former_goes_on else "stand still until they are replaced",
+    }
 
 
 def copy_document(copied: "CopiedDatabase", *, verified: bool) -> Document:

@@ -87,10 +87,11 @@ def with_application(command: "Callable[Concatenate[Application, P], R]") -> Cal
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         loaded = invocation().settings()
         with no_collection("phasesync.bootstrap"):
-            from phasesync.bootstrap import open_application
+            from phasesync.bootstrap import command_caller, open_application
 
         _check_texts(click.get_current_context())
-        with open_application(loaded.settings) as application:
+        caller = command_caller(invocation().actor)
+        with open_application(loaded.settings, caller=caller) as application:
             _warn(application.warnings)
             try:
                 return command(application, *args, **kwargs)

@@ -85,6 +85,7 @@ COMMANDS = {
     "leases": ("phasesync.cli.leases:leases", "Short-lived credentials, from dynamic secrets."),
     "run": ("phasesync.cli.run:run", "Run a command with secrets, and with leases that end with it."),
     "aws": ("phasesync.cli.aws:aws", "IAM policies to paste; what is in an account."),
+    "keys": ("phasesync.cli.keys:keys", "The keys that encrypt the store."),
     "db": ("phasesync.cli.db:db", "The database: schema and backups."),
     "completion": ("phasesync.cli.completion:completion", "Print the script that completes commands in a shell."),
 }

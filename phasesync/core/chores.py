@@ -33,6 +33,8 @@ class Chore(StrEnum):
     """Frees syncs after their holder died."""
     QUEUE = "queue"
     """Removes entries of dead daemons from the queue of due syncs."""
+    ROOT_KEYS = "root-keys"
+    """Loads the root key that is to take the place of the present one, while one is being replaced."""
     SWEEP = "sweep"
     """Checks remote objects by lists, every `daemon.sweep_interval_s`."""
     LEASES = "leases"
@@ -67,6 +69,8 @@ REAP_EVERY: Final = timedelta(seconds=1)
 """A sync waits at most so long after its claim expired."""
 CLEAR_QUEUE_EVERY: Final = timedelta(seconds=5)
 """Such entries block nothing; they only add up."""
+FOLLOW_ROOT_KEYS_EVERY: Final = timedelta(seconds=2)
+"""Whoever replaces the root key waits so long for a daemon. One statement finds nothing to do nearly always."""
 EXPIRE_LEASES_EVERY: Final = timedelta(seconds=1)
 """A lease is over at most so long, and a few calls, after its end."""
 NOTIFY_EVERY: Final = timedelta(seconds=1)

@@ -119,6 +119,24 @@ class QueueCleared:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DatabaseCompared:
+    """
+    The database was compared with AWS, since its server was started anew or it was brought there: is it an older copy?
+
+    Attributes:
+        places: how many accounts and Regions the journal has objects at.
+        objects: how many were compared.
+        unanswered: how many places gave no answer; nothing is written there until they do.
+        older: AWS has writes of ours that the journal does not know.
+    """
+
+    places: int
+    objects: int
+    unanswered: int
+    older: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepFinished:
     """
     The objects of an account and Region were checked by listing them.
@@ -317,6 +335,7 @@ Event = (
     | SchemaWaiting
     | RunsPruned
     | QueueCleared
+    | DatabaseCompared
     | SweepFinished
     | SweepDenied
     | IncrementalSweepUnavailable

@@ -53,10 +53,12 @@ class WriteConditions:
     Attributes:
         paused: the sync is paused, or was removed.
         restored: the database is older than AWS, and no operator has accepted that.
+        compared: whether the database is older was found out where it is now.
     """
 
     paused: bool
     restored: bool
+    compared: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,7 @@ class SyncState:
         restored: the database replaced a later state, and no operator has accepted that yet: nothing is deleted.
         generation_floor: generations of objects that the journal does not know begin above it; an accepted older
             database may have lost the journal of objects that were made since.
+        compared: the database was compared with AWS where it is now; else it may be an older copy.
     """
 
     sync: Sync
@@ -75,6 +78,7 @@ class SyncState:
     journal: tuple[JournalEntry, ...]
     restored: bool = False
     generation_floor: int = 0
+    compared: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from phasesync.adapters.dispatch import SyncThreadDispatcher, ThreadDispatcher
 from phasesync.adapters.telemetry.metrics import Metrics
-from phasesync.bootstrap import Application, open_application
+from phasesync.bootstrap import Application, daemon_caller, open_application
 from phasesync.core.chores import Chore
 from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.sync_claim import Claim
@@ -51,7 +51,7 @@ class Components:
         message_dispatcher: threads that send notifications.
         watch: notices that something may be due.
         read_figures: reads what the database says for metrics; also of the syncs one by one, if True.
-        key_ids: purpose -> id of the keys in use.
+        key_ids: returns purpose -> id of the keys in use.
         queue: `dispatcher` if it takes its syncs out of a queue: then it has to be started. Otherwise None.
         tracer: takes traces of runs; None: nobody asks. The daemon closes it at its end.
     """
@@ -64,7 +64,7 @@ class Components:
     message_dispatcher: ThreadDispatcher[ClaimedMessage]
     watch: ChangeWatch
     read_figures: Callable[[bool], Figures]
-    key_ids: Mapping[str, str]
+    key_ids: Callable[[], Mapping[str, str]]
     queue: "ProcrastinateDispatcher | None" = None
     tracer: "OpenTelemetryTracer | None" = None
 
@@ -93,7 +93,7 @@ def build_components(
     Raises:
         PhasesyncError: as `open_application` does.
     """
-    application = open_application(current(), events=events, current=current, tracer=tracer)
+    application = open_application(current(), events=events, current=current, tracer=tracer, caller=daemon_caller())
     context, clients = application.context, application.clients
     keeper = ClaimKeeper(context, on_stop=clients.stop, overdue=clients.overdue)
     watch = ChangeWatch(application.store.database)
@@ -143,7 +143,7 @@ def build_components(
         message_dispatcher=message_dispatcher,
         watch=watch,
         read_figures=application.read_figures,
-        key_ids=application.store.keys.ids(),
+        key_ids=application.store.keys.ids,
         queue=queue,
         tracer=tracer,
     )

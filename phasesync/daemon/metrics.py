@@ -33,12 +33,12 @@ class DaemonMetrics:
         self._state = state
         self._per_sync = per_sync
         self._figures: FreshFigures | None = None
-        self._key_ids: Mapping[str, str] = {}
+        self._key_ids: Callable[[], Mapping[str, str]] = dict
         metrics.add(_StateCollector(state))
         metrics.add(
             DatabaseCollector(
                 lambda: None if self._figures is None else self._figures.get(),
-                key_ids=lambda: self._key_ids,
+                key_ids=lambda: self._key_ids(),
                 ahead_of_aws=lambda: metrics.ahead_of_aws_s,
                 waits_for_schema=lambda: state.database_reachable is True and not state.schema_is_current,
             )

@@ -20,6 +20,7 @@ from phasesync.core.chores import (
     CHECK_SCHEMA_EVERY,
     CLEAR_QUEUE_EVERY,
     EXPIRE_LEASES_EVERY,
+    FOLLOW_ROOT_KEYS_EVERY,
     HOURLY,
     NOTIFY_EVERY,
     REAP_EVERY,
@@ -40,7 +41,13 @@ from phasesync.daemon.reload import apply_reload
 from phasesync.daemon.shutdown import STOP_BEYOND_DRAIN, shut_down
 from phasesync.daemon.signals import Command, CommandQueue, Signals
 from phasesync.daemon.systemd import Notifier
-from phasesync.errors import PhasesyncError, SchemaMismatchError, StoreUnavailableError
+from phasesync.errors import (
+    DestinationUnavailableError,
+    PhasesyncError,
+    SchemaMismatchError,
+    StoreUnavailableError,
+    ThrottledError,
+)
 from phasesync.host_files import out_of_descriptors, shortage
 from phasesync.ports.runtime import EventSink
 from phasesync.settings.load import LoadedSettings
@@ -51,6 +58,8 @@ if TYPE_CHECKING:
     from phasesync.store.migrate import SchemaStatus
 
 _TICK_S: Final = 0.5
+_KMS_CANNOT_ANSWER: Final = (DestinationUnavailableError, ThrottledError)
+"""Before the daemon works it calls AWS for one thing: the root key, if AWS KMS has it."""
 
 Build = Callable[[Callable[[], Settings], EventSink, Metrics], "Components"]
 """Builds what the daemon works with, from a function that returns the settings in effect: `build_components`."""
@@ -72,7 +81,8 @@ def run_daemon(
         loaded: the settings.
         reload: reads them again, at SIGHUP.
         schema_status: checks the schema until the database is opened. StoreUnavailableError: wait for the database.
-        build: is called once the schema is right. StoreUnavailableError, SchemaMismatchError: wait again.
+        build: is called once the schema is right. StoreUnavailableError, SchemaMismatchError, and errors of AWS KMS
+            that pass: wait again.
         events: takes what happens.
         metrics: of this process.
 
@@ -192,7 +202,7 @@ class Service:
             if self._schema_watch.check_at_start():
                 try:
                     components = self._build(lambda: self.settings, self._events, self._counted)
-                except (StoreUnavailableError, SchemaMismatchError) as error:
+                except (StoreUnavailableError, SchemaMismatchError, *_KMS_CANNOT_ANSWER) as error:
                     self._schema_watch.report(Chore.START, error)
                 else:
                     self._working = True
@@ -255,6 +265,9 @@ class Service:
         chores.add(Chore.REAP, with_schema(scheduler.free_expired_claims), every=REAP_EVERY)
         if components.queue is not None:
             chores.add(Chore.QUEUE, with_schema(scheduler.clear_queue), every=CLEAR_QUEUE_EVERY)
+        chores.add(
+            Chore.ROOT_KEYS, with_schema(scheduler.follow_root_keys), every=FOLLOW_ROOT_KEYS_EVERY, first_in=second
+        )
         chores.add(Chore.SWEEP, with_schema(scheduler.sweep), every=self._sweep_every(), first_in=second)
         chores.add(Chore.LEASES, with_schema(scheduler.expire_leases), every=EXPIRE_LEASES_EVERY)
         chores.add(Chore.NOTIFY, with_schema(scheduler.notify), every=NOTIFY_EVERY, first_in=second)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from phasesync.core.sync import Sync, Trigger
 from phasesync.core.sync_claim import Claim
 from phasesync.engine.context import Context
+from phasesync.engine.older_copy import is_restored
 from phasesync.engine.stale_database import not_accepted_error
 from phasesync.errors import (
     ClaimHeldError,
@@ -148,6 +149,10 @@ class ClaimKeeper:
         # Another run may have found meanwhile that the database is older than AWS.
         if conditions.restored:
             raise not_accepted_error()
+        if not conditions.compared:
+            raise InterruptedRunError(
+                "the database server was started anew during the run, so the database has to be compared with AWS first"
+            )
 
 
 def wait_for_claim(
@@ -206,6 +211,7 @@ def held_claim(
     context: Context, sync: Sync, *, actor: str, patience: timedelta = PATIENCE
 ) -> Iterator[tuple[Claim, Checkpoint]]:
     """Hold the claim of a sync, even a paused one, while the block runs. Raises as `take_claim` does."""
+    is_restored(context)  # If the database was not compared with AWS where it is, its checkpoint would refuse any call.
     claim = take_claim(context, sync, actor=actor, patience=patience)
     keeper = ClaimKeeper(context)
     checkpoint = keeper.hold(claim, heed_pause=False)

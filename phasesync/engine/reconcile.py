@@ -35,6 +35,7 @@ from phasesync.engine.observe import (
     observe_all,
     observe_consistently,
 )
+from phasesync.engine.older_copy import require_compared
 from phasesync.engine.run_result import RunBuilder, unreadable
 from phasesync.engine.source import Source, read_sources
 from phasesync.engine.windows import WindowGate
@@ -190,6 +191,7 @@ class Reconciler:
         self, state: SyncState, claim: Claim, checkpoint: Checkpoint, run: RunBuilder, source: Source | None
     ) -> None:
         """Read, observe, plan, guard and apply, until no object has changed meanwhile."""
+        require_compared(self._context, state)
         manual = claim.trigger is Trigger.MANUAL
         desired = load_desired(self._context, state, run, manual=manual, source=source)
         run.journal = journal = JournalWriter(self._context, claim, reads=run.reads, sync_version=state.sync.version)

@@ -32,6 +32,7 @@ from phasesync.engine.claims import held_claim, release_claim, take_claim
 from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_of
 from phasesync.engine.observe import STOPS_OBSERVING
+from phasesync.engine.older_copy import is_restored
 from phasesync.engine.stale_database import check_may_delete, check_may_release
 from phasesync.errors import (
     ApprovalNeededError,
@@ -159,7 +160,7 @@ def _remove_keeping(context: Context, sync: Sync, actor: str) -> tuple[str, ...]
     if state is None:
         context.store.syncs.remove_sync(name)
         return (f"what {name} wrote keeps our tags: its journal or credential was altered",)
-    restored = context.store.restore_mark.is_set()
+    restored = is_restored(context)
     entries = context.store.syncs.remove_sync(name)
     if restored:
         return tuple(

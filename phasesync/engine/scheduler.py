@@ -208,6 +208,10 @@ class Scheduler:
             return True
         return self._round(Chore.LEASES, partial(work.expiry.dispatch_due, work.dispatcher))
 
+    def follow_root_keys(self) -> bool:
+        """Load the root key that is to take the place of the present one, and report that we have it."""
+        return self._round(Chore.ROOT_KEYS, partial(self._context.store.root_keys.follow, self._context.owner))
+
     def notify(self) -> bool:
         """Make the messages of notifications that are due, and submit them to threads that send them."""
         work = self._message_work
@@ -256,7 +260,11 @@ class Scheduler:
         # Counted from before the call: the database counts from the call on.
         until = self._context.clock.monotonic() + self._keeper.ttl.total_seconds()
         role = self._context.store.daemons.beat(
-            self._context.owner, host=self._host, pid=self._pid, ttl=self._keeper.ttl
+            self._context.owner,
+            host=self._host,
+            pid=self._pid,
+            ttl=self._keeper.ttl,
+            root_keys=self._context.store.keys.root_key_ids,
         )
         self._role_until, former = until, self._role
         self._role = role

@@ -20,6 +20,7 @@ from phasesync.errors import InvalidInputError
 PREFIX = "PHASESYNC_"
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]*):(?P<port>[0-9]{1,5})")
+_KMS_KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]{1,128}")
 _DATABASES = ("sqlite:", "postgresql:", "postgresql+psycopg:", "postgres:")
 
 
@@ -60,6 +61,13 @@ def _database(url: str) -> str:
     if not url.startswith(_DATABASES):
         raise ValueError("must be a URL that begins with sqlite: or postgresql:")
     return url
+
+
+def _kms_key(arn: str) -> str:
+    arn = arn.strip()
+    if _KMS_KEY.fullmatch(arn) is None:
+        raise ValueError("must be the ARN of a KMS key, such as arn:aws:kms:eu-central-1:111122223333:key/ID")
+    return arn
 
 
 def _mail_server(url: str) -> str:
@@ -233,6 +241,14 @@ class Settings(BaseSettings):
     """File with the root key (base64 of 32 bytes, mode 0600). Outside data_dir: a backup must not hold its own key."""
     root_key: SecretStr | None = None
     """The root key itself, for places that have no files. Environment only: never in the settings file."""
+    root_key_next: SecretStr | None = None
+    """The key that `phasesync keys rotate-root` puts in its place, while it does. Environment only as well."""
+    root_key_kms_key: Annotated[str, AfterValidator(_kms_key)] | None = None
+    """ARN of the KMS key that encrypts the root key, which then lies in the database. AWS is asked at starts only."""
+    root_key_kms_key_next: Annotated[str, AfterValidator(_kms_key)] | None = None
+    """ARN of the KMS key that takes its place, while `phasesync keys rotate-root` goes from one KMS key to another."""
+    age_identity_file: UserPath | None = None
+    """File with the age identity (mode 0600) that opens a root key file which is an age file."""
     http: HttpSettings = HttpSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
@@ -267,6 +283,8 @@ class Settings(BaseSettings):
 
 ENVIRONMENT_ONLY: Final = {
     "root_key": "put the key into a file of its own with mode 0600 and name it with root_key_file",
+    "root_key_next": "put the key into a file of its own with mode 0600, beside the one that root_key_file names, as "
+    "FILE.next",
     "notifications.smtp_password": "put it into a file of its own with mode 0600 and name it with smtp_password_file",
 }
 """Secrets that must not stand in the settings file -> where to put them."""

@@ -10,7 +10,7 @@ def encrypt_windows(keys: KeyRing, app_id: str, windows: Sequence[str]) -> bytes
     """Return what the column holds; None if there are no windows."""
     if not windows:
         return None
-    return keys.encrypt_json(keys.data_key(CREDENTIALS_KEY), _context(app_id), list(windows))
+    return keys.encrypt_json(keys.data_key(CREDENTIALS_KEY), windows_context(app_id), list(windows))
 
 
 def decrypt_windows(keys: KeyRing, app_id: str, ciphertext: Any) -> tuple[str, ...]:
@@ -18,9 +18,10 @@ def decrypt_windows(keys: KeyRing, app_id: str, ciphertext: Any) -> tuple[str, .
     if ciphertext is None:
         return ()
     if not isinstance(ciphertext, bytes):  # SQLite stores a value of any type in any column.
-        return keys.decrypt_json(tuple[str, ...], _context(app_id), ciphertext)
-    return keys.decrypt_json_once(tuple[str, ...], _context(app_id), ciphertext)
+        return keys.decrypt_json(tuple[str, ...], windows_context(app_id), ciphertext)
+    return keys.decrypt_json_once(tuple[str, ...], windows_context(app_id), ciphertext)
 
 
-def _context(app_id: str) -> tuple[str, ...]:
+def windows_context(app_id: str) -> tuple[str, ...]:
+    """Return what the windows of an app are bound to."""
     return ("apps", app_id, "windows", UNVERSIONED)

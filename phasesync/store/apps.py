@@ -17,12 +17,22 @@ from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, each_page, page_of
 from phasesync.core.project.ownership import ObjectKind
 from phasesync.errors import (
     AlreadyExistsError,
+    CiphertextError,
     IllegalTransitionError,
     InvalidInputError,
     NotFoundError,
 )
 from phasesync.store.app_windows import decrypt_windows, encrypt_windows
-from phasesync.store.base import BaseStore, Names, has_live_leases, lookup_error, name_of_cursor, new_id, no_such
+from phasesync.store.base import (
+    BaseStore,
+    Names,
+    has_live_leases,
+    lookup_error,
+    name_of_cursor,
+    new_id,
+    no_such,
+    renaming,
+)
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import now
 from phasesync.store.environment_mac import (
@@ -74,7 +84,9 @@ class AppStore(BaseStore):
                     windows=encrypt_windows(self._keys, app_id, windows),
                 )
             )
-            return self._to_app(find_app(connection, name))
+            row = find_app(connection, name)
+            self._audit(connection, "app.add", row.name, after=_configuration(self._keys, row))
+            return self._to_app(row)
 
     def page_apps(self, *, after: str | None = None, limit: int = PAGE_SIZE) -> Page[App]:
         """Return apps by name. InvalidInputError for the cursor."""
@@ -115,11 +127,12 @@ class AppStore(BaseStore):
                 check_name(renamed, "app")
                 if renamed.lower() != app.name_key:
                     _refuse_taken_app(connection, renamed)
-            former = self._to_app(app).windows
-            if renamed is not None or (windows is not None and tuple(windows) != former):
+            before = self._to_app(app)
+            configuration = _configuration(self._keys, app)
+            if renamed is not None or (windows is not None and tuple(windows) != before.windows):
                 owned = authentic_environments(connection, self._keys, environments.c.app_id == app.id)
                 update = {"new_name": new_name, "description": description, "windows": windows}
-                require_approval(self._keys, owned, partial(_updated_app, app, owned, former, update))
+                require_approval(self._keys, owned, partial(_updated_app, app, owned, before.windows, update))
             if renamed is not None and new_name is not None:
                 update_app_names(
                     connection,
@@ -136,7 +149,18 @@ class AppStore(BaseStore):
                 encrypted = encrypt_windows(self._keys, app.id, windows)
                 connection.execute(_update_row(apps, app.id).values(windows=encrypted))
                 retry_waiting_for_window(connection, app.id)
-            return self._to_app(find_app(connection, new_name or name))
+            row = find_app(connection, new_name or name)
+            after = self._to_app(row)
+            if after != before:
+                self._audit(
+                    connection,
+                    "app.update",
+                    before.name,
+                    details=renaming(before.name, after.name),
+                    before=configuration,
+                    after=_configuration(self._keys, row),
+                )
+            return after
 
     def remove_app(self, name: str) -> None:
         """Remove an app. NotFoundError; IllegalTransitionError while it has environments."""
@@ -155,6 +179,7 @@ class AppStore(BaseStore):
                 )
             note_edit(connection, self._keys, ObjectKind.APP, app.id, removed=True)
             connection.execute(apps.delete().where(apps.c.id == app.id))
+            self._audit(connection, "app.remove", app.name, before=_configuration(self._keys, app))
 
     def _to_app(self, row: sa.Row[Any]) -> App:
         return App(
@@ -168,8 +193,10 @@ class AppStore(BaseStore):
     def add_environment(self, app: str, name: str) -> Environment:
         """Add an environment. NotFoundError for the app; AlreadyExistsError: names are unique regardless of case."""
         with self._database.write() as connection:
-            insert_environment(connection, self._keys, find_app(connection, app, lock=True), name)
-            return to_environment(find_environment(connection, app, name))
+            mac = insert_environment(connection, self._keys, find_app(connection, app, lock=True), name)
+            added = to_environment(find_environment(connection, app, name))
+            self._audit(connection, "environment.add", added.label, after=mac)
+            return added
 
     def page_environments(
         self, app: str | None = None, *, after: str | None = None, limit: int = PAGE_SIZE
@@ -211,7 +238,7 @@ class AppStore(BaseStore):
                     _refuse_taken_environment(connection, environment.app_id, environment.app, new_name)
                 pointers = authentic_pointers(connection, self._keys, environment)
                 require_approval(self._keys, [environment], partial(_renamed_environment, environment, new_name))
-                update_environment_row(
+                mac = update_environment_row(
                     connection,
                     self._keys,
                     environment,
@@ -221,6 +248,14 @@ class AppStore(BaseStore):
                     revision=environment.revision + 1,
                 )
                 retry_unresolved(connection)
+                self._audit(
+                    connection,
+                    "environment.update",
+                    f"{environment.app}/{environment.name}",
+                    details=renaming(environment.name, new_name),
+                    before=environment.mac,
+                    after=mac,
+                )
             return to_environment(find_environment(connection, app, new_name))
 
     def protect_environment(self, app: str, name: str, *, approvers: int | None) -> Environment:
@@ -235,13 +270,21 @@ class AppStore(BaseStore):
             if approvers != environment.approvers:
                 note_edit(connection, self._keys, ObjectKind.ENVIRONMENT, environment.id)
                 require_approval(self._keys, [environment], partial(_protected_otherwise, environment, approvers))
-                update_environment_row(
+                mac = update_environment_row(
                     connection,
                     self._keys,
                     environment,
                     pointers,
                     approvers=approvers,
                     revision=environment.revision + 1,
+                )
+                self._audit(
+                    connection,
+                    "environment.unprotect" if approvers is None else "environment.protect",
+                    f"{environment.app}/{environment.name}",
+                    details={"approvers": approvers, "approvers_before": environment.approvers},
+                    before=environment.mac,
+                    after=mac,
                 )
             return to_environment(find_environment(connection, app, name))
 
@@ -338,10 +381,13 @@ class AppStore(BaseStore):
             registry.store()
             # Without the key, copies of the rows in backups and on the disk cannot be decrypted.
             connection.execute(data_keys.delete().where(data_keys.c.id == environment.data_key_id))
+            self._keys.forget_used(environment.data_key_id)
+            label = f"{environment.app}/{environment.name}"
+            self._audit(connection, "environment.remove", label, before=environment.mac)
 
 
-def insert_environment(connection: sa.Connection, keys: KeyRing, app: sa.Row[Any], name: str) -> None:
-    """Add an environment. The caller has locked the app's row, since the MAC covers its names."""
+def insert_environment(connection: sa.Connection, keys: KeyRing, app: sa.Row[Any], name: str) -> bytes:
+    """Add an environment, and return its MAC. The caller has locked the app's row, since it covers the app's names."""
     check_name(name, "environment")
     _refuse_taken_environment(connection, app.id, app.name, name)
     key = keys.new_data_key(ENVIRONMENT_KEY)
@@ -357,6 +403,16 @@ def insert_environment(connection: sa.Connection, keys: KeyRing, app: sa.Row[Any
     mac = environment_mac(keys, {**values, "app": app.name, "app_key": app.name_key}, ())
     connection.execute(environments.insert().values(**values, mac=mac, created_at=now()))
     retry_unresolved(connection)
+    return mac
+
+
+def _configuration(keys: KeyRing, app: sa.Row[Any]) -> dict[str, Any]:
+    """Return what an app is, for the digests of the audit log. Altered windows must not keep it from being removed."""
+    try:
+        windows: Sequence[str] | None = decrypt_windows(keys, app.id, app.windows)
+    except CiphertextError:
+        windows = None
+    return {"id": app.id, "name": app.name, "description": app.description, "windows": windows}
 
 
 def find_app(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
@@ -386,6 +442,13 @@ def find_environment(connection: sa.Connection, app: str, name: str, *, lock: bo
         )
         raise lookup_error(connection, environments, name, error, environments.c.app_id == owner.id)
     return row
+
+
+def find_locked_environment(connection: sa.Connection, environment_id: str) -> sa.Row[Any] | None:
+    """Lock an environment and return its row as `find_environment` does; None if there is no such environment."""
+    statement = select_environments().where(environments.c.id == environment_id)
+    _lock_environments(connection, statement)
+    return connection.execute(statement).first()
 
 
 def _locked_environments(connection: sa.Connection, app_id: str) -> list[sa.Row[Any]]:

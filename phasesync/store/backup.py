@@ -1,101 +1,240 @@
 """
-Backup of a SQLite database while it is in use, and restore of a backup in its place.
+Backup of a database while it is in use: one SQLite file, whichever database it is of, and its manifest.
 
 A backup is as encrypted as the database: it is useless without the root key, which is not in it.
 
-A restore checks, migrates and marks a copy of the backup beside the database before anything is replaced; the former
-database is kept under another name. The last step is one transaction of SQLite, so after a crash one or the other is
-complete.
+    SQLite        its own online backup: the pages as they are, of one moment
+    PostgreSQL    the rows of one snapshot, in a SQLite file with the same tables: no tool of PostgreSQL is needed, so
+                  none of another version can fail, and whatever reads one backup reads the other
+
+The file has its name only once it is complete: it is made beside it, under a hidden name, and renamed. Its manifest is
+there before it.
 """
 
+import errno
+import fcntl
+import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing, suppress
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync import __version__
 from phasesync.errors import (
     AlreadyExistsError,
+    DatabaseCopyError,
     IllegalTransitionError,
-    NotFoundError,
-    PhasesyncError,
     SchemaMismatchError,
     SettingsError,
+    StoreUnavailableError,
 )
-from phasesync.host_files import UnusableFileError, file_exists
-from phasesync.store import tables
-from phasesync.store.daemons import DaemonRegistry
+from phasesync.host_files import is_passing
+from phasesync.store.backup_manifest import Manifest, mac_of, manifest_of, write_manifest
 from phasesync.store.database import Database, open_database
+from phasesync.store.database_copy import OF_A_PLACE
 from phasesync.store.database_url import parse_database_url, sqlite_url
 from phasesync.store.db_errors import translate_errors
 from phasesync.store.db_time import from_microseconds, now
-from phasesync.store.instance import lock_registry, read_instance_id
 from phasesync.store.key_ring import KeyRing
-from phasesync.store.migrate import status_of, upgrade
-from phasesync.store.sqlite import prepare_sqlite_file, sqlite_file_exists, uri_of
-from phasesync.store.tables import leases
+from phasesync.store.migrate import EXPECTED, REVISIONS, status_of, upgrade
+from phasesync.store.raw_rows import RowDigest, columns_of, digest_of, read_rows
+from phasesync.store.raw_writes import NUMBERED, insert_rows, last_number, set_last_number
+from phasesync.store.sqlite import prepare_sqlite_file, uri_of
+from phasesync.store.tables import data_keys, instance, metadata
+
+OpenKeys = Callable[[Database], KeyRing | None]
+
+_HASHED_AT_ONCE: Final = 1 << 20
+_SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 
 
-def backup(database_url: str, target: Path) -> None:
+def backup(
+    database_url: str,
+    target: Path,
+    *,
+    open_keys: OpenKeys | None = None,
+    checkpoint: Callable[[], object] = lambda: None,
+) -> Manifest:
     """
-    Copy a database to a new file with mode 0600; it is on disk when this returns.
+    Copy a database to a new file with mode 0600, and write its manifest; both are on disk when this returns.
+
+    Args:
+        database_url: the database; others may be writing it.
+        target: the file.
+        open_keys: returns the key ring of a database, for the MAC of the manifest; None, or returns None: it has none.
+        checkpoint: called between the parts of the work; what it raises ends the backup.
 
     Raises:
         AlreadyExistsError: the target exists; it is left alone.
-        SettingsError: a PostgreSQL database, or the target cannot be written.
-        StoreUnavailableError: the disk is full, or the database is locked.
+        IllegalTransitionError: another process makes this file now.
+        SchemaMismatchError: the database has no tables of phasesync that this release knows, or is not initialised.
+        SettingsError: the target cannot be written.
+        StoreUnavailableError: the disk is full, or the database is locked or down.
+        DatabaseCopyError: a row of PostgreSQL was altered so that it cannot be copied.
+        KeyUnavailableError: from `open_keys`.
     """
-    url, source = _source_of(database_url)
-    try:
-        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        raise _exists_already(target) from None
-    except OSError as error:
-        raise SettingsError(
-            f"the backup cannot be written to {target}: {error.strerror}",
-            hint="name a file in a folder that exists and that you may write to",
-        ) from None
-    try:
-        with translate_errors(url.set(database=str(target))):
-            _copy_live(source, target)
-        _sync(target)
-        _sync(target.parent)
-    except BaseException:
-        target.unlink(missing_ok=True)  # an incomplete backup is worse than none
-        raise
+    url = parse_database_url(database_url)
+    source = prepare_sqlite_file(url, create=False) if url.get_backend_name() == "sqlite" else None
+    with _made_beside(target) as partial:
+        with translate_errors(url.set(database=str(partial)) if source else url):
+            if source is not None:
+                _copy_live(source, partial)
+                checkpoint()
+                manifest, keys = _describe(partial, open_keys)
+            else:
+                with closing(open_database(database_url)) as database:
+                    manifest, keys = _copy_snapshot(database, partial, open_keys, checkpoint)
+        checkpoint()
+        make_whole(partial)
+        manifest = replace(manifest, size=partial.stat().st_size, sha256=digest_of_file(partial))
+        if keys is not None:
+            manifest = replace(manifest, mac=mac_of(manifest, keys))
+        checkpoint()
+        write_manifest(manifest, manifest_of(target))
+    return manifest
 
 
 def preview_backup(database_url: str, target: Path) -> int:
     """Return the bytes that `backup` would copy, about; creates nothing. Raises as that does, as far as can be seen."""
-    _, source = _source_of(database_url)
+    url = parse_database_url(database_url)
     if os.path.lexists(target):
         raise _exists_already(target)
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise SettingsError(
-            f"the backup cannot be written to {target}",
-            hint="name a file in a folder that exists and that you may write to",
-        )
-    return source.stat().st_size
+        raise _cannot_be_written(target)
+    if url.get_backend_name() == "sqlite":
+        return prepare_sqlite_file(url, create=False).stat().st_size
+    with closing(open_database(database_url)) as database:
+        _schema_of(database)
+        with database.read() as connection:
+            sizes = sa.func.sum(sa.func.pg_table_size(sa.literal_column("c.oid")))
+            mine = sa.text("pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace")
+            ours = sa.and_(
+                sa.literal_column("n.nspname") == sa.func.current_schema(),
+                sa.literal_column("c.relname").in_(sorted(metadata.tables)),
+            )
+            return int(connection.scalar(sa.select(sizes).select_from(mine).where(ours)) or 0)
 
 
-def _source_of(database_url: str) -> tuple[sa.URL, Path]:
-    """Return the URL and the file of the database to copy. SettingsError."""
-    url = parse_database_url(database_url)
-    if url.get_backend_name() != "sqlite":
-        raise SettingsError(
-            "a PostgreSQL database is not copied by phasesync", hint="pg_dump --format=custom, with PostgreSQL's tools"
-        )
-    return url, prepare_sqlite_file(url, create=False)
+def digest_of_file(file: Path) -> str:
+    """Return the SHA-256 of a file in hex. OSError."""
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while part := opened.read(_HASHED_AT_ONCE):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def sync_to_disk(path: Path) -> None:
+    """Return once a file, or the names in a folder, are on disk. OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_whole(file: Path) -> None:
+    """Have a file alone be the database: a log beside it would be left behind when it is moved."""
+    with closing(sqlite3.connect(uri_of(file), uri=True)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    _remove_side_files(file)
+    sync_to_disk(file)
+
+
+def _remove_side_files(file: Path) -> None:
+    for end in _SIDE_FILES:
+        file.with_name(file.name + end).unlink(missing_ok=True)
 
 
 def _exists_already(target: Path) -> AlreadyExistsError:
     return AlreadyExistsError(f"{target} exists already; a backup never overwrites")
+
+
+def _cannot_be_written(target: Path, error: OSError | None = None) -> SettingsError | StoreUnavailableError:
+    reason = f": {error.strerror}" if error is not None else ""
+    if error is not None and (is_passing(error) or error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return StoreUnavailableError(f"the backup cannot be written to {target} now{reason}; it was not made")
+    return SettingsError(
+        f"the backup cannot be written to {target}{reason}",
+        hint="name a file in a folder that exists and that you may write to",
+    )
+
+
+@contextmanager
+def _made_beside(target: Path) -> Iterator[Path]:
+    """
+    Yield an empty file beside the target, and give it the name of the target once the block has succeeded.
+
+    What a process left there that was killed is made anew. Whoever makes it holds a lock of it.
+    """
+    if os.path.lexists(target):
+        raise _exists_already(target)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        descriptor = _lock_new(partial, target)
+        try:
+            try:
+                yield partial
+                _rename_new(partial, target)
+            except BaseException:  # an incomplete backup is worse than none
+                with suppress(OSError):
+                    if not os.path.lexists(target):
+                        manifest_of(target).unlink(missing_ok=True)
+                raise
+            finally:
+                _remove_side_files(partial)
+                partial.unlink(missing_ok=True)
+            sync_to_disk(target.parent)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _cannot_be_written(target, error) from None
+
+
+def _lock_new(partial: Path, target: Path) -> int:
+    """Return a descriptor of an empty file that this process alone works on. IllegalTransitionError."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        descriptor = os.open(partial, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                # Otherwise it became the target of another process, between the two calls.
+                if os.path.samestat(os.fstat(descriptor), os.stat(partial)):
+                    # SQLite would take the log of a process that was killed for that of the new file.
+                    _remove_side_files(partial)
+                    os.ftruncate(descriptor, 0)
+                    os.fchmod(descriptor, 0o600)
+                    return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise IllegalTransitionError(
+                f"another process makes the backup {target} now", hint="wait for it, or name another file"
+            ) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _rename_new(partial: Path, target: Path) -> None:
+    """Rename a file unless something has the name. AlreadyExistsError, OSError."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        raise _exists_already(target) from None
+    except OSError:  # A file system without hard links.
+        if os.path.lexists(target):
+            raise _exists_already(target) from None
+        os.rename(partial, target)
+
+
+# --- SQLite
 
 
 def _copy_live(source: Path, target: Path) -> None:
@@ -105,253 +244,115 @@ def _copy_live(source: Path, target: Path) -> None:
         closing(sqlite3.connect(uri_of(target), uri=True)) as copy,
     ):
         live.backup(copy)
-        # A single file: a log beside it would be left behind when the backup is moved.
-        copy.execute("PRAGMA journal_mode = DELETE")
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-_LONGEST_NAME: Final = 255
-"""Bytes of a name, on every file system that matters (NAME_MAX)."""
-
-
-def restore(database_url: str, file: Path, *, open_keys: Callable[[Database], KeyRing], at: datetime) -> Path | None:
-    """
-    Replace a SQLite database with a backup; no daemon may be running on it.
-
-    Args:
-        database_url: the database.
-        file: the backup; it is not changed.
-        open_keys: returns the key ring of a database; raises if the root key does not fit.
-        at: the time, for the name of the former database.
-
-    Returns:
-        Where the former database was kept; None if there was no database.
-
-    Raises:
-        NotFoundError: there is no such file.
-        SettingsError: a PostgreSQL database, or a file that is not a database of phasesync.
-        SchemaMismatchError: the backup is from a newer release.
-        KeyUnavailableError, CiphertextError: from `open_keys`, or the backup was altered. Nothing was changed.
-        IllegalTransitionError: a daemon is running, or the database is retired.
-    """
-    url = _restorable(database_url, file)
-    target, exists = Path(url.database or ""), sqlite_file_exists(url)
-    candidate = _beside(target, ".restoring")
-    leftovers = (candidate, *(candidate.with_name(candidate.name + end) for end in ("-wal", "-shm", "-journal")))
-    _remove(leftovers)  # from a restore that was killed
-    try:
-        _make_candidate(url, candidate, file, open_keys)
-        kept = None
-        if exists:
-            kept = _kept_as(target, at)
-            backup(database_url, kept)
-        prepare_sqlite_file(url, create=True)
-        with translate_errors(url):
-            _copy_checked(candidate, target, message=f"{target} could not be written")
-    finally:
-        _remove(leftovers)
-    return kept
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatabaseContents:
-    """
-    What is in a database, as far as it can be read without a key.
-
-    Attributes:
-        schema: its revision.
-        counts: what there is -> how many.
-        syncs: their names, sorted.
-        objects: number of remote objects that the syncs wrote, or may have.
-    """
-
-    schema: str | None
-    counts: Mapping[str, int]
-    syncs: tuple[str, ...]
-    objects: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestorePreview:
-    """
-    What a restore would do.
-
-    Attributes:
-        kept: where the present database would be kept; None if there is none.
-        schema: revision of the backup, which would be brought to the one of this release.
-        backup: what would be in the database afterwards.
-        present: what is in it now; None if there is none, or if it cannot be read.
-    """
-
-    kept: Path | None
-    schema: str | None
-    backup: DatabaseContents
-    present: DatabaseContents | None
-
-
-def preview_restore(
-    database_url: str, file: Path, *, open_keys: Callable[[Database], KeyRing], at: datetime
-) -> RestorePreview:
-    """
-    Carry out a restore up to where it would replace the database, on a copy that is removed afterwards.
-
-    Args and Raises: as `restore`.
-    """
-    url = _restorable(database_url, file)
-    target, exists = Path(url.database or ""), sqlite_file_exists(url)
-    # Beside the database, where the copy of a restore is: if there is no room for it, that shows.
-    place = target.parent if target.parent.is_dir() else None
-    with TemporaryDirectory(prefix=".dry-run-", dir=place) as folder:
-        candidate = Path(folder) / "candidate.db"
-        schema = _make_candidate(url, candidate, file, open_keys)
-        contents = _contents_of(sqlite_url(candidate))
-    present = None
-    if exists:
-        with suppress(PhasesyncError):  # One that is damaged is what a restore is for.
-            present = _contents_of(database_url)
-    return RestorePreview(
-        kept=_kept_as(target, at) if exists else None, schema=schema, backup=contents, present=present
-    )
-
-
-_COUNTED: Final = {
-    "apps": tables.apps,
-    "environments": tables.environments,
-    "secrets": tables.secrets,
-    "credentials": tables.credentials,
-    "syncs": tables.syncs,
-    "dynamic_secrets": tables.dynamic_secrets,
-    "leases": tables.leases,
-}
-
-
-def _contents_of(database_url: str) -> DatabaseContents:
-    with closing(open_database(database_url)) as database:
-        schema = status_of(database).current
+def _describe(file: Path, open_keys: OpenKeys | None) -> tuple[Manifest, KeyRing | None]:
+    """Return the manifest of a copy of SQLite's, without what is known once it is closed, and its keys."""
+    with closing(open_database(sqlite_url(file))) as database:
+        schema = _schema_of(database)
         with database.read() as connection:
-            counts = {
-                noun: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-                for noun, table in _COUNTED.items()
+            has = set(sa.inspect(connection).get_table_names())
+            rows = {
+                table.name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+                for table in metadata.sorted_tables
+                if table.name in has and (table is instance or table not in OF_A_PLACE)
             }
-            names = connection.scalars(sa.select(tables.syncs.c.name).order_by(tables.syncs.c.name_key)).all()
-            objects = connection.scalar(sa.select(sa.func.count()).select_from(tables.journal)) or 0
-    return DatabaseContents(schema=schema, counts=counts, syncs=tuple(names), objects=objects)
+        digests = {}
+        if schema == EXPECTED:
+            with suppress(DatabaseCopyError):  # An altered row is no reason to have no backup; `db verify` names it.
+                digests = {name: digest_of(database, metadata.tables[name]).digest for name in rows}
+        keys = None if open_keys is None else open_keys(database)
+        return _manifest(database, schema, "sqlite", rows, digests), keys
 
 
-def _restorable(database_url: str, file: Path) -> sa.URL:
-    """Return the URL of a database that can be replaced by a backup. Raises as `restore`."""
-    url = parse_database_url(database_url)
-    if url.get_backend_name() != "sqlite":
-        raise SettingsError(
-            "a PostgreSQL database is not restored by phasesync",
-            hint="stop the daemons, pg_restore with PostgreSQL's tools, then: phasesync db accept-restore",
+def _manifest(
+    database: Database, schema: str, source: str, rows: Mapping[str, int], digests: Mapping[str, str]
+) -> Manifest:
+    with database.read() as connection:
+        instance_id = connection.scalar(sa.select(instance.c.instance_id))
+        if instance_id is None:
+            raise SchemaMismatchError("this database is not initialised, so there is nothing to back up")
+        root_keys = connection.scalars(sa.select(data_keys.c.root_key_id).distinct().order_by(data_keys.c.root_key_id))
+        return Manifest(
+            instance_id=instance_id,
+            schema=schema,
+            release=__version__,
+            source=source,
+            made_at=from_microseconds(connection.scalar(sa.select(now())) or 0),
+            root_key_ids=tuple(root_keys),
+            size=0,
+            sha256="",
+            rows=rows,
+            digests=digests,
         )
-    _require_file(file)
-    if sqlite_file_exists(url):
-        _require_unused(database_url)
-    return url
 
 
-def _make_candidate(url: sa.URL, candidate: Path, file: Path, open_keys: Callable[[Database], KeyRing]) -> str | None:
-    """Make the database that a restore puts in place; return the schema that the backup has. Raises as `restore`."""
-    prepare_sqlite_file(url.set(database=str(candidate)), create=True)
-    _copy_checked(file, candidate, message=f"{file} is not a database")
-    return _make_ready(sqlite_url(candidate), file, open_keys)
+def _schema_of(database: Database) -> str:
+    """Return the revision of a database. SchemaMismatchError unless this release knows it."""
+    schema = status_of(database).current
+    if schema is None:
+        raise SchemaMismatchError("the database has no tables of phasesync yet, so there is nothing to back up")
+    if schema not in REVISIONS:
+        raise SchemaMismatchError(
+            f"the database's schema {schema} is newer than this release of phasesync, which knows {EXPECTED}",
+            hint="make the backup with the release that migrated the database",
+        )
+    return schema
 
 
-def _kept_as(target: Path, at: datetime) -> Path:
-    """Return where the former database is kept."""
-    return _beside(target, f".before-restore-{at:%Y%m%dT%H%M%SZ}")
+# --- PostgreSQL
 
 
-def _require_file(file: Path) -> None:
-    try:
-        exists = file_exists(file)
-    except UnusableFileError as error:
-        raise SettingsError(f"the backup {file} cannot be read: {error.reason}") from None
-    if not exists:
-        raise NotFoundError(f"there is no backup at {file}", hint="phasesync db backup FILE makes one")
-    if not file.is_file():
-        raise SettingsError(f"{file} is no backup: a regular file is needed")
+def _copy_snapshot(
+    database: Database,
+    file: Path,
+    open_keys: OpenKeys | None,
+    checkpoint: Callable[[], object],
+) -> tuple[Manifest, KeyRing | None]:
+    """Copy the rows of one snapshot of PostgreSQL to an empty SQLite file with the tables of its schema; see above."""
+    schema = _schema_of(database)
+    upgrade(sqlite_url(file), to=schema, in_use=False)
+    rows, digests = {}, {}
+    with closing(open_database(sqlite_url(file), synchronous="OFF")) as copy, database.snapshot() as connection:
+        keys = None if open_keys is None else open_keys(database)
+        manifest = _manifest(database, schema, "postgresql", {}, {})
+        for table, columns in _tables_of(copy).items():
+            checkpoint()
+            digest = RowDigest()
+            with (
+                closing(read_rows(database, table, columns, for_postgresql=False)) as read,
+                copy.write() as target,
+            ):
+                insert_rows(target, table, columns, digest.passing(read))
+                rows[table.name] = digest.of(table).rows
+            if schema == EXPECTED:
+                digests[table.name] = digest.of(table).digest
+        for table in NUMBERED:
+            last = last_number(connection, table)
+            with copy.write() as target:
+                set_last_number(target, table, last)
+    return replace(manifest, rows=rows, digests=digests), keys
 
 
-def _beside(target: Path, end: str) -> Path:
-    """Return a path beside a database; a long name is shortened to what a file system allows."""
-    room = _LONGEST_NAME - len(end) - len("-journal")  # SQLite creates files of its own beside it
-    return target.with_name(os.fsdecode(os.fsencode(target.name)[:room]) + end)
-
-
-def _remove(files: Iterable[Path]) -> None:
-    for file in files:
-        try:
-            file.unlink(missing_ok=True)
-        except OSError as error:
-            raise SettingsError(f"{file} cannot be removed: {error.strerror}") from None
-
-
-def _require_unused(database_url: str) -> None:
-    database = open_database(database_url)
-    try:
-        schema = status_of(database, retirement=True)
-        if schema.is_current and (alive := DaemonRegistry(database).alive()):
-            raise IllegalTransitionError(
-                f"a daemon is at work on this database: pid {alive[0]['pid']} on {alive[0]['host']}",
-                hint="stop it first: systemctl stop phasesync",
-            )
-        if schema.retirement is not None:
-            raise IllegalTransitionError(
-                "this database is retired: it was copied, and a restore would bring a second one to life",
-                hint="restore with the settings of the copy, or to another place; phasesync db status says where it is",
-            )
-    finally:
-        database.close()
-
-
-def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], KeyRing]) -> str | None:
+def _tables_of(copy: Database) -> dict[sa.Table, list[sa.Column[Any]]]:
     """
-    Migrate the copy of a backup to this release's schema, check that it is usable, and set the restore mark.
+    Return the tables whose rows are copied, each after those that its rows refer to, with the columns that they have.
 
-    Returns the schema that it had.
+    SchemaMismatchError if the schema has a table or a column that this release does not know.
     """
-    database = open_database(candidate_url)
-    try:
-        if (former := status_of(database).current) is None:
-            raise SettingsError(f"{file} is not a database of phasesync")
-    finally:
-        database.close()
-    upgrade(candidate_url, open_keys, in_use=False)
-    database = open_database(candidate_url)
-    try:
-        read_instance_id(database)
-        keys = open_keys(database)
-        with database.write() as connection:
-            clock = from_microseconds(connection.scalar(sa.select(now())) or 0)
-            lock_registry(connection, keys).store(restored_at=clock)
-            # Their users may have been removed since; a new lease is cheaper than a key that does not work.
-            connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
-    except SchemaMismatchError:
-        raise SettingsError(f"{file} was never initialised, so nothing is in it") from None
-    finally:
-        database.close()
-    return former
-
-
-def _copy_checked(source: Path, target: Path, *, message: str) -> None:
-    """Check a database that is not in use, and copy it; it is on disk when this returns. SettingsError(message)."""
-    try:
-        # Opened read-only, so that a backup on a read-only disk works and stays as it is.
-        with closing(sqlite3.connect(uri_of(source, "ro"), uri=True, timeout=10)) as original:
-            if original.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                raise SettingsError(f"{source} is damaged: SQLite's check of it fails")
-            with closing(sqlite3.connect(uri_of(target), uri=True, timeout=10)) as copy:
-                original.backup(copy)
-    except sqlite3.DatabaseError:
-        raise SettingsError(message) from None
-    _sync(target)
+    with copy.read() as connection:
+        inspector = sa.inspect(connection)
+        present = {
+            name: {column["name"] for column in inspector.get_columns(name)} for name in inspector.get_table_names()
+        }
+    known = {table.name: table for table in metadata.sorted_tables}
+    if unknown := present.keys() - known.keys() - {"alembic_version"}:
+        raise SchemaMismatchError(
+            f"this release does not know the table {min(unknown)} of an older schema",
+            hint="make the backup with the release of that schema, or migrate first: phasesync db migrate",
+        )
+    return {
+        table: [column for column in columns_of(table) if column.name in present[table.name]]
+        for table in (instance, *known.values())
+        if table.name in present and (table is instance or table not in OF_A_PLACE)
+    }

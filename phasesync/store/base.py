@@ -2,12 +2,14 @@
 
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.audit import AuditEntry, AuditKind, AuditOutcome
 from phasesync.core.names import is_name
 from phasesync.core.pages import bad_cursor
 from phasesync.errors import (
@@ -18,12 +20,16 @@ from phasesync.errors import (
     NotFoundError,
     PhasesyncError,
 )
+from phasesync.store.audit_chain import configuration_digest
 from phasesync.store.database import Database, retry_methods
 from phasesync.store.db_time import to_microseconds
 from phasesync.store.key_ring import KeyRing
 
 MIN_PREFIX: Final = 4
 """Characters; a shorter prefix is probably a mistake."""
+
+NAMES_IN_LOG: Final = 1000
+"""Names in the details of a row of the audit log, of each kind; versions and runs have all of them."""
 
 _MAX_SHOWN: Final = 3
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")
@@ -74,6 +80,50 @@ class BaseStore:
     def __init__(self, database: Database, keys: KeyRing) -> None:
         self._database = database
         self._keys = keys
+
+    def _audit(
+        self,
+        connection: sa.Connection,
+        action: str,
+        object: str,
+        *,
+        kind: AuditKind = AuditKind.CHANGE,
+        outcome: AuditOutcome = AuditOutcome.DONE,
+        details: Mapping[str, Any] | None = None,
+        before: object = None,
+        after: object = None,
+        actor: str | None = None,
+    ) -> None:
+        """
+        Write to the audit log, at the end of the transaction, what it does; nothing if it is rolled back.
+
+        Args:
+            connection: of the write.
+            action: noun and verb as on the command line: `sync.approve`.
+            object: label or name; no key of a secret, no remote name.
+            kind: for retention.
+            outcome: how it ended.
+            details: names of keys, counts and more, but no value; stored encrypted.
+            before: the configuration of the object as plain data, of which only a keyed digest is stored; None: none.
+            after: the same afterwards.
+            actor: who asked for it; None: the caller of the store.
+        """
+        entry = AuditEntry(
+            action=action,
+            object=object,
+            kind=kind,
+            outcome=outcome,
+            details=details or {},
+            before=configuration_digest(self._keys, before),
+            after=configuration_digest(self._keys, after),
+            actor=actor,
+        )
+        self._database.note(connection, entry)
+
+
+def renaming(name: str, new_name: str) -> dict[str, str]:
+    """Return the details of a change in the audit log that may have renamed its object."""
+    return {} if name == new_name else {"renamed_to": new_name}
 
 
 def new_id() -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.audit import AuditKind, AuditOutcome
 from phasesync.core.change_request import (
     ACTIONS,
     LIFE,
@@ -73,6 +74,15 @@ class StoredRequest:
     seen: Mapping[str, Seen]
 
 
+_CLOSED: Final = {
+    RequestStatus.APPLIED: "environment.apply",
+    RequestStatus.WITHDRAWN: "environment.withdraw",
+    RequestStatus.REJECTED: "environment.reject",
+    RequestStatus.LAPSED: "environment.lapse",
+}
+"""How a request ended -> its action in the audit log."""
+
+
 class ChangeRequestStore(BaseStore):
     """Requests for changes."""
 
@@ -124,8 +134,9 @@ class ChangeRequestStore(BaseStore):
                 "expires_at": requested_at + life,
                 "version": 1,
             }
-            sealed = self._keys.encrypt_json(rows[0].data_key_id, _context(values), details)
+            sealed = self._keys.encrypt_json(rows[0].data_key_id, request_context(values), details)
             connection.execute(change_requests.insert().values(**values, details=sealed))
+            self._audit_request(connection, "environment.request", digest, details, outcome=AuditOutcome.HELD)
             return self._get(connection, values["id"]).request
 
     def list_requests(
@@ -204,6 +215,9 @@ class ChangeRequestStore(BaseStore):
             needed = _needed(details, _approvers(connection, [details]))
             status = RequestStatus.APPROVED if len(details.approvals) >= needed else RequestStatus.OPEN
             self._store(connection, row, status, details)
+            held = status is RequestStatus.OPEN
+            outcome = AuditOutcome.HELD if held else AuditOutcome.DONE
+            self._audit_request(connection, "environment.approve", row.digest, details, outcome=outcome)
             return self._get(connection, request_id).request
 
     def close(
@@ -244,6 +258,7 @@ class ChangeRequestStore(BaseStore):
                 revisions=revisions,
             )
             self._store(connection, row, status, ended)
+            self._audit_request(connection, _CLOSED[status], row.digest, details, outcome=AuditOutcome.DONE)
             return self._get(connection, request_id).request
 
     def lapse(self, *, limit: int = 100) -> int:
@@ -266,6 +281,9 @@ class ChangeRequestStore(BaseStore):
                     connection.execute(change_requests.delete().where(change_requests.c.id == row.id))
                 else:
                     self._store(connection, row, RequestStatus.LAPSED, details)
+                    self._audit_request(
+                        connection, _CLOSED[RequestStatus.LAPSED], row.digest, details, outcome=AuditOutcome.DONE
+                    )
             return len(rows)
 
     def prune(self, *, older_than: timedelta) -> int:
@@ -273,6 +291,19 @@ class ChangeRequestStore(BaseStore):
         old = change_requests.c.expires_at < before(older_than)
         with self._database.write() as connection:
             return connection.execute(change_requests.delete().where(not_locked(change_requests, old))).rowcount
+
+    def _audit_request(
+        self, connection: sa.Connection, action: str, digest: str, details: _Details, *, outcome: AuditOutcome
+    ) -> None:
+        """Write what happened to a request: one row, whichever environments it concerns."""
+        self._audit(
+            connection,
+            action,
+            ", ".join(sorted(details.environments.values())),
+            kind=AuditKind.APPROVAL,
+            outcome=outcome,
+            details={"digest": digest, "asked_by": details.asked_by, "changes": details.changes},
+        )
 
     def _find(self, connection: sa.Connection, environment_id: str, digest: str) -> StoredRequest | None:
         for found in self._waiting(connection, change_requests.c.digest == digest):
@@ -303,7 +334,7 @@ class ChangeRequestStore(BaseStore):
             .values(
                 status=values["status"],
                 version=values["version"],
-                details=self._keys.encrypt_json(row.data_key_id, _context(values), details),
+                details=self._keys.encrypt_json(row.data_key_id, request_context(values), details),
             )
         )
         if done.rowcount != 1:
@@ -311,7 +342,7 @@ class ChangeRequestStore(BaseStore):
 
     def _open(self, row: sa.Row[Any]) -> _Details:
         try:
-            return self._keys.decrypt_json(_Details, _context(row._asdict()), row.details)
+            return self._keys.decrypt_json(_Details, request_context(row._asdict()), row.details)
         except (CiphertextError, AttributeError, TypeError):  # SQLite stores a value of any type in any column.
             raise CiphertextError(
                 f"the request {row.digest} in table change_requests does not authenticate: it was altered outside "
@@ -409,7 +440,7 @@ def _select() -> sa.Select[Any]:
     ).outerjoin_from(change_requests, environments)  # An altered reference must not hide the row.
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def request_context(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what the details of a request are bound to."""
     bound = ("environment_id", "digest", "status")
     times = (str(to_microseconds(values[name])) for name in ("requested_at", "expires_at"))

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.audit import AuditOutcome
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.run import Outcome, Run, RunError
 from phasesync.core.schedule import LARGE_ABOVE
@@ -30,6 +31,7 @@ from phasesync.store.queue_schema import HIGHEST_PRIORITY, LARGE, SMALL, entries
 from phasesync.store.restore_mark import is_restored, select_mark
 from phasesync.store.run_requests import REQUESTER
 from phasesync.store.runs import insert_runs
+from phasesync.store.server_run import is_compared, place_of_sync
 from phasesync.store.sync_rows import IS_CLAIMED, claimed_by, settled
 from phasesync.store.tables import credentials, environments, syncs
 from phasesync.store.wake_ups import notify_daemons
@@ -63,10 +65,10 @@ class ExpiredClaim:
     started_at: datetime
 
 
-def log_interrupted_runs(connection: sa.Connection, keys: KeyRing, former: Sequence[ExpiredClaim]) -> None:
-    """Store a run `interrupted` for each expired claim; their syncs become pending."""
+def log_interrupted_runs(connection: sa.Connection, keys: KeyRing, former: Sequence[ExpiredClaim]) -> list[Run]:
+    """Store a run `interrupted` for each expired claim, and return them; their syncs become pending."""
     if not former:
-        return
+        return []
     claims = {claim.sync_id: claim for claim in former}
     rows = connection.execute(
         sa.select(syncs.c.id, syncs.c.name, syncs.c.failures, environments.c.data_key_id, now().label("clock"))
@@ -113,6 +115,7 @@ def log_interrupted_runs(connection: sa.Connection, keys: KeyRing, former: Seque
         ),
         [{"sync": run.sync_id, "run": run.id} for run, _ in runs],
     )
+    return [run for run, _ in runs]
 
 
 _CLEARED: Final = {"claim_owner": None, "claim_until": None}
@@ -270,7 +273,11 @@ class ClaimStore(BaseStore):
         """Return what forbids a write of a sync now; one statement, sent before every write to AWS."""
         with self._database.read_once() as connection:
             row = connection.execute(_WRITE_CONDITIONS, {"sync": sync_id}).one()
-        return WriteConditions(paused=not row.may_run, restored=is_restored(row, self._keys))
+            return WriteConditions(
+                paused=not row.may_run,
+                restored=is_restored(row, self._keys),
+                compared=is_compared(connection, row, place=row.place),
+            )
 
     def release_expired(self) -> list[str]:
         """
@@ -303,7 +310,7 @@ class ClaimStore(BaseStore):
                 )
                 for row in rows
             ]
-            log_interrupted_runs(connection, self._keys, former)
+            self._log_interrupted(connection, former)
             # A clock that was ahead set these times; since it was set back, they would be reached much too late.
             woken_at = sa.case((syncs.c.woken_at.is_not(None), now()))
             connection.execute(
@@ -323,7 +330,14 @@ class ClaimStore(BaseStore):
             for row in rows
             if row.interrupted_at is not None
         ]
-        log_interrupted_runs(connection, self._keys, former)
+        self._log_interrupted(connection, former)
+
+    def _log_interrupted(self, connection: sa.Connection, former: Sequence[ExpiredClaim]) -> None:
+        """Log the runs of expired claims; in the audit log too, since such a run may have written to AWS."""
+        for run in log_interrupted_runs(connection, self._keys, former):
+            details = {"run": run.id, "trigger": run.trigger, "outcome": run.outcome}
+            outcome = AuditOutcome.FAILED
+            self._audit(connection, "sync.run", run.sync, outcome=outcome, details=details, actor=run.actor)
 
 
 # Each condition reads the end of an index. A claim without an end, which only an alteration makes, is due by itself.
@@ -363,6 +377,7 @@ _WRITE_CONDITIONS: Final[sa.Select[Any]] = sa.select(
     sa.exists()
     .where(syncs.c.id == sa.bindparam("sync"), syncs.c.paused_at.is_(None) | (syncs.c.paused_until <= now()))
     .label("may_run"),
+    sa.select(place_of_sync()).where(syncs.c.id == sa.bindparam("sync")).scalar_subquery().label("place"),
 )
 
 _SMALL: Final = syncs.c.objects <= LARGE_ABOVE

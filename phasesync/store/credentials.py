@@ -84,6 +84,7 @@ class CredentialStore(BaseStore):
             connection.execute(credentials.insert().values(**values, created_at=now()))
             registry.note(credentials, values["id"], 1)
             registry.store()
+            self._audit(connection, "credential.add", name, after=_configuration(values, _sealed_of(draft)))
             return self._get(connection, credentials.c.id == values["id"], name)
 
     def page(self, *, after: str | None = None, limit: int = PAGE_SIZE) -> Page[Credential]:
@@ -157,6 +158,13 @@ class CredentialStore(BaseStore):
             connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
             registry.note(credentials, row.id, values["version"])
             registry.store()
+            self._audit(
+                connection,
+                "credential.update",
+                row.name,
+                before=self._stored_configuration(row),
+                after=_configuration(values, _sealed_of(draft)),
+            )
             if account != row.account:
                 pin_account(connection, self._keys, syncs.c.credential_id == row.id, account)
             request_runs_of_credential(connection, row.id)
@@ -187,6 +195,14 @@ class CredentialStore(BaseStore):
             connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
             registry.note(credentials, row.id, version)
             registry.store()
+            self._audit(
+                connection,
+                "credential.rename",
+                row.name,
+                details={"renamed_to": new_name},
+                before=self._stored_configuration(row),
+                after=_configuration({**row._asdict(), **values}, _open(row, self._keys)),
+            )
             note_edit(connection, self._keys, ObjectKind.CREDENTIAL, row.id)
             return self._get(connection, credentials.c.id == row.id, new_name)
 
@@ -218,6 +234,9 @@ class CredentialStore(BaseStore):
                     lenient=True,
                 )
             connection.execute(credentials.update().where(credentials.c.id == row.id).values(**values))
+            if status != row.status or "account" in values:
+                details = {"status": status, "account": values.get("account", row.account)}
+                self._audit(connection, "credential.test", row.name, details=details)
             if status is CredentialStatus.VERIFIED:
                 retry_refused(connection, row.id)
                 retry_leases(connection, row.id)
@@ -252,6 +271,14 @@ class CredentialStore(BaseStore):
             connection.execute(credentials.delete().where(credentials.c.id == row.id))
             registry.forget(credentials, row.id)
             registry.store()
+            self._audit(connection, "credential.remove", row.name, before=self._stored_configuration(row))
+
+    def _stored_configuration(self, row: sa.Row[Any]) -> Mapping[str, Any] | None:
+        """Return what a row is, for the digests of the audit log; None if it was altered, which stops nobody."""
+        try:
+            return _configuration(row._asdict(), _open(row, self._keys))
+        except CiphertextError:
+            return None
 
     def _drafted(self, connection: sa.Connection, draft: CredentialDraft) -> dict[str, Any]:
         """Return the columns of a draft."""
@@ -331,7 +358,7 @@ class CredentialStore(BaseStore):
         )
 
     def _seal(self, values: Mapping[str, Any], sealed: _Sealed) -> bytes:
-        return self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
+        return self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), credential_context(values), sealed)
 
     def _get(self, connection: sa.Connection, which: sa.ColumnElement[bool], shown: str) -> Credential:
         row = connection.execute(select_credentials().where(which)).first()
@@ -340,6 +367,10 @@ class CredentialStore(BaseStore):
         credential = to_credential(row, self._keys, _users(connection, [row.id])[row.id])
         read_registry(connection, self._keys).check(credentials, row)
         return credential
+
+
+def _configuration(values: Mapping[str, Any], sealed: _Sealed) -> Mapping[str, Any]:
+    return {name: values[name] for name in ("id", "name", "type", "region", "account", "source_id")} | vars(sealed)
 
 
 def find_credential(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
@@ -406,12 +437,12 @@ def to_credential(row: sa.Row[Any], keys: KeyRing, users: Names = NO_NAMES) -> C
 
 def _open(row: sa.Row[Any], keys: KeyRing) -> _Sealed:
     try:
-        return keys.decrypt_json(_Sealed, _context(row._asdict()), row.sealed)
+        return keys.decrypt_json(_Sealed, credential_context(row._asdict()), row.sealed)
     except CiphertextError as error:
         raise CiphertextError(f"the credential {row.name}: {error.message}", hint=error.hint) from None
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def credential_context(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the context of the ciphertext: it binds the secrets to type, Region, source and account."""
     bound = ("name", "type", "region", "source_id", "account")
     return (

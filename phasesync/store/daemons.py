@@ -5,12 +5,13 @@ On SQLite one daemon is active and the others stand by; on PostgreSQL all are ac
 heartbeat checks for another active daemon in the transaction that stores its own role.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
 
+from phasesync import __version__
 from phasesync.core.chores import DaemonRole
 from phasesync.core.times import JUMP
 from phasesync.store.clock_watch import note_time
@@ -28,8 +29,14 @@ class DaemonRegistry:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def beat(self, owner: str, *, host: str, pid: int, ttl: timedelta) -> DaemonRole:
-        """Store a heartbeat; return the daemon's role. On PostgreSQL every daemon is active."""
+    def beat(
+        self, owner: str, *, host: str, pid: int, ttl: timedelta, root_keys: Collection[str] | None = None
+    ) -> DaemonRole:
+        """
+        Store a heartbeat; return the daemon's role. On PostgreSQL every daemon is active.
+
+        `root_keys`: ids of the root keys that it has; None: it does not say.
+        """
         with self._database.write() as connection:
             note_time(connection, owner)
             role = DaemonRole.ACTIVE
@@ -43,8 +50,11 @@ class DaemonRegistry:
                 started_at=now(),
                 beat_at=now(),
                 until=after(ttl),
+                root_keys=None if root_keys is None else " ".join(sorted(root_keys)),
+                release=__version__,
             )
-            renewed = {name: insert.excluded[name] for name in ("role", "beat_at", "until")}
+            kept_up = ("role", "beat_at", "until", "root_keys", "release")
+            renewed = {name: insert.excluded[name] for name in kept_up}
             connection.execute(insert.on_conflict_do_update(index_elements=["owner"], set_=renewed))
             connection.execute(daemons.delete().where(not_locked(daemons, daemons.c.until < before(_REMOVED_AFTER))))
             return role

@@ -8,7 +8,7 @@ import inspect
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
@@ -110,6 +110,9 @@ class Database:
         self._was_usable = False
         self.observe: Callable[[str, float], None] | None = None
         """Called, with `read` or `write` and the seconds, at the end of each transaction; None = nobody measures."""
+        self.before_commit: Callable[[sa.Connection, Sequence[Any]], None] | None = None
+        """Called at the end of each write, just before its commit, with what was noted: see `note`."""
+        self._notes: dict[sa.Connection, list[Any]] = {}
         self._writing = threading.Lock()
         """SQLite allows one write at a time. It makes others sleep and try again; threads of a process wait in turn."""
         if self.is_sqlite:
@@ -153,6 +156,19 @@ class Database:
                 del _thread.joined[self]
 
     @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """Open a read that all reads of this thread join until the end of the block: together they see one moment."""
+        with self.read() as connection:
+            if self in _thread.joined:
+                yield connection
+                return
+            _thread.joined[self] = connection
+            try:
+                yield connection
+            finally:
+                del _thread.joined[self]
+
+    @contextmanager
     def rehearsal(self) -> Iterator[None]:
         """
         Let this thread find out what writes would do: from the first one on, its reads and writes are one transaction,
@@ -163,10 +179,12 @@ class Database:
         """
         if (begun_before := _thread.joined.get(self)) is not None:
             savepoint = begun_before.begin_nested()
+            noted = len(self._notes.get(begun_before, ()))
             try:
                 yield
             finally:
                 savepoint.rollback()
+                del self._notes.get(begun_before, [])[noted:]
             return
         with ExitStack() as opened:
             outer = _thread.rehearsals.get(self)
@@ -200,14 +218,35 @@ class Database:
     def _write(self) -> Iterator[sa.Connection]:
         began = time.monotonic()
         with self._turn_to_write(), self._transaction(self._writers, "write", began=began) as connection:
-            files = _files_of(connection)
-            yield connection
+            files = files_of(connection)
+            self._notes[connection] = []
+            try:
+                yield connection
+                # A rehearsal has rolled everything back.
+                if connection.in_transaction():
+                    self._end(connection, self._notes[connection])
+            finally:
+                del self._notes[connection]
         if self._file is not None and files is not None and self._file.has_lost(files):
             self._file.abandon()
             raise StoreUnavailableError(
                 f"the database {self._file.path} was moved or replaced during the write, so the change may be lost",
                 hint="check whether the change is there; if it is not, repeat the command",
             )
+
+    def note(self, connection: sa.Connection, note: object) -> None:
+        """
+        Keep something that `before_commit` stores at the end of the outermost write, with all else or not at all.
+
+        `connection` is that of `write` or `transaction`, not of `write_once`.
+        """
+        self._notes[connection].append(note)
+
+    def _end(self, connection: sa.Connection, notes: Sequence[Any]) -> None:
+        if self.before_commit is not None:
+            self.before_commit(connection, notes)
+        elif notes:
+            raise AssertionError("nobody stores what was noted: the database was not opened with its store")
 
     def read_once(self) -> AbstractContextManager[sa.Connection]:
         """Open a read of one statement, which is a snapshot by itself: PostgreSQL needs no BEGIN and COMMIT around."""
@@ -315,7 +354,7 @@ class Database:
                 self._file.abandon()
                 self.engine.dispose()
             with self._connect(engine) as connection, self._returned_to_pool(connection), connection.begin():
-                if self._file is not None and (files := _files_of(connection)) is not None:
+                if self._file is not None and (files := files_of(connection)) is not None:
                     # Once a write has begun, no other process empties the log: the write goes to these files.
                     self._file.check(files)
                 yield connection
@@ -337,7 +376,7 @@ class Database:
     @contextmanager
     def _returned_to_pool(self, connection: sa.Connection) -> Iterator[None]:
         """Return a connection to the pool at the end; close it if its files were moved or replaced."""
-        files, pool = _files_of(connection), self.engine.pool
+        files, pool = files_of(connection), self.engine.pool
         try:
             yield
         finally:
@@ -352,7 +391,7 @@ class Database:
         return StoreUnavailableError(error.message, hint=error.hint, code=error.code)
 
 
-def _files_of(connection: sa.Connection) -> Files | None:
+def files_of(connection: sa.Connection) -> Files | None:
     """Return the files that a connection to SQLite has open."""
     opened: Any = connection.connection.dbapi_connection
     return opened.files if isinstance(opened, SqliteConnection) else None

@@ -14,7 +14,7 @@ or of a chore belongs to a place and is not copied.
 Ciphertexts, ids and MACs are copied byte for byte; no key is needed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,23 +39,22 @@ from phasesync.store.database import Database, open_database, row_lock
 from phasesync.store.database_url import parse_database_url, sqlite_url
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.migrate import EXPECTED, open_migrated, status, upgrade
-from phasesync.store.raw_rows import Row, TableDigest, columns_of, digest_of, quoted, read_rows
+from phasesync.store.raw_rows import TableDigest, columns_of, digest_of, read_rows
+from phasesync.store.raw_writes import NUMBERED, insert_rows, last_number, set_last_number
 from phasesync.store.retire import clock_of, refuse_at_work, retire
 from phasesync.store.retirement import read_retirement, refuse_retired
-from phasesync.store.tables import chores, daemons, instance, lease_events, metadata, runs, schema_compatibility
+from phasesync.store.tables import chores, daemons, instance, metadata, schema_compatibility
 
 _STATE: Final = ("retired_at", "retired_to")
 """Columns of the instance that say which of the two databases is in use."""
 
-_OF_A_PLACE: Final = (instance, daemons, chores, schema_compatibility)
+OF_A_PLACE: Final = (instance, daemons, chores, schema_compatibility)
+"""Tables with rows that belong to a database and not to what it holds; that of the instance is copied by itself."""
 
-COPIED: Final = tuple(table for table in metadata.sorted_tables if table not in _OF_A_PLACE)
+COPIED: Final = tuple(table for table in metadata.sorted_tables if table not in OF_A_PLACE)
 """Tables in an order in which rows refer to rows that are there already."""
 
 _FOREIGN_KEY: Final = ("23503", "SQLITE_CONSTRAINT_FOREIGNKEY")
-
-_NUMBERED: Final = (runs, lease_events)
-"""Tables with numbers that the database gives, each higher than any before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,13 +353,15 @@ class _Copying:
     def copy(self, table: sa.Table) -> None:
         """Copy a table, all rows or none, unless that was done."""
         columns = columns_of(table)
-        insert = _insert_into_sqlite if self._target.is_sqlite else _insert_into_postgresql
         try:
             with self.writing() as connection:
                 if _has_rows(connection, table):
                     return
-                rows = read_rows(self._source, table, columns, for_postgresql=not self._target.is_sqlite)
-                insert(connection, table, columns, rows)
+                # Closed here: a generator that an error leaves behind would keep its connection.
+                with closing(
+                    read_rows(self._source, table, columns, for_postgresql=not self._target.is_sqlite)
+                ) as rows:
+                    insert_rows(connection, table, columns, rows)
         except IllegalTransitionError as error:
             if error.code not in _FOREIGN_KEY:
                 raise
@@ -381,11 +382,11 @@ class _Copying:
 
     def set_numbers(self) -> None:
         """Have the target give higher numbers than the source ever gave, also to rows that are gone."""
-        for table in _NUMBERED:
+        for table in NUMBERED:
             with self._source.read() as connection:
-                last = _last_number(connection, table)
+                last = last_number(connection, table)
             with self.writing() as connection:
-                _set_last_number(connection, table, last)
+                set_last_number(connection, table, last)
 
     def compare(self, table: sa.Table) -> TableDigest:
         """Return what is in both databases. DatabaseCopyError if they differ."""
@@ -449,56 +450,3 @@ class _Copying:
 
 def _has_rows(connection: sa.Connection, table: sa.Table) -> bool:
     return connection.scalar(sa.select(sa.literal(1)).select_from(table).limit(1)) is not None
-
-
-def _insert_into_sqlite(
-    connection: sa.Connection, table: sa.Table, columns: Sequence[sa.Column[Any]], rows: Iterator[Row]
-) -> None:
-    # A credential may refer to one that comes later; checked at the commit.
-    connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
-    names, values = ", ".join(map(quoted, columns)), ", ".join("?" * len(columns))
-    driver: Any = connection.connection.driver_connection
-    driver.executemany(f"INSERT INTO {table.name} ({names}) VALUES ({values})", rows)  # noqa: S608 -- our own names
-
-
-def _insert_into_postgresql(
-    connection: sa.Connection, table: sa.Table, columns: Sequence[sa.Column[Any]], rows: Iterator[Row]
-) -> None:
-    import psycopg  # not there for a user of SQLite
-
-    # One statement: references among its rows are checked at its end.
-    statement = f"COPY {table.name} ({', '.join(map(quoted, columns))}) FROM STDIN"
-    driver: Any = connection.connection.driver_connection
-    try:
-        with driver.cursor() as cursor:
-            with cursor.copy(statement) as copy:
-                for row in rows:
-                    copy.write_row(row)
-            cursor.execute(f"ANALYZE {table.name}")
-    except psycopg.Error as error:
-        raise exc.DBAPIError.instance(None, None, error, psycopg.Error) from None
-
-
-def _last_number(connection: sa.Connection, table: sa.Table) -> int:
-    """Return the highest number that a database ever gave to a row of a table; 0 if none."""
-    if connection.dialect.name == "sqlite":
-        query = "SELECT seq FROM sqlite_sequence WHERE name = ?"
-        return int(connection.exec_driver_sql(query, (table.name,)).scalar() or 0)
-    sequence = connection.scalar(sa.select(_sequence_of(table)))
-    last, is_given = connection.exec_driver_sql(f"SELECT last_value, is_called FROM {sequence}").one()  # noqa: S608
-    return int(last) if is_given else int(last) - 1
-
-
-def _set_last_number(connection: sa.Connection, table: sa.Table, last: int) -> None:
-    highest = max(last, connection.scalar(sa.select(sa.func.max(table.c.number))) or 0)
-    if highest == 0:
-        return
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
-        connection.exec_driver_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table.name, highest))
-    else:
-        connection.execute(sa.select(sa.func.setval(_sequence_of(table), highest)))
-
-
-def _sequence_of(table: sa.Table) -> sa.Function[Any]:
-    return sa.func.pg_get_serial_sequence(table.name, "number")

@@ -84,11 +84,12 @@ class DynamicStore(BaseStore):
                 "issuer": draft.issuer,
                 "version": 1,
             }
-            values["config"] = self._keys.encrypt_json(environment.data_key_id, _context(values), draft.config)
+            values["config"] = self._keys.encrypt_json(environment.data_key_id, config_context(values), draft.config)
             values["leases_mac"] = live_leases_mac(self._keys, values["id"], ())
             connection.execute(dynamic_secrets.insert().values(**values, created_at=now()))
             registry.note(dynamic_secrets, values["id"], 1)
             registry.store()
+            self._audit(connection, "dynamic.add", draft.name, after=_configuration(values, draft.config))
             return self._to_dynamic(find_dynamic(connection, draft.name))
 
     def find_by_id(self, dynamic_id: str) -> DynamicSecret | None:
@@ -151,13 +152,20 @@ class DynamicStore(BaseStore):
                 .values(
                     credential_id=values["credential_id"],
                     version=values["version"],
-                    config=self._keys.encrypt_json(row.data_key_id, _context(values), config),
+                    config=self._keys.encrypt_json(row.data_key_id, config_context(values), config),
                     # An update by an operator accepts the leases that exist now.
                     leases_mac=live_leases_mac(self._keys, row.id, load_live_leases(connection, [row.id])[row.id]),
                 )
             )
             registry.note(dynamic_secrets, row.id, values["version"])
             registry.store()
+            self._audit(
+                connection,
+                "dynamic.update",
+                row.name,
+                before=_configuration(row._asdict(), open_config(row, self._keys)),
+                after=_configuration(values, config),
+            )
             return self._to_dynamic(find_dynamic(connection, name))
 
     def rename(self, name: str, new_name: str) -> DynamicSecret:
@@ -180,12 +188,20 @@ class DynamicStore(BaseStore):
             require_approval(self._keys, owner, partial(_renamed, row, new_name))
             # The ciphertext is bound to the name and the version.
             values = {"name": new_name, "name_key": new_name.lower(), "version": row.version + 1}
-            sealed = self._keys.encrypt_json(row.data_key_id, _context({**row._asdict(), **values}), config)
+            sealed = self._keys.encrypt_json(row.data_key_id, config_context({**row._asdict(), **values}), config)
             connection.execute(
                 dynamic_secrets.update().where(dynamic_secrets.c.id == row.id).values(**values, config=sealed)
             )
             registry.note(dynamic_secrets, row.id, values["version"])
             registry.store()
+            self._audit(
+                connection,
+                "dynamic.rename",
+                row.name,
+                details={"renamed_to": new_name},
+                before=_configuration(row._asdict(), config),
+                after=_configuration({**row._asdict(), **values}, config),
+            )
             return self._to_dynamic(find_dynamic(connection, new_name))
 
     def remove(self, name: str) -> None:
@@ -201,6 +217,11 @@ class DynamicStore(BaseStore):
             connection.execute(dynamic_secrets.delete().where(dynamic_secrets.c.id == row.id))
             registry.forget(dynamic_secrets, row.id)
             registry.store()
+            try:
+                before = _configuration(row._asdict(), open_config(row, self._keys))
+            except CiphertextError:
+                before = None  # What was altered must still be removable.
+            self._audit(connection, "dynamic.remove", row.name, before=before)
 
     def check_removal(self, name: str) -> None:
         """
@@ -365,6 +386,12 @@ def _dynamic_of(row: sa.Row[Any], config: DynamicConfig, error: str | None = Non
     )
 
 
+def _configuration(values: Mapping[str, Any], config: DynamicConfig) -> dict[str, Any]:
+    """Return what a dynamic secret is, for the digests of the audit log."""
+    names = ("id", "name", "environment_id", "path", "credential_id", "issuer")
+    return {name: values[name] for name in names} | {"config": config}
+
+
 def find_dynamic(connection: sa.Connection, name: str, *, lock: bool = False) -> sa.Row[Any]:
     """Return a dynamic secret's row, with `data_key_id` and `clock`. NotFoundError names what exists instead."""
     statement = _select().where(dynamic_secrets.c.name_key == name.lower())
@@ -399,7 +426,7 @@ def open_config(row: sa.Row[Any], keys: KeyRing) -> DynamicConfig:
     if row.name_key != row.name.lower():
         raise _unauthentic(row)
     try:
-        return keys.decrypt_json(DynamicConfig, _context(row._asdict()), row.config)
+        return keys.decrypt_json(DynamicConfig, config_context(row._asdict()), row.config)
     except CiphertextError:
         raise _unauthentic(row) from None
 
@@ -443,7 +470,7 @@ def _select() -> sa.Select[Any]:
     )
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def config_context(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the context of a configuration: it is bound to name, environment, folder, credential and issuer."""
     bound = ("name", "environment_id", "path", "credential_id", "issuer")
     return ("dynamic_secrets", values["id"], "config", str(values["version"]), *(str(values[name]) for name in bound))

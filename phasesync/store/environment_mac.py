@@ -125,9 +125,9 @@ def find_environments(connection: sa.Connection, which: sa.ColumnElement[bool]) 
 
 def update_environment_row(
     connection: sa.Connection, keys: KeyRing, environment: sa.Row[Any], pointers: Iterable[Pointer], **changes: Any
-) -> None:
+) -> bytes:
     """
-    Store changes to an environment with its new MAC. The caller has locked and authenticated it.
+    Store changes to an environment with its new MAC, and return it. The caller has locked and authenticated it.
 
     A new revision wakes the syncs that read the environment.
     """
@@ -136,6 +136,7 @@ def update_environment_row(
     connection.execute(environments.update().where(environments.c.id == environment.id).values(**values, mac=mac))
     if "revision" in changes:
         wake_readers(connection, environment.id)
+    return mac
 
 
 def update_app_names(

@@ -13,18 +13,23 @@ A transaction that changes the registry locks this row before any other, so that
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.fingerprint import Digests
 from phasesync.errors import CiphertextError, SchemaMismatchError
 from phasesync.store.base import new_id
 from phasesync.store.database import Database, retry_on_conflict, row_lock
 from phasesync.store.db_time import from_microseconds, now, to_microseconds
-from phasesync.store.key_ring import CREDENTIALS_KEY, DIGEST_KEY, UNVERSIONED, KeyRing, insert_key
+from phasesync.store.key_ring import CREDENTIALS_KEY, CURRENT, DIGEST_KEY, UNVERSIONED, KeyRing, insert_key
 from phasesync.store.retirement import refuse_retired
+from phasesync.store.server_run import current_run, server_run
 from phasesync.store.sqlite import Installation
 from phasesync.store.tables import credentials, data_keys, dynamic_secrets, instance, notifications
+
+if TYPE_CHECKING:
+    from phasesync.store.root_keys import NewRootKey
 
 REGISTERED: Final = (credentials, dynamic_secrets, notifications)
 """Tables with rows that are registered by id and version."""
@@ -120,7 +125,7 @@ def registered_versions(values: Mapping[str, Any], keys: KeyRing) -> Mapping[str
             "the registry in table instance is missing: it was removed outside phasesync",
             hint="restore a backup: phasesync db restore FILE",
         )
-    return keys.decrypt_json_once(_Versions, _context(values), sealed).versions
+    return keys.decrypt_json_once(_Versions, registry_context(values), sealed).versions
 
 
 def lock_registry(connection: sa.Connection, keys: KeyRing) -> Registry:
@@ -133,10 +138,11 @@ def encrypt_registry(
     keys: KeyRing, key_id: str, values: Mapping[str, Any], versions: Mapping[str, Mapping[str, int]]
 ) -> bytes:
     """Encrypt a registry for the row of the instance, under the data key of credentials."""
-    return keys.encrypt_json(key_id, _context(values), _Versions(versions=versions))
+    return keys.encrypt_json(key_id, registry_context(values), _Versions(versions=versions))
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def registry_context(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the registry is bound to."""
     return ("instance", str(values["id"]), "registry", UNVERSIONED, *(_plain(values[name]) for name in BOUND))
 
 
@@ -151,9 +157,17 @@ _LOCK: Final = 0x70_68_61_73_65_69_6E_69
 
 
 @retry_on_conflict
-def initialise(database: Database, keys: KeyRing) -> str:
+def initialise(
+    database: Database, keys: KeyRing, *, instance_id: str | None = None, root: "NewRootKey | None" = None
+) -> str:
     """
     Create the row of the instance and the first keys if they are missing; safe to repeat.
+
+    Args:
+        database: migrated.
+        keys: its key ring.
+        instance_id: for a new installation; None means any.
+        root: the root key, to be registered in a new installation; None: it is registered once it is replaced.
 
     Returns:
         The instance id.
@@ -174,14 +188,26 @@ def initialise(database: Database, keys: KeyRing) -> str:
             if purpose not in key_ids:
                 insert_key(connection, key := keys.new_data_key(purpose))
                 key_ids[purpose] = key.id
+                if purpose == DIGEST_KEY and root is not None:
+                    _register(connection, keys.digests_of(key), root)
         if row is None:
             created_at = from_microseconds(connection.scalar(sa.select(now())) or 0)
-            values = {"id": 1, "instance_id": new_id(), "created_at": created_at, "restored_at": None}
+            values = {"id": 1, "instance_id": instance_id or new_id(), "created_at": created_at, "restored_at": None}
             values |= {"generation_floor": 0}
             registry = encrypt_registry(keys, key_ids[CREDENTIALS_KEY], values, {})
-            connection.execute(instance.insert().values(**values, registry=registry))
+            # Nothing was written to AWS yet, so AWS has nothing that is newer.
+            run = current_run(connection, connection.scalar(sa.select(server_run())))
+            connection.execute(instance.insert().values(**values, registry=registry, server=run))
     keys.verify()  # another process may have been first, with another root key
     return read_instance_id(database)
+
+
+def _register(connection: sa.Connection, digests: Digests, root: "NewRootKey") -> None:
+    # Imported here: other commands do not need it.
+    from phasesync.store.root_keys import insert_root_key
+
+    wrapped = {"wrapped": root.wrapped, "wrapped_by": root.wrapped_by}
+    insert_root_key(connection, digests, {"id": root.id, "source": root.kind, "status": CURRENT, **wrapped})
 
 
 def read_instance_id(database: Database) -> str:

@@ -19,9 +19,10 @@ from phasesync.errors import ClaimLostError
 from phasesync.store.base import BaseStore, new_id
 from phasesync.store.database import insert_or_update, row_lock
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.keys_in_use import is_there
 from phasesync.store.serialization import members, to_plain
 from phasesync.store.sync_rows import IS_CLAIMED, claimed_by
-from phasesync.store.tables import journal, syncs
+from phasesync.store.tables import environments, journal, syncs
 
 _PLAIN: Final = (
     "id",
@@ -56,19 +57,30 @@ class JournalStore(BaseStore):
             ClaimLostError: a successor has the claim; nothing is stored.
         """
         stored = with_id(entry)
+        entries = [*also, stored]
+        if not self._store(claim, claim.data_key_id, entries):
+            # A run may last longer than the key that its claim names.
+            with self._database.read_once() as connection:
+                key_id = connection.scalar(_KEY_OF_SYNC, {"sync": claim.sync_id})
+            if key_id in (None, claim.data_key_id) or not self._store(claim, key_id, entries):
+                raise ClaimLostError
+        return stored
+
+    def _store(self, claim: Claim, data_key_id: str, entries: Sequence[JournalEntry]) -> bool:
+        """Store entries under a data key; return False, and store nothing, if the claim is lost or the key is gone."""
         rows = [
-            {f"new_{name}": value for name, value in to_row(self._keys, claim.data_key_id, each).items()}
+            {f"new_{name}": value for name, value in to_row(self._keys, data_key_id, each).items()}
             | claimed_by(claim)
-            for each in (*also, stored)
+            | {"used_key": data_key_id}
+            for each in entries
         ]
+        self._keys.forget_used(data_key_id)  # The statement looks at the key itself.
         with self._database.write_once() as connection:
-            # The condition on the claim is part of the insert: one statement stores the entries or finds it lost.
+            # The conditions are part of the insert: one statement stores the entries, or finds that it must not.
             result = connection.execute(
                 _upsert_claimed(connection.dialect.name), rows, execution_options={"preserve_rowcount": True}
             )
-            if result.rowcount != len(rows):
-                raise ClaimLostError
-        return stored
+            return bool(result.rowcount == len(rows))
 
 
 def with_id(entry: JournalEntry) -> JournalEntry:
@@ -90,8 +102,16 @@ def _upsert(dialect: str) -> Any:
 @cache
 def _upsert_claimed(dialect: str) -> Any:
     values = [sa.cast(sa.bindparam(f"new_{column.name}"), column.type) for column in journal.c]
-    claimed = row_lock(sa.select(*values).select_from(syncs).where(IS_CLAIMED), syncs)
+    conditions = IS_CLAIMED & is_there(sa.bindparam("used_key", type_=sa.String))
+    claimed = row_lock(sa.select(*values).select_from(syncs).where(conditions), syncs)
     return _or_update(insert_or_update(dialect, journal).from_select([column.name for column in journal.c], claimed))
+
+
+_KEY_OF_SYNC: Final = (
+    sa.select(environments.c.data_key_id)
+    .join_from(syncs, environments, environments.c.id == syncs.c.environment_id)
+    .where(syncs.c.id == sa.bindparam("sync"))
+)
 
 
 def _or_update(insert: Any) -> Any:
@@ -134,18 +154,19 @@ def to_row(keys: KeyRing, data_key_id: str, entry: JournalEntry) -> dict[str, An
     details = {
         member.name: to_plain(getattr(entry, member.name)) for member in fields(entry) if member.name not in _PLAIN
     }
-    values["details"] = keys.encrypt_json(data_key_id, _context(entry), details)
+    values["details"] = keys.encrypt_json(data_key_id, entry_context(entry), details)
     return values
 
 
 def to_entry(row: sa.Row[Any], keys: KeyRing) -> JournalEntry:
     """Return the entry of a row of the journal. CiphertextError."""
     plain = JournalEntry(**{name: getattr(row, name) for name in _PLAIN})
-    details = json.loads(keys.decrypt(_context(plain), row.details))
+    details = json.loads(keys.decrypt(entry_context(plain), row.details))
     return replace(plain, **members(JournalEntry, details))
 
 
-def _context(entry: JournalEntry) -> tuple[str, ...]:
+def entry_context(entry: JournalEntry | sa.Row[Any]) -> tuple[str, ...]:
+    """Return what the details of an entry, or of its row, are bound to."""
     bound = ("sync_id", "remote_name", "account", "region", "arn", "version_id", "fingerprint")
     return (
         "journal",

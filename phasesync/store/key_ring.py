@@ -2,6 +2,7 @@
 The key ring: root keys open data keys, data keys encrypt columns, and the digest key makes keyed digests.
 
 Data keys are unwrapped once and kept in memory. The table `data_keys` holds them wrapped. A root key is never stored.
+The ring notes which data keys a thread encrypts with, so that none is removed that a write has used: `data_keys.py`.
 
 A ciphertext is AES-256-GCM with a header that names its key:
 
@@ -14,7 +15,7 @@ two different places never give the same bytes.
 import hmac
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar, cast
 
@@ -25,11 +26,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from phasesync.core.fingerprint import Digests
-from phasesync.errors import CiphertextError, KeyUnavailableError
+from phasesync.errors import CiphertextError, KeyUnavailableError, StoreUnavailableError
 from phasesync.store.database import Database
 from phasesync.store.db_time import now
 from phasesync.store.serialization import from_json, to_json
-from phasesync.store.tables import data_keys
+from phasesync.store.tables import data_keys, root_keys
 
 UNVERSIONED: Final = "-"
 """Version in the context of columns that are simply replaced."""
@@ -109,6 +110,15 @@ CREDENTIALS_KEY: Final = "credentials"
 ENVIRONMENT_KEY: Final = "environment"
 """Purpose of the data keys of environments; every environment has its own."""
 
+NEXT: Final = "next"
+"""Status of a root key that is going to take the place of the current one; it wraps nothing yet."""
+
+CURRENT: Final = "current"
+"""Status of the root key that wraps new data keys."""
+
+FORMER: Final = "former"
+"""Status of a root key that was replaced: no data key may be wrapped under it any more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RootKey:
@@ -117,11 +127,13 @@ class RootKey:
 
     Attributes:
         source: for the operator: a path or the name of a variable.
+        kind: word for the kind of source, as in the table `root_keys`.
         warnings: what the operator should improve about the source.
     """
 
     material: bytes = field(repr=False)
     source: str
+    kind: str = "file"
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -160,17 +172,36 @@ class WrappedKey:
 class KeyRing:
     """AES-256-GCM envelope encryption. Safe to share between threads."""
 
-    def __init__(self, roots: Sequence[RootKey], read_wrapped_keys: Callable[[], list[WrappedKey]]) -> None:
+    def __init__(
+        self,
+        roots: Sequence[RootKey],
+        read_wrapped_keys: Callable[[], list[WrappedKey]],
+        *,
+        load_roots: Callable[[Collection[str]], Sequence[RootKey]] | None = None,
+        read_statuses: Callable[[], Mapping[str, str]] | None = None,
+    ) -> None:
         """
         Args:
-            roots: the current root key, then former ones that may still be in use. The first one wraps, all unwrap.
+            roots: the root keys at hand, at least one. All unwrap. The one that the database names wraps, or the first.
             read_wrapped_keys: returns every wrapped key of the database, oldest first; see `read_wrapped_keys`.
+            load_roots: returns the root keys that are at hand by now, but for those whose ids it gets; called if the
+                database names one that is not among `roots`, since it is being replaced.
+            read_statuses: returns root key id -> status; see `read_root_statuses`. None: the database knows of none.
         """
-        self._roots = {root.id: AESGCM(_derive(root.material, "wrap")) for root in roots}
+        self._roots: dict[str, AESGCM] = {}
+        self._places: dict[str, tuple[str, str]] = {}
+        for root in roots:
+            self.add_root(root)
         self._current_root_id = roots[0].id
         self._read_wrapped_keys = read_wrapped_keys
+        self._load_roots = load_roots
+        self._read_statuses = read_statuses
         self._lock = threading.Lock()
         self._wrapped: dict[str, WrappedKey] = {}
+        self._known: dict[str, WrappedKey] = {}
+        """Removed ones as well: a snapshot may hold rows from before the removal."""
+        self._outdated = False
+        self._used = _Used()
         self._open: dict[str, AESGCM] = {}
         self._digests: _KeyedDigests | None = None
         self._opened_json: dict[tuple[str, ...], tuple[object, object]] = {}
@@ -178,8 +209,33 @@ class KeyRing:
 
     @property
     def root_key_id(self) -> str:
-        """Id of the root key that wraps new data keys."""
+        """Id of the root key that wraps new data keys, as far as this process has learned."""
         return self._current_root_id
+
+    @property
+    def root_key_ids(self) -> tuple[str, ...]:
+        """Ids of all root keys at hand."""
+        return tuple(self._roots)
+
+    @property
+    def root_ids_in_use(self) -> frozenset[str]:
+        """Ids of the root keys that wrap the data keys, as they were read last."""
+        return frozenset(key.root_key_id for key in self._wrapped.values())
+
+    def reload_roots(self) -> None:
+        """Load root keys that came since. Errors of their source, such as KeyUnavailableError."""
+        if self._load_roots is not None:
+            for root in self._load_roots(self.root_key_ids):
+                self.add_root(root)
+
+    def add_root(self, root: RootKey) -> None:
+        """Have one more root key at hand."""
+        self._roots.setdefault(root.id, AESGCM(_derive(root.material, "wrap")))
+        self._places.setdefault(root.id, (root.kind, root.source))
+
+    def place_of(self, root_key_id: str) -> tuple[str, str] | None:
+        """Return the kind and the name of the source of a root key; None if it is not at hand."""
+        return self._places.get(root_key_id)
 
     def ids(self) -> dict[str, str]:
         """Return purpose -> id of the keys of the installation itself; not those of environments."""
@@ -197,6 +253,10 @@ class KeyRing:
             self._digests = _KeyedDigests(key.id, self._unwrap(key))
         return self._digests
 
+    def digests_of(self, key: WrappedKey) -> Digests:
+        """Return the keyed digests of a digest key that is not stored yet."""
+        return _KeyedDigests(key.id, self._unwrap(key))
+
     def verify(self) -> None:
         """
         Make sure that the root key unwraps all keys of this database. A database without keys passes.
@@ -213,10 +273,15 @@ class KeyRing:
 
     def new_data_key(self, purpose: str) -> WrappedKey:
         """Make a data key; the caller stores it in the transaction that stores the data it protects."""
-        key_id, material, nonce = os.urandom(KEY_ID_BYTES).hex(), os.urandom(KEY_BYTES), os.urandom(NONCE_BYTES)
-        wrapped = nonce + self._roots[self._current_root_id].encrypt(nonce, material, _wrap_context(key_id, purpose))
+        self.note_statuses(self._statuses())
+        key_id, material = os.urandom(KEY_ID_BYTES).hex(), os.urandom(KEY_BYTES)
+        wrapped = self._wrap(key_id, purpose, material, self._current_root_id)
         self._open[key_id] = AESGCM(material)
-        return WrappedKey(id=key_id, purpose=purpose, root_key_id=self._current_root_id, wrapped=wrapped)
+        return wrapped
+
+    def rewrap(self, key: WrappedKey, root_key_id: str) -> WrappedKey:
+        """Return a data key wrapped under another root key; what it encrypted stays readable. KeyUnavailableError."""
+        return self._wrap(key.id, key.purpose, self._unwrap(key), root_key_id)
 
     def data_key(self, purpose: str) -> str:
         """Return the id of the newest data key for a purpose that has one key. KeyUnavailableError."""
@@ -234,6 +299,7 @@ class KeyRing:
         cipher = self._cipher(key_id)
         if cipher is None:
             raise KeyUnavailableError(f"the data key {key_id} is missing from this database")
+        self._used.ids.add(key_id)
         return seal(cipher, key_id, context, plaintext)
 
     def decrypt(self, context: Sequence[str], ciphertext: bytes) -> bytes:
@@ -273,21 +339,35 @@ class KeyRing:
             self._opened_json[row] = (bound, value)
         return cast(T, value)
 
+    def take_used(self) -> set[str]:
+        """Return the ids of the data keys that this thread has encrypted with since the last call."""
+        used, self._used.ids = self._used.ids, set()
+        return used
+
+    def forget_used(self, key_id: str) -> None:
+        """Forget that this thread has encrypted with a data key, since it looks after that key itself."""
+        self._used.ids.discard(key_id)
+
+    def expect_newer(self) -> None:
+        """Read the keys again before a shared one encrypts next: another process has replaced one."""
+        self._outdated = True
+
     def _cipher(self, key_id: str) -> AESGCM | None:
-        """Return an unwrapped data key; None if the database has no key of this id."""
+        """Return an unwrapped data key; None if the database has no key of this id, and never had."""
         if (cipher := self._open.get(key_id)) is not None:
             return cipher
         with self._lock:
-            if key_id not in self._wrapped:
+            if key_id not in self._known:
                 self._reload()  # another process may have made it
-            key = self._wrapped.get(key_id)
+            key = self._known.get(key_id)
         if key is None:
             return None
         return self._open.setdefault(key_id, AESGCM(self._unwrap(key)))
 
     def _newest(self, purpose: str) -> WrappedKey:
         with self._lock:
-            if not any(key.purpose == purpose for key in self._wrapped.values()):
+            if self._outdated or not any(key.purpose == purpose for key in self._wrapped.values()):
+                self._outdated = False
                 self._reload()
             keys = [key for key in self._wrapped.values() if key.purpose == purpose]
         if not keys:
@@ -297,13 +377,39 @@ class KeyRing:
     def _reload(self) -> None:
         # All keys at once: one statement, however many environments a run reads.
         self._wrapped = {key.id: key for key in self._read_wrapped_keys()}
+        self._known |= self._wrapped
+
+    def _statuses(self) -> Mapping[str, str]:
+        return {} if self._read_statuses is None else self._read_statuses()
+
+    def note_statuses(self, statuses: Mapping[str, str]) -> None:
+        """Learn which root key wraps, from root key id -> status: another process may have replaced the one so far."""
+        current = [root for root, status in statuses.items() if status == CURRENT]
+        self._current_root_id = (current or [self._current_root_id])[0]
+
+    def _root(self, root_key_id: str) -> AESGCM:
+        if root_key_id not in self._roots:
+            self.reload_roots()
+        root = self._roots.get(root_key_id)
+        if root is not None:
+            return root
+        former = [root for root in self._roots if self._statuses().get(root) == FORMER]
+        if former:
+            raise KeyUnavailableError(
+                f"the root key {former[0]} was replaced by {root_key_id}, which is not at hand",
+                hint="give the key that took its place; a former one opens only backups of its time",
+            )
+        raise KeyUnavailableError(
+            f"this database was made with the root key {root_key_id}; the one given is {', '.join(self._roots)}"
+        )
+
+    def _wrap(self, key_id: str, purpose: str, material: bytes, root_key_id: str) -> WrappedKey:
+        nonce = os.urandom(NONCE_BYTES)
+        wrapped = nonce + self._root(root_key_id).encrypt(nonce, material, _wrap_context(key_id, purpose))
+        return WrappedKey(id=key_id, purpose=purpose, root_key_id=root_key_id, wrapped=wrapped)
 
     def _unwrap(self, key: WrappedKey) -> bytes:
-        root = self._roots.get(key.root_key_id)
-        if root is None:
-            raise KeyUnavailableError(
-                f"this database was made with the root key {key.root_key_id}; the one given is {self._current_root_id}"
-            )
+        root = self._root(key.root_key_id)
         nonce, sealed = key.wrapped[:NONCE_BYTES], key.wrapped[NONCE_BYTES:]
         try:
             return root.decrypt(nonce, sealed, _wrap_context(key.id, key.purpose))
@@ -311,6 +417,13 @@ class KeyRing:
             raise CiphertextError(
                 f"the stored data key {key.id} does not authenticate: it was altered or damaged"
             ) from None
+
+
+class _Used(threading.local):
+    """Ids of the data keys that a thread has encrypted with."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
 
 
 class _KeyedDigests:
@@ -359,8 +472,33 @@ def read_wrapped_keys(database: Database) -> list[WrappedKey]:
     ]
 
 
+_ROLLED_BACK: Final = "40001"
+"""SQLSTATE of a transaction that began before something that it depends on was changed."""
+
+
+def read_root_statuses(database: Database) -> dict[str, str]:
+    """Return root key id -> status; empty if no root key was ever registered."""
+    with database.read() as connection:
+        if not sa.inspect(connection).has_table(root_keys.name):
+            return {}  # A database that is not migrated yet.
+        return {row.id: row.status for row in connection.execute(sa.select(root_keys.c.id, root_keys.c.status))}
+
+
 def insert_key(connection: sa.Connection, key: WrappedKey) -> None:
-    """Store a new wrapped key in the transaction that stores what it protects."""
+    """
+    Store a new wrapped key in the transaction that stores what it protects.
+
+    Raises:
+        StoreUnavailableError: its root key was replaced since it was wrapped. The code is that of a conflict, so that
+            the transaction is repeated, with the root key of now.
+    """
+    # Whoever replaces a root key locks the same row first, so that no key comes under the former one afterwards.
+    connection.execute(sa.select(data_keys.c.id).where(data_keys.c.purpose == DIGEST_KEY).with_for_update(read=True))
+    status = connection.scalar(sa.select(root_keys.c.status).where(root_keys.c.id == key.root_key_id))
+    if status == FORMER:
+        raise StoreUnavailableError(
+            f"the root key {key.root_key_id} was replaced meanwhile", hint="repeat the command", code=_ROLLED_BACK
+        )
     connection.execute(
         data_keys.insert().values(
             id=key.id,

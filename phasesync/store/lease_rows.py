@@ -148,7 +148,7 @@ def to_lease(row: sa.Row[Any], keys: KeyRing) -> Lease:
     if not is_authentic(keys, row):
         raise unauthentic
     try:
-        details = json.loads(keys.decrypt(_context(values), row.details))
+        details = json.loads(keys.decrypt(lease_context(values), row.details))
         status = LeaseStatus(row.status)
     except (CiphertextError, ValueError):
         raise unauthentic from None
@@ -183,7 +183,7 @@ def to_columns(lease: Lease, keys: KeyRing, data_key_id: str) -> dict[str, Any]:
     details = {
         member.name: to_plain(getattr(lease, member.name)) for member in fields(lease) if member.name not in _ELSEWHERE
     }
-    values["details"] = keys.encrypt_json(data_key_id, _context(values), details)
+    values["details"] = keys.encrypt_json(data_key_id, lease_context(values), details)
     values["mac"] = lease_mac(keys, values)
     return values
 
@@ -197,7 +197,7 @@ def revocable_columns(row: sa.Row[Any], keys: KeyRing) -> dict[str, Any] | None:
     """
     values = row._asdict()
     try:
-        keys.decrypt(_context(values), row.details)
+        keys.decrypt(lease_context(values), row.details)
     except CiphertextError:
         return None
     changes = {"status": LeaseStatus.REVOKE_FAILED, "ended_at": None}
@@ -207,12 +207,12 @@ def revocable_columns(row: sa.Row[Any], keys: KeyRing) -> dict[str, Any] | None:
 def encrypt_outputs(lease_id: str, outputs: Mapping[str, SecretValue], keys: KeyRing, data_key_id: str) -> bytes:
     """Encrypt the issued values of a lease."""
     plain = {name: value.reveal_text() for name, value in outputs.items()}
-    return keys.encrypt_json(data_key_id, _kept_context(lease_id), plain)
+    return keys.encrypt_json(data_key_id, kept_context(lease_id), plain)
 
 
 def decrypt_outputs(lease_id: str, sealed: bytes, keys: KeyRing) -> dict[str, SecretValue]:
     """Decrypt the issued values of a lease. CiphertextError."""
-    plain = json.loads(keys.decrypt(_kept_context(lease_id), sealed))
+    plain = json.loads(keys.decrypt(kept_context(lease_id), sealed))
     return {name: SecretValue(text) for name, text in plain.items()}
 
 
@@ -233,7 +233,7 @@ def insert_event(
             at=now(),
             event=event,
             actor=actor,
-            detail=keys.encrypt_text(data_key_id, _detail_context(lease_id), detail),
+            detail=keys.encrypt_text(data_key_id, detail_context(lease_id), detail),
         )
     )
 
@@ -245,11 +245,12 @@ def to_record(row: sa.Row[Any], keys: KeyRing) -> LeaseRecord:
         at=row.at,
         event=to_member(LeaseEvent, row.event, "event in table lease_events"),
         actor=row.actor,
-        detail=keys.decrypt_text(_detail_context(row.lease_id), row.detail),
+        detail=keys.decrypt_text(detail_context(row.lease_id), row.detail),
     )
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def lease_context(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the details of a lease are bound to."""
     return (
         "leases",
         values["id"],
@@ -261,9 +262,11 @@ def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _kept_context(lease_id: str) -> tuple[str, ...]:
+def kept_context(lease_id: str) -> tuple[str, ...]:
+    """Return what the kept values of a lease are bound to."""
     return ("leases", lease_id, "kept", UNVERSIONED)
 
 
-def _detail_context(lease_id: str) -> tuple[str, ...]:
+def detail_context(lease_id: str) -> tuple[str, ...]:
+    """Return what the detail of an entry in the log of a lease is bound to."""
     return ("lease_events", lease_id, "detail", UNVERSIONED)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.alert import Ended, SubjectKind
+from phasesync.core.audit import AuditKind, AuditOutcome
 from phasesync.core.dynamic import DynamicSecret
 from phasesync.core.lease import CLOCK_AHEAD, ENDED, Lease, LeaseStatus, is_reusable
 from phasesync.core.lease_claim import (
@@ -75,6 +76,20 @@ _CLEARED: Final = {"claim_owner": None, "claim_until": None}
 _REVOCABLE: Final = (LeaseStatus.REQUESTED, LeaseStatus.ISSUING, LeaseStatus.REVOKING, LeaseStatus.REVOKE_FAILED)
 """A daemon acts on an unclaimed lease in one of these statuses once its pause is over; see `core.lease.is_due`."""
 _due_since: Final = sa.func.coalesce(leases.c.retry_at, leases.c.expires_at)
+
+
+_AUDITED: Final = {
+    LeaseEvent.ISSUED: ("lease.issue", AuditOutcome.DONE),
+    LeaseEvent.GIVEN_AGAIN: ("lease.issue", AuditOutcome.DONE),
+    LeaseEvent.RENEWED: ("lease.renew", AuditOutcome.DONE),
+    LeaseEvent.ISSUE_FAILED: ("lease.issue", AuditOutcome.FAILED),
+    LeaseEvent.REVOKED: ("lease.revoke", AuditOutcome.DONE),
+    LeaseEvent.EXPIRED: ("lease.expire", AuditOutcome.DONE),
+    LeaseEvent.REVOKE_FAILED: ("lease.revoke", AuditOutcome.FAILED),
+    LeaseEvent.MISSING: ("lease.revoke", AuditOutcome.HELD),
+    LeaseEvent.LEFT_OVER: ("lease.reap", AuditOutcome.DONE),
+}
+"""What happened to a lease -> its action in the audit log, and how it ended."""
 
 
 class LeaseStore(BaseStore):
@@ -260,6 +275,17 @@ class LeaseStore(BaseStore):
             actor=entry.actor,
             detail=entry.detail,
         )
+        action, outcome = _AUDITED[entry.event]
+        details = {"event": entry.event} | ({} if entry.detail is None else {"detail": entry.detail})
+        self._audit(
+            connection,
+            action,
+            f"{row.dynamic}/{row.id}",
+            kind=AuditKind.LEASE,
+            outcome=outcome,
+            details=details,
+            actor=entry.actor,
+        )
 
     # --- claims
 
@@ -323,6 +349,7 @@ class LeaseStore(BaseStore):
             except CiphertextError:
                 connection.execute(leases.delete().where(leases.c.id == lease_id))
                 drop_live_lease(connection, self._keys, row.dynamic_id, lease_id)
+                self._audit(connection, "lease.drop", f"{row.dynamic}/{lease_id}", kind=AuditKind.LEASE)
                 return
             raise IllegalTransitionError(f"the lease {lease_id} is as we wrote it")
 

@@ -81,20 +81,28 @@ def is_compatible(works_with: str | None) -> bool:
     return works_with is not None and works_with <= EXPECTED
 
 
-def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None = None, *, in_use: bool = True) -> None:
+def upgrade(
+    database_url: str,
+    open_keys: Callable[[Database], KeyRing] | None = None,
+    *,
+    in_use: bool = True,
+    to: str = "head",
+) -> None:
     """
     Bring a database to the newest revision; a missing SQLite file is created.
 
-    All in one transaction: an interrupted upgrade leaves the database as it was, and can be repeated.
+    All in one transaction: an interrupted upgrade leaves the database as it was, and can be repeated. A newer schema
+    that this release can work with stays as it is: a host that comes later with the former release may repeat this.
 
     Args:
         database_url: the database.
         open_keys: returns the key ring of the database, or raises if the root key does not fit; called only if a
             migration needs keys. A fresh database needs none.
         in_use: other processes may work on the database. False for a private copy.
+        to: the revision; the newest one, unless the tables are for rows of an older one.
 
     Raises:
-        SchemaMismatchError: the schema is newer than this release.
+        SchemaMismatchError: the schema is newer, and this release cannot work with it.
         IllegalTransitionError: a process of the former release is at work, and would write rows without a MAC.
         KeyUnavailableError, CiphertextError: from `open_keys`, or MACs were removed. Nothing was changed.
         SettingsError, StoreUnavailableError: it cannot be opened or is locked.
@@ -103,9 +111,10 @@ def upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] | None =
 
     _migrate(
         open_database(database_url, create=True),
-        lambda config: command.upgrade(config, "head"),
+        lambda config: command.upgrade(config, to),
         open_keys,
         in_use=in_use,
+        newer_will_do=True,
     )
 
 
@@ -124,6 +133,8 @@ def preview_upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] 
         if current is None:
             return REVISIONS
         if current not in REVISIONS:
+            if is_compatible(_works_with(connection)):
+                return ()
             raise _mismatch(current)
         if _keys_for(connection, current, database, open_keys) is not None:
             refuse_beside_others(connection)
@@ -218,6 +229,7 @@ def _migrate(
     open_keys: Callable[[Database], KeyRing] | None = None,
     *,
     in_use: bool = True,
+    newer_will_do: bool = False,
 ) -> None:
     from alembic.config import Config
 
@@ -234,6 +246,8 @@ def _migrate(
                 lock_migrations(connection)
             current = _current(connection)
             if current is not None and current not in REVISIONS:
+                if newer_will_do and is_compatible(_works_with(connection)):
+                    return
                 raise _mismatch(current)
             config.attributes["connection"] = connection
             keys = _keys_for(connection, current, database, open_keys)

@@ -30,6 +30,7 @@ from phasesync.store.base import (
     new_id,
     no_such,
     refuse_taken_name,
+    renaming,
 )
 from phasesync.store.database import row_lock
 from phasesync.store.db_time import from_microseconds, now
@@ -69,6 +70,7 @@ class NotificationStore(BaseStore):
             connection.execute(notifications.insert().values(**values, created_at=now()))
             registry.note(notifications, values["id"], 1)
             registry.store()
+            self._audit(connection, "notification.add", name, after=_configuration(values, _sealed_of(draft)))
             _look_again(connection)
             return self._get(connection, name)
 
@@ -137,6 +139,14 @@ class NotificationStore(BaseStore):
             connection.execute(notifications.update().where(notifications.c.id == row.id).values(**values))
             registry.note(notifications, row.id, values["version"])
             registry.store()
+            self._audit(
+                connection,
+                "notification.update",
+                row.name,
+                details=renaming(row.name, called),
+                before=self._stored_configuration(row),
+                after=_configuration(values, _sealed_of(draft)),
+            )
             # What waits for another try may be taken now, and other quiet hours may be in force.
             waits = (messages.c.notification_id == row.id) & (messages.c.next_at > now())
             connection.execute(messages.update().where(waits).values(next_at=now()))
@@ -154,6 +164,7 @@ class NotificationStore(BaseStore):
             connection.execute(notifications.delete().where(notifications.c.id == row.id))
             registry.forget(notifications, row.id)
             registry.store()
+            self._audit(connection, "notification.remove", row.name, before=self._stored_configuration(row))
             return dropped or 0
 
     def sent(self, ids: Sequence[str]) -> dict[str, Sent]:
@@ -190,18 +201,34 @@ class NotificationStore(BaseStore):
         return {"app_id": None if draft.app is None else find_app(connection, draft.app).id}
 
     def _seal(self, values: Mapping[str, Any], draft: NotificationDraft) -> bytes:
-        channel = draft.channel
-        secret = channel.signing_secret if isinstance(channel, Webhook) else None
-        sealed = _Sealed(
-            url=channel.url.reveal_text(),
-            signing_secret=None if secret is None else secret.reveal_text(),
-            rules=draft.rules,
+        return self._keys.encrypt_json(
+            self._keys.data_key(CREDENTIALS_KEY), notification_context(values), _sealed_of(draft)
         )
-        return self._keys.encrypt_json(self._keys.data_key(CREDENTIALS_KEY), _context(values), sealed)
+
+    def _stored_configuration(self, row: sa.Row[Any]) -> Mapping[str, Any] | None:
+        """Return what a row is, for the digests of the audit log; None if it was altered, which stops nobody."""
+        try:
+            return _configuration(row._asdict(), open_notification(row, self._keys))
+        except CiphertextError:
+            return None
 
     def _get(self, connection: sa.Connection, name: str) -> Notification:
         row = find_notification(connection, name)
         return to_notification(row, self._keys, read_registry(connection, self._keys))
+
+
+def _sealed_of(draft: NotificationDraft) -> _Sealed:
+    channel = draft.channel
+    secret = channel.signing_secret if isinstance(channel, Webhook) else None
+    return _Sealed(
+        url=channel.url.reveal_text(),
+        signing_secret=None if secret is None else secret.reveal_text(),
+        rules=draft.rules,
+    )
+
+
+def _configuration(values: Mapping[str, Any], sealed: _Sealed) -> Mapping[str, Any]:
+    return {name: values[name] for name in ("id", "name", "app_id")} | vars(sealed)
 
 
 @cache
@@ -261,7 +288,7 @@ def to_listed_notification(row: sa.Row[Any], keys: KeyRing, registry: Registry) 
 def open_notification(row: sa.Row[Any], keys: KeyRing) -> _Sealed:
     """Decrypt the ciphertext of a row. CiphertextError."""
     try:
-        return keys.decrypt_json_once(_Sealed, _context(row._asdict()), row.sealed)
+        return keys.decrypt_json_once(_Sealed, notification_context(row._asdict()), row.sealed)
     except (CiphertextError, TypeError) as error:  # SQLite stores a value of any type in any column.
         message = error.message if isinstance(error, CiphertextError) else "does not authenticate"
         raise CiphertextError(
@@ -303,7 +330,7 @@ def _channel(sealed: _Sealed) -> Channel:
     return parse_channel(sealed.url, signing_secret=secret)
 
 
-def _context(values: Mapping[str, Any]) -> tuple[str, ...]:
+def notification_context(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the context of the ciphertext: it binds channel and rules to the name and the app."""
     app = "" if values["app_id"] is None else str(values["app_id"])
     return ("notifications", values["id"], "sealed", str(values["version"]), str(values["name"]), app)

@@ -151,12 +151,14 @@ class ProjectStore(BaseStore):
                             "object_id": object_id,
                             "project_id": project_id,
                             "spec": self._keys.encrypt_json(
-                                key_id, _context(kind, object_id, project_id), [name, dict(spec), file]
+                                key_id, owned_context(kind, object_id, project_id), [name, dict(spec), file]
                             ),
                         }
                         for (kind, object_id), (name, spec, file) in ownership.objects.items()
                     ],
                 )
+            counts = {"objects": len(ownership.objects), "dropped": len(ownership.dropped)}
+            self._audit(connection, "project.apply", ownership.name, details={"source": ownership.source, **counts})
 
 
 def note_edit(
@@ -231,9 +233,10 @@ def _to_applied(row: sa.Row[Any], keys: KeyRing) -> Applied:
 
 def open_owned(row: sa.Row[Any], keys: KeyRing) -> tuple[str, Spec, str]:
     """Return name, spec and file of an owned object, as they were applied. CiphertextError."""
-    name, spec, file = keys.decrypt_json(list[Any], _context(row.kind, row.object_id, row.project_id), row.spec)
+    name, spec, file = keys.decrypt_json(list[Any], owned_context(row.kind, row.object_id, row.project_id), row.spec)
     return name, spec, file
 
 
-def _context(kind: str, object_id: str, project_id: str) -> tuple[str, ...]:
+def owned_context(kind: str, object_id: str, project_id: str) -> tuple[str, ...]:
+    """Return what the spec of an owned object is bound to."""
     return ("owned_objects", f"{kind}/{object_id}", "spec", "1", project_id)

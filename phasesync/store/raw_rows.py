@@ -6,7 +6,7 @@ checked before it goes from one to the other. A checked row is the same tuple on
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -55,7 +55,7 @@ def columns_of(table: sa.Table, *, without: Sequence[str] = ()) -> list[sa.Colum
 
 def read_rows(
     database: Database, table: sa.Table, columns: Sequence[sa.Column[Any]], *, for_postgresql: bool
-) -> Iterator[Row]:
+) -> Generator[Row]:
     """
     Yield the checked rows of a table, by primary key, in constant memory.
 
@@ -72,9 +72,11 @@ def read_rows(
     """
     check = _Check(table, columns, for_postgresql=for_postgresql)
     rows = _sqlite_rows if database.is_sqlite else _postgresql_rows
-    for batch in rows(database, _select(database, table, columns)):
-        for row in batch:
-            yield check(row)
+    # Closed here, also after an error: the traceback keeps a generator, and with it its connection.
+    with closing(rows(database, _select(database, table, columns))) as batches:
+        for batch in batches:
+            for row in batch:
+                yield check(row)
 
 
 def digest_of(database: Database, table: sa.Table, *, without: Sequence[str] = ()) -> TableDigest:
@@ -83,12 +85,34 @@ def digest_of(database: Database, table: sa.Table, *, without: Sequence[str] = (
 
     `without`: names of columns that are left out. DatabaseCopyError as `read_rows`.
     """
-    digest, count = hashlib.sha256(), 0
+    digest = RowDigest()
     for row in read_rows(database, table, columns_of(table, without=without), for_postgresql=False):
+        digest.add(row)
+    return digest.of(table)
+
+
+class RowDigest:
+    """The digest of rows, one after the other."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._rows = 0
+
+    def add(self, row: Row) -> None:
+        """Add a checked row; rows come in the order of their primary keys."""
         # One unambiguous text for a row: ascii() writes integers, texts, bytes, True, False and None differently.
-        digest.update(ascii(row).encode("ascii"))
-        count += 1
-    return TableDigest(table=table.name, rows=count, digest=digest.hexdigest())
+        self._digest.update(ascii(row).encode("ascii"))
+        self._rows += 1
+
+    def passing(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield rows, and add each of them."""
+        for row in rows:
+            self.add(row)
+            yield row
+
+    def of(self, table: sa.Table) -> TableDigest:
+        """Return the digest of the rows of a table."""
+        return TableDigest(table=table.name, rows=self._rows, digest=self._digest.hexdigest())
 
 
 def _select(database: Database, table: sa.Table, columns: Sequence[sa.Column[Any]]) -> str:
@@ -105,7 +129,7 @@ def quoted(column: sa.Column[Any]) -> str:
     return f'"{column.name}"'
 
 
-def _sqlite_rows(database: Database, statement: str) -> Iterator[list[Row]]:
+def _sqlite_rows(database: Database, statement: str) -> Generator[list[Row]]:
     with translate_errors(database.url), closing(database.connect_to_file()) as connection:
         connection.text_factory = _decode
         cursor = connection.execute(statement)
@@ -120,7 +144,7 @@ def _decode(text: bytes) -> object:
         return _NotUtf8()
 
 
-def _postgresql_rows(database: Database, statement: str) -> Iterator[list[Row]]:
+def _postgresql_rows(database: Database, statement: str) -> Generator[list[Row]]:
     in_batches = sa.text(statement).execution_options(yield_per=BATCH)  # a cursor of the server
     with database.read() as connection, connection.execute(in_batches) as result:
         for batch in result.partitions(BATCH):

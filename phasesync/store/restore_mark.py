@@ -7,6 +7,7 @@ write is mistaken for one of its writes, and requests a run of every sync.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from phasesync.store.journal import to_entry, to_row, update_entries
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.retirement import refuse_retired
 from phasesync.store.run_requests import request_runs
+from phasesync.store.server_run import compared_columns, is_compared
 from phasesync.store.tables import environments, instance, journal, leases, messages, syncs
 
 _SYNCS_AT_ONCE: Final = 200
@@ -42,8 +44,8 @@ def is_marked() -> sa.ColumnElement[bool]:
 
 @cache
 def select_mark() -> sa.Select[Any]:
-    """Return the select that `is_restored` reads: the row of the instance, and whether it is marked."""
-    return sa.select(*instance.c, is_marked().label("marked"))
+    """Return the select that `is_restored` and `is_compared` read: the row of the instance, marked, and compared."""
+    return sa.select(*instance.c, is_marked().label("marked"), *compared_columns())
 
 
 def is_restored(row: sa.Row[Any], keys: KeyRing) -> bool:
@@ -60,17 +62,33 @@ def is_restored(row: sa.Row[Any], keys: KeyRing) -> bool:
     return bool(row.marked)
 
 
-def set_mark(connection: sa.Connection, keys: KeyRing) -> None:
+def set_mark(connection: sa.Connection, keys: KeyRing) -> bool:
     """
-    Mark the whole database as older than AWS, until an operator accepts it.
+    Mark the whole database as older than AWS, until an operator accepts it. Return whether it was not marked before.
 
     The transaction must not hold other locks yet. CiphertextError if the row of the instance was altered.
     """
     registry = lock_registry(connection, keys)
-    if registry.restored_at is None:
-        # What waits here was sent by the database that this one is a copy of, or is of no interest any more.
-        connection.execute(messages.update().where(messages.c.next_at.is_not(None)).values(next_at=None))
-        registry.store(restored_at=from_microseconds(connection.scalar(sa.select(now())) or 0))
+    if registry.restored_at is not None:
+        return False
+    # What waits here was sent by the database that this one is a copy of, or is of no interest any more.
+    connection.execute(messages.update().where(messages.c.next_at.is_not(None)).values(next_at=None))
+    registry.store(restored_at=from_microseconds(connection.scalar(sa.select(now())) or 0))
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """
+    What is known of the age of this database.
+
+    Attributes:
+        restored: it is older than AWS, and no operator has accepted that.
+        compared: it was compared with AWS since it is where it is.
+    """
+
+    restored: bool
+    compared: bool
 
 
 class RestoreMark(BaseStore):
@@ -80,6 +98,12 @@ class RestoreMark(BaseStore):
         """Return whether this database counts as older than AWS: a backup was restored, or a run found the proof."""
         with self._database.read() as connection:
             return is_restored(connection.execute(select_mark()).one(), self._keys)
+
+    def read(self) -> Mark:
+        """Return whether this database counts as older than AWS, and whether that was found out where it is now."""
+        with self._database.read() as connection:
+            row = connection.execute(select_mark()).one()
+            return Mark(restored=is_restored(row, self._keys), compared=is_compared(connection, row))
 
     def accept(self, *, ahead: int) -> Acceptance:
         """
@@ -117,6 +141,7 @@ class RestoreMark(BaseStore):
             # Kept keys may belong to users that were removed after the backup.
             connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
             request_runs(connection, sa.true())
+            self._audit(connection, "db.accept-restore", "database", details={"syncs": accepted, "objects": objects})
         return Acceptance(syncs=accepted, objects=objects, unread=tuple(sorted(unread, key=str.lower)))
 
     def _advance(

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.audit import AuditOutcome
 from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, page_of
 from phasesync.core.remote import JournalEntry
 from phasesync.core.run import Outcome, Run
@@ -24,7 +25,7 @@ from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.core.sync_claim import AfterRun, Claim
 from phasesync.errors import NotFoundError, StaleDatabaseError
 from phasesync.store.alert_rows import alert_after_run
-from phasesync.store.base import BaseStore, from_pair_cursor, full_id, to_pair_cursor
+from phasesync.store.base import NAMES_IN_LOG, BaseStore, from_pair_cursor, full_id, to_pair_cursor
 from phasesync.store.database import insert_or_update
 from phasesync.store.db_time import after as later
 from phasesync.store.db_time import before, from_microseconds, now, to_microseconds
@@ -95,8 +96,9 @@ class RunStore(BaseStore):
             CiphertextError: the row of the sync was altered; nothing is stored.
         """
         with self._database.write() as connection:
-            if run.error is not None and run.error.cls == StaleDatabaseError.__name__:
-                set_mark(connection, self._keys)
+            stale = run.error is not None and run.error.cls == StaleDatabaseError.__name__
+            if stale and set_mark(connection, self._keys):
+                self._audit(connection, "db.mark-restored", "database", details={"sync": run.sync}, actor=run.actor)
             if after.reads is not None:
                 _wait_for_edits(connection, after.reads.keys() - after.former_reads.keys())
             row = lock_claimed(connection, claim)
@@ -114,10 +116,34 @@ class RunStore(BaseStore):
             insert_runs(connection, self._keys, [(run, row.data_key_id)])
             if row.request_number != row.claim_request:
                 notify_daemons(connection)
+            if any(change.outcome is not Outcome.UNCHANGED for change in run.changes):
+                self._audit_run(connection, run)
         if not applied or not run.versions_written or row.behind_since is None:
             return None
         behind_since: datetime = row.behind_since
         return max(from_microseconds(row.clock) - behind_since, timedelta(0))
+
+    def _audit_run(self, connection: sa.Connection, run: Run) -> None:
+        """Write that a run changed something at AWS, or tried to; what a run only looked at is in the sync log."""
+        tried = {Outcome.APPLIED, Outcome.FAILED, Outcome.UNKNOWN} & {change.outcome for change in run.changes}
+        if not tried and not run.versions_written:
+            return
+        self._audit(
+            connection,
+            "sync.run",
+            run.sync,
+            outcome=AuditOutcome.DONE if run.outcome is Outcome.APPLIED else AuditOutcome.FAILED,
+            details={
+                "run": run.id,
+                "trigger": run.trigger,
+                "outcome": run.outcome,
+                "versions_written": run.versions_written,
+                "counts": run.counts,
+                "revisions": run.revisions,
+                "objects": [change.remote_name for change in run.changes if change.outcome in tried][:NAMES_IN_LOG],
+            },
+            actor=run.actor,
+        )
 
     def halt(self, claim: Claim, run: Run, *, retry_in: timedelta) -> None:
         """
@@ -565,7 +591,7 @@ def to_run(row: sa.Row[Any], keys: KeyRing) -> Run:
         "outcome": to_member(Outcome, row.outcome, "outcome in table runs"),
         "sync": row.sync,
     }
-    details = json.loads(keys.decrypt(_context(row.id, row.sync_id), row.details))
+    details = json.loads(keys.decrypt(run_context(row.id, row.sync_id), row.details))
     return Run(**plain, **members(Run, details))
 
 
@@ -577,9 +603,10 @@ def _values(run: Run, data_key_id: str, keys: KeyRing) -> dict[str, Any]:
         if member.name not in _PLAIN and member.name != "sync"
     }
     values["error_class"] = None if run.error is None else run.error.cls
-    values["details"] = keys.encrypt_json(data_key_id, _context(run.id, run.sync_id), details)
+    values["details"] = keys.encrypt_json(data_key_id, run_context(run.id, run.sync_id), details)
     return values
 
 
-def _context(run_id: str, sync_id: str) -> tuple[str, ...]:
+def run_context(run_id: str, sync_id: str) -> tuple[str, ...]:
+    """Return what the details of a run are bound to."""
     return ("runs", run_id, "details", "1", sync_id)

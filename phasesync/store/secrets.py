@@ -24,7 +24,7 @@ from phasesync.core.names import check_key, check_stored_key, normalise_path, wi
 from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, page_of
 from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError, NotFoundError, StalePlanError
 from phasesync.store.apps import find_app, find_environment, insert_environment, select_environments, to_environment
-from phasesync.store.base import BaseStore, new_id
+from phasesync.store.base import NAMES_IN_LOG, BaseStore, new_id
 from phasesync.store.db_time import from_microseconds
 from phasesync.store.environment_mac import Pointer, authentic_pointers, check_environment_mac, update_environment_row
 from phasesync.store.key_ring import KeyRing
@@ -342,7 +342,15 @@ class SecretStore(BaseStore):
             approved_by = require_approval(
                 self._keys, [environment_row], partial(_proposal, environment_row, edits, origin)
             )
-            self._commit(connection, environment_row, pointers, edits, actor, origin, approved_by)
+            mac = self._commit(connection, environment_row, pointers, edits, actor, origin, approved_by)
+            self._audit(
+                connection,
+                f"secret.{origin}",
+                f"{environment_row.app}/{environment_row.name}",
+                details=_edited(environment_row, edits) | ({} if approved_by is None else {"approved_by": approved_by}),
+                before=environment_row.mac,
+                after=mac,
+            )
             return to_environment(find_environment(connection, app, environment))
 
     def check_editable(self, app: str, environment: str) -> None:
@@ -361,7 +369,7 @@ class SecretStore(BaseStore):
         with self._database.write() as connection:
             owner = find_app(connection, app, lock=True)
             source = find_environment(connection, app, name, lock=True)
-            insert_environment(connection, self._keys, owner, target)
+            mac = insert_environment(connection, self._keys, owner, target)
             rows = current_rows(connection, self._keys, [source])[source.id]
             copies = [to_version(row, self._keys) for row in rows]
             wanted: dict[KeyPath, SecretWrite | None] = {
@@ -371,7 +379,10 @@ class SecretStore(BaseStore):
             }
             created = find_environment(connection, app, target, lock=True)
             if wanted:
-                self._commit(connection, created, (), self._key_edits(connection, created, wanted), actor, "clone")
+                edits = self._key_edits(connection, created, wanted)
+                mac = self._commit(connection, created, (), edits, actor, "clone")
+            label = f"{source.app}/{source.name}"
+            self._audit(connection, "environment.clone", label, details={"to": created.name}, after=mac)
             return to_environment(find_environment(connection, app, target))
 
     def _key_edits(
@@ -429,9 +440,11 @@ class SecretStore(BaseStore):
         actor: str,
         origin: str,
         approved_by: str | None = None,
-    ) -> None:
+    ) -> bytes:
         """
         Store versions and the new revision; the number of statements does not depend on the number of keys.
+
+        Returns the new MAC of the environment.
 
         `pointers`: the authenticated secrets of the environment before the edit.
         """
@@ -485,7 +498,9 @@ class SecretStore(BaseStore):
                 moved,
             )
         connection.execute(secret_versions.insert(), versions)
-        update_environment_row(connection, self._keys, environment, current.values(), revision=environment.revision + 1)
+        return update_environment_row(
+            connection, self._keys, environment, current.values(), revision=environment.revision + 1
+        )
 
     def _seal_value(
         self, environment: sa.Row[Any], secret_id: str, version: int, value: SecretValue | None
@@ -494,6 +509,23 @@ class SecretStore(BaseStore):
             return None
         context = version_context(environment.id, secret_id, "value", version)
         return self._keys.encrypt(environment.data_key_id, context, plain_value(value))
+
+
+def _edited(environment: sa.Row[Any], edits: Sequence[_KeyEdit]) -> dict[str, Any]:
+    """Return which keys an edit adds, changes and removes, for the audit log."""
+    details: dict[str, Any] = {"revision": environment.revision + 1}
+    names: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
+    for edit in edits:
+        was_set = edit.row is not None and edit.row.is_set
+        kind = "removed" if edit.value is None else "changed" if was_set else "added"
+        path, key = edit.key_path
+        names[kind].append(f"{path.rstrip('/')}/{key}")
+    for kind, listed in names.items():
+        if listed:
+            details[kind] = sorted(listed)[:NAMES_IN_LOG]
+            if (more := len(listed) - NAMES_IN_LOG) > 0:
+                details[f"{kind}_more"] = more
+    return details
 
 
 def _proposal(environment: sa.Row[Any], edits: Sequence[_KeyEdit], origin: str) -> "Proposal":

@@ -5,22 +5,31 @@ Classes that a command such as `apps list` does not need are imported on first u
 two threads may make one at the same time.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
+
+from phasesync.core.audit import UNKNOWN_CALLER, AuditEntry, Caller
 from phasesync.store.apps import AppStore
+from phasesync.store.audit_chain import append_rows, known_data_key
 from phasesync.store.database import Database
 from phasesync.store.instance import read_installation, read_registry
 from phasesync.store.key_ring import KeyRing
+from phasesync.store.keys_in_use import hold_used_keys
 
 if TYPE_CHECKING:
     from phasesync.store.alerts import AlertStore
+    from phasesync.store.audit import AuditStore
     from phasesync.store.change_requests import ChangeRequestStore
     from phasesync.store.claims import ClaimStore
     from phasesync.store.clock_watch import ClockWatch
+    from phasesync.store.comparison import ComparisonStore
     from phasesync.store.credentials import CredentialStore
     from phasesync.store.daemons import DaemonRegistry
+    from phasesync.store.data_keys import DataKeyStore
     from phasesync.store.dynamic import DynamicStore
     from phasesync.store.figures import FigureStore
     from phasesync.store.journal import JournalStore
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
     from phasesync.store.outbox import OutboxStore
     from phasesync.store.projects import ProjectStore
     from phasesync.store.restore_mark import RestoreMark
+    from phasesync.store.root_keys import RootKeyStore
     from phasesync.store.runs import RunStore
     from phasesync.store.secrets import SecretStore
     from phasesync.store.sweep_checks import SweepStore
@@ -40,17 +50,26 @@ if TYPE_CHECKING:
 class Store:
     """Everything that one database holds. Safe to share between threads."""
 
-    def __init__(self, database: Database, keys: KeyRing, *, instance_id: str) -> None:
+    def __init__(self, database: Database, keys: KeyRing, *, instance_id: str, caller: Caller = UNKNOWN_CALLER) -> None:
         """
         Args:
             database: an initialised database.
             keys: its key ring.
             instance_id: id of the installation; it is in every owner mark.
+            caller: who works with it, for the audit log.
         """
+        database.before_commit = partial(_end_write, keys, caller)
         self.database = database
         self.keys = keys
         self.instance_id = instance_id
         self.apps = AppStore(database, keys)
+
+    @cached_property
+    def audit(self) -> "AuditStore":
+        """The audit log."""
+        from phasesync.store.audit import AuditStore
+
+        return AuditStore(self.database, self.keys)
 
     @cached_property
     def secrets(self) -> "SecretStore":
@@ -116,6 +135,13 @@ class Store:
         return RestoreMark(self.database, self.keys)
 
     @cached_property
+    def comparison(self) -> "ComparisonStore":
+        """Whether this database was compared with AWS where it is now."""
+        from phasesync.store.comparison import ComparisonStore
+
+        return ComparisonStore(self.database, self.keys)
+
+    @cached_property
     def sweeps(self) -> "SweepStore":
         """Syncs for a sweep."""
         from phasesync.store.sweep_checks import SweepStore
@@ -165,6 +191,13 @@ class Store:
         return OutboxStore(self.database, self.keys)
 
     @cached_property
+    def data_keys(self) -> "DataKeyStore":
+        """The keys that columns are encrypted with."""
+        from phasesync.store.data_keys import DataKeyStore
+
+        return DataKeyStore(self.database, self.keys)
+
+    @cached_property
     def figures(self) -> "FigureStore":
         """The figures of metrics."""
         from phasesync.store.figures import FigureStore
@@ -185,6 +218,13 @@ class Store:
         return DaemonRegistry(self.database)
 
     @cached_property
+    def root_keys(self) -> "RootKeyStore":
+        """The root keys: the current one, the next one and former ones."""
+        from phasesync.store.root_keys import RootKeyStore
+
+        return RootKeyStore(self.database, self.keys)
+
+    @cached_property
     def clock_watch(self) -> "ClockWatch":
         """Finds out that the database's clock was set back."""
         from phasesync.store.clock_watch import ClockWatch
@@ -196,9 +236,18 @@ class Store:
         self.database.close()
 
 
-def open_store(database: Database, keys: KeyRing) -> Store:
+def _end_write(keys: KeyRing, caller: Caller, connection: sa.Connection, entries: Sequence[AuditEntry]) -> None:
+    """Hold the data keys that a write has used until its commit, and add its rows to the audit log."""
+    # In this order: whoever removes a key locks it first, and the head of the audit log last.
+    key_id = known_data_key(keys) if entries else None
+    hold_used_keys(keys, connection, *([] if key_id is None else [key_id]))
+    if entries:
+        append_rows(keys, caller, connection, entries, key_id)
+
+
+def open_store(database: Database, keys: KeyRing, *, caller: Caller = UNKNOWN_CALLER) -> Store:
     """
-    Return the store of an initialised database.
+    Return the store of an initialised database. `caller`: who works with it, for the audit log.
 
     Raises:
         KeyUnavailableError: the database has keys of another root key, or is not initialised.
@@ -210,4 +259,4 @@ def open_store(database: Database, keys: KeyRing) -> Store:
         installation = read_installation(connection)
         read_registry(connection, keys)
     database.expect(installation)
-    return Store(database, keys, instance_id=installation.instance_id)
+    return Store(database, keys, instance_id=installation.instance_id, caller=caller)

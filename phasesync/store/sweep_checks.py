@@ -26,7 +26,7 @@ from phasesync.store.database import in_id_order, insert_or_update
 from phasesync.store.db_time import after, before, now, to_microseconds
 from phasesync.store.instance import read_registry
 from phasesync.store.journal import to_entry
-from phasesync.store.key_ring import same_mac
+from phasesync.store.key_ring import KeyRing, same_mac
 from phasesync.store.run_requests import request_runs
 from phasesync.store.secrets import lookup_of
 from phasesync.store.serialization import from_json
@@ -86,7 +86,9 @@ class SweepStore(BaseStore):
             if not used:
                 return []
             read = {tuple(row[:3]): (row.changed_since, row.full_ago) for row in connection.execute(_SELECT_READ)}
-            usable = self._usable(connection, {credential_id for ids in used.values() for credential_id in ids})
+            usable = usable_credentials(
+                connection, self._keys, {credential_id for ids in used.values() for credential_id in ids}
+            )
         places = []
         for place, ids in used.items():
             changed_since, full_ago = read.get((place.destination_kind, place.account, place.region), (None, None))
@@ -261,20 +263,6 @@ class SweepStore(BaseStore):
                 )
             )
 
-    def _usable(self, connection: sa.Connection, ids: Collection[str]) -> dict[str, Credential]:
-        statement = select_credentials().where(
-            credentials.c.id.in_(ids), credentials.c.status != CredentialStatus.INCOMPLETE
-        )
-        registry = read_registry(connection, self._keys)
-        usable: dict[str, Credential] = {}
-        for row in connection.execute(statement):
-            try:
-                registry.check(credentials, row)
-                usable[row.id] = to_credential(row, self._keys)
-            except (CiphertextError, KeyUnavailableError):
-                continue  # The next run of its syncs reports this and halts them.
-        return usable
-
     def _objects(self, connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[SweptObject]:
         known: dict[str, tuple[SweptSync, bool]] = {}
         opened: list[tuple[sa.Row[Any], SweptSync, JournalEntry | None]] = []
@@ -331,6 +319,22 @@ class SweepStore(BaseStore):
             == entry.remote_name
             for key in entry.keys
         )
+
+
+def usable_credentials(connection: sa.Connection, keys: KeyRing, ids: Collection[str]) -> dict[str, Credential]:
+    """Return id -> credential, without those that are incomplete or do not authenticate."""
+    statement = select_credentials().where(
+        credentials.c.id.in_(ids), credentials.c.status != CredentialStatus.INCOMPLETE
+    )
+    registry = read_registry(connection, keys)
+    usable: dict[str, Credential] = {}
+    for row in connection.execute(statement):
+        try:
+            registry.check(credentials, row)
+            usable[row.id] = to_credential(row, keys)
+        except (CiphertextError, KeyUnavailableError):
+            continue  # The next run of its syncs reports this and halts them.
+    return usable
 
 
 def _to_swept_sync(row: sa.Row[Any]) -> SweptSync:

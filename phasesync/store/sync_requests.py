@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from phasesync.core.actors import BY_ACTOR, is_same_person
 from phasesync.core.alert import Ended
+from phasesync.core.audit import AuditKind
 from phasesync.core.sync import Adopt, Paused, Trigger
 from phasesync.errors import IllegalTransitionError, PhasesyncError
 from phasesync.store.alert_rows import NONE_OPEN, end_alerts
@@ -58,6 +59,7 @@ class WaitingForWindow:
     next_opens_at: datetime | None
 
 
+_CONSENTS: Final = ("sync.approve", "sync.adopt")
 _NO_CHANGES: Final[Mapping[str, Any]] = {}
 
 
@@ -68,13 +70,10 @@ class SyncRequestStore(BaseStore):
         """Pause a sync; pausing again replaces who, why and until. NotFoundError."""
         with self._database.write() as connection:
             row = locked_sync(connection, self._keys, name)
-            update_row(
-                connection,
-                row,
-                alerted_status=NONE_OPEN,
-                **with_mac(connection, self._keys, row, self._pausing(row, paused)),
-            )
+            changes = with_mac(connection, self._keys, row, self._pausing(row, paused))
+            update_row(connection, row, alerted_status=NONE_OPEN, **changes)
             end_alerts(connection, [row.id], Ended.PAUSED)
+            self._audit_change(connection, "sync.pause", row, changes)
 
     def resume(self, name: str, *, actor: str) -> None:
         """Resume a paused sync and have it reconciled at once; leave any other alone. NotFoundError."""
@@ -83,6 +82,7 @@ class SyncRequestStore(BaseStore):
             if is_paused(row, row.clock):
                 cleared = with_mac(connection, self._keys, row, NOT_PAUSED)
                 request_run(connection, row, Trigger.RESUME, actor, paused_reason=None, **cleared)
+                self._audit_change(connection, "sync.resume", row, cleared)
 
     def request(self, name: str, trigger: Trigger, *, actor: str) -> None:
         """Request a run at once, whatever back-off says. NotFoundError; IllegalTransitionError while it is paused."""
@@ -90,6 +90,7 @@ class SyncRequestStore(BaseStore):
             row = locked_sync(connection, self._keys, name)
             _refuse_paused(row)
             request_run(connection, row, trigger, actor)
+            self._audit(connection, "sync.trigger", row.name)
 
     def pause_all(self, names: Sequence[str], paused: Paused) -> dict[str, PhasesyncError]:
         """Pause several syncs in one transaction, as `pause` does; return the errors of those left alone, by name."""
@@ -100,7 +101,7 @@ class SyncRequestStore(BaseStore):
                 paused_ids.append(row.id)
                 return {**self._pausing(row, paused), "alerted_status": NONE_OPEN}
 
-            errors = self._change_all(connection, names, pausing)
+            errors = self._change_all(connection, "sync.pause", names, pausing)
             for part in in_parts(paused_ids):
                 end_alerts(connection, part, Ended.PAUSED)
             return errors
@@ -112,7 +113,7 @@ class SyncRequestStore(BaseStore):
             return {**NOT_PAUSED, "paused_reason": None} if is_paused(row, row.clock) else None
 
         with self._database.write() as connection:
-            return self._change_all(connection, names, resuming, _requesting(Trigger.RESUME, actor))
+            return self._change_all(connection, "sync.resume", names, resuming, _requesting(Trigger.RESUME, actor))
 
     def request_all(self, names: Sequence[str], trigger: Trigger, *, actor: str) -> dict[str, PhasesyncError]:
         """Request runs of several syncs in one transaction; return the errors of those left alone, by name."""
@@ -122,7 +123,7 @@ class SyncRequestStore(BaseStore):
             return {}
 
         with self._database.write() as connection:
-            return self._change_all(connection, names, requested, _requesting(trigger, actor))
+            return self._change_all(connection, "sync.trigger", names, requested, _requesting(trigger, actor))
 
     def approve(self, name: str, digest: str, *, actor: str, by: str = BY_ACTOR, unattended: bool = False) -> None:
         """
@@ -175,12 +176,7 @@ class SyncRequestStore(BaseStore):
                 owners = sa.select(syncs.c.environment_id).where(syncs.c.name_key.in_(part))
                 for environment in authentic_environments(connection, self._keys, environments.c.id.in_(owners)):
                     _refuse_author(connection, environment, actor, by)
-            errors = self._change_all(
-                connection,
-                list(digests),
-                approved,
-                request,
-            )
+            errors = self._change_all(connection, "sync.approve", list(digests), approved, request)
             if errors:
                 raise next(iter(errors.values()))
 
@@ -255,7 +251,22 @@ class SyncRequestStore(BaseStore):
         self, connection: sa.Connection, row: sa.Row[Any], changes: dict[str, Any], actor: str, *, unattended: bool
     ) -> None:
         trigger = Trigger.CHANGE if unattended else Trigger.MANUAL
-        request_run(connection, row, trigger, actor, **with_mac(connection, self._keys, row, changes))
+        changes = with_mac(connection, self._keys, row, changes)
+        request_run(connection, row, trigger, actor, **changes)
+        self._audit_change(connection, "sync.adopt" if "adopt" in changes else "sync.approve", row, changes)
+
+    def _audit_change(
+        self, connection: sa.Connection, action: str, row: sa.Row[Any], changes: Mapping[str, Any]
+    ) -> None:
+        """Write what somebody did to a sync; `changes`: its new columns with the MAC, if it has a new one."""
+        details = {}
+        if (digest := changes.get("approved_digest")) is not None:
+            details["plan"] = digest
+        if "adopt" in changes:
+            details |= {"adopt": changes["adopt"], "versions": changes["adopt_versions"]}
+        kind = AuditKind.APPROVAL if action in _CONSENTS else AuditKind.CHANGE
+        before, after = (row.mac, changes["mac"]) if "mac" in changes else (None, None)
+        self._audit(connection, action, row.name, kind=kind, details=details, before=before, after=after)
 
     def _pausing(self, row: sa.Row[Any], paused: Paused) -> dict[str, Any]:
         """Return the columns of a paused sync."""
@@ -270,6 +281,7 @@ class SyncRequestStore(BaseStore):
     def _change_all(
         self,
         connection: sa.Connection,
+        action: str,
         names: Sequence[str],
         change: Callable[[sa.Row[Any]], dict[str, Any] | None],
         also: Mapping[str, Any] = _NO_CHANGES,
@@ -279,6 +291,7 @@ class SyncRequestStore(BaseStore):
 
         Args:
             connection: of a write.
+            action: for the audit log.
             names: of the syncs.
             change: returns what changes of a row, None if nothing does. What it raises is the error of that sync.
             also: changes by the database itself, of every row that `change` returns something for.
@@ -299,7 +312,9 @@ class SyncRequestStore(BaseStore):
                     check_sync_mac(row, self._keys)
                     columns = change(row)
                     if columns is not None:
-                        changed.append((row, with_mac(connection, self._keys, row, columns) if columns else {}))
+                        changes = with_mac(connection, self._keys, row, columns) if columns else {}
+                        changed.append((row, changes))
+                        self._audit_change(connection, action, row, changes)
                 except PhasesyncError as error:
                     errors[row.name] = error
             _update_all(connection, changed, also)

@@ -19,6 +19,7 @@ from phasesync.store.instance import Registry, read_registry
 from phasesync.store.journal import journal_rows, to_entry
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.restore_mark import is_marked
+from phasesync.store.server_run import compared_columns, is_compared, place_of_sync
 from phasesync.store.sync_rows import IS_CLAIMED, claimed_by, select_syncs, to_syncs, unknown_sync
 from phasesync.store.tables import credentials, environments, sync_reads, syncs
 
@@ -105,6 +106,7 @@ class SyncStateStore(BaseStore):
                 sync=group,
                 credential=credential_rows[group[0].credential_id],
                 journal=entries[group[0].id],
+                compared=is_compared(connection, group[0], place=group[0].place),
             )
             for group in groups
         ]
@@ -119,6 +121,7 @@ class _StoredState:
     sync: Sequence[sa.Row[Any]]
     credential: sa.Row[Any]
     journal: Sequence[sa.Row[Any]]
+    compared: bool
 
     def read(self) -> SyncState:
         """Decrypt. CiphertextError, KeyUnavailableError."""
@@ -132,12 +135,15 @@ class _StoredState:
             journal=tuple(to_entry(row, self.keys) for row in self.journal),
             restored=bool(self.sync[0].restored),
             generation_floor=self.registry.generation_floor,
+            compared=self.compared,
         )
 
 
 @cache
 def _select_state() -> sa.Select[Any]:
-    return select_syncs().add_columns(is_marked().label("restored"))
+    return select_syncs().add_columns(
+        is_marked().label("restored"), *compared_columns(), place_of_sync().label("place")
+    )
 
 
 @cache

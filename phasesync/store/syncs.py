@@ -147,6 +147,7 @@ class SyncStore(BaseStore):
                 sync_reads.insert().values(sync_id=values["id"], environment_id=environment.id, revision=NEVER_READ)
             )
             notify_daemons(connection)
+            self._audit(connection, "sync.add", draft.name, after=values["mac"])
             return self._get(connection, syncs.c.id == values["id"], draft.name)
 
     def page_syncs(
@@ -290,6 +291,7 @@ class SyncStore(BaseStore):
                 .where(sync_reads.c.sync_id == row.id, sync_reads.c.environment_id == row.environment_id)
                 .values(revision=NEVER_READ)
             )
+            self._audit(connection, "sync.update", row.name, before=row.mac, after=changes["mac"])
             return self._get(connection, syncs.c.id == row.id, name)
 
     def rename(self, name: str, new_name: str) -> Sync:
@@ -309,8 +311,16 @@ class SyncStore(BaseStore):
             require_approval(
                 self._keys, self._environments(connection, row.environment_id), partial(_renamed, row, new_name)
             )
-            changes = {"name": new_name, "name_key": new_name.lower()}
-            update_row(connection, row, **with_mac(connection, self._keys, row, changes))
+            changes = with_mac(connection, self._keys, row, {"name": new_name, "name_key": new_name.lower()})
+            update_row(connection, row, **changes)
+            self._audit(
+                connection,
+                "sync.rename",
+                row.name,
+                details={"renamed_to": new_name},
+                before=row.mac,
+                after=changes["mac"],
+            )
             return self._get(connection, syncs.c.id == row.id, new_name)
 
     def remove_sync(self, name: str) -> tuple[JournalEntry, ...]:
@@ -329,6 +339,7 @@ class SyncStore(BaseStore):
             note_edit(connection, self._keys, ObjectKind.SYNC, row.id, removed=True)
             end_alerts(connection, [row.id], Ended.REMOVED)
             connection.execute(syncs.delete().where(syncs.c.id == row.id))
+            self._audit(connection, "sync.remove", row.name, before=row.mac)
             return entries
 
     def names_of(self, which: SyncFilter = ALL_SYNCS) -> list[str]:

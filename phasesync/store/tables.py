@@ -93,6 +93,7 @@ root_keys = sa.Table(
     sa.Column("wrapped_by", sa.Text),  # the ARN of the KMS key
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("changed_at", Instant, nullable=False),  # since when it has its status
+    sa.Column("mac", sa.LargeBinary),  # covers all but the instants; see `root_keys.py`
 )
 
 data_keys = sa.Table(

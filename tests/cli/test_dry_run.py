@@ -287,6 +287,8 @@ CASES: list[tuple[str, str, int]] = [
     ("syncs approve stage --plan DIGEST", "approved DIGEST", 0),
     ("syncs approve stage --plan 0123456789abcdef", "have the digest DIGEST", 4),
     ("apply -f FOLDER/project.yaml", "more", 0),
+    ("keys rotate-data", "would replace 5 data keys (credentials, shop/guarded, shop/old", 0),
+    ("keys rotate-data shop/prod", "would replace 1 data key (shop/prod)", 0),
     ("db migrate", "is at schema", 0),
     ("db backup FOLDER/another.db", "would copy about", 0),
     ("db backup FOLDER/backup.db", "exists already", 4),

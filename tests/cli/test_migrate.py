@@ -1,6 +1,7 @@
 """`phasesync db migrate` of a database that gets its MACs: with the root key alone."""
 
 import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,29 @@ def test_without_the_root_key_it_changes_nothing_and_says_so(
     file.chmod(0o600)
     phasesync.done("db", "migrate")
     assert migrate.status(former).is_current
+
+
+def test_the_exit_code_of_a_check_says_whether_a_migration_is_needed(phasesync: CommandLine, tmp_path: Path) -> None:
+    (file,) = tmp_path.rglob("phasesync.db")
+    migrate.downgrade(f"sqlite:///{file}", "0006")
+
+    needed = phasesync("db", "migrate", "--check", "-o", "json")
+    document = json.loads(needed.stdout)
+    assert (needed.exit_code, document["needed"], document["former_daemons"]) == (3, True, "go on")
+    assert [each["revision"] for each in document["migrations"]] == ["0007"]
+    told = phasesync("db", "migrate", "--check")
+    assert (told.exit_code, "daemons of the release of schema 0006 go on" in told.stderr) == (3, True)
+    assert migrate.status(f"sqlite:///{file}").current == "0006"
+
+    phasesync.done("db", "migrate")
+    assert phasesync.json("db", "migrate", "--check")["needed"] is False
+
+
+def test_a_check_of_a_database_that_is_not_there_makes_none(phasesync: CommandLine, tmp_path: Path) -> None:
+    (file,) = tmp_path.rglob("phasesync.db")
+    file.unlink()
+
+    asked = phasesync("db", "migrate", "--check", "-o", "json")
+
+    assert (asked.exit_code, json.loads(asked.stdout)["current"]) == (3, None)
+    assert list(tmp_path.rglob("*.db")) == []

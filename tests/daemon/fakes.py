@@ -155,6 +155,9 @@ class World:
     def expire_leases(self) -> bool:
         return True
 
+    def follow_root_keys(self) -> bool:
+        return True
+
     def notify(self) -> bool:
         return True
 
@@ -186,7 +189,7 @@ class FakeComponents:
         self.message_dispatcher = IdleDispatcher()
         self.queue = None
         self.tracer = None
-        self.key_ids = {"root": "root-1"}
+        self.key_ids = lambda: {"root": "root-1"}
         self.watch = FakeWatch()
 
     def read_figures(self, each: bool) -> Figures:

@@ -6,7 +6,6 @@ It is built once for a test run, by the Makefile's program and from this tree, f
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from phasesync.cli.main import COMMANDS
 from tests.support.aws import Aws
 from tests.support.debian import DebianRoot, clean, dpkg
 from tests.support.waiting import wait_until
+from tests.support.wheels import made_once
 
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -64,27 +64,10 @@ def build(wheel: Path, folder: Path, *options: str | Path, umask: int = 0o022) -
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package. The first process of a test run builds it, the others wait for that."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "debian-package"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (built := next(folder.glob("*.deb"), None)) is not None:
-            return built
-        pip = (
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-index",
-            "--no-deps",
-        )
-        run(*pip, "--no-build-isolation", "--wheel-dir", folder / "wheel", ROOT, folder=folder)
-        return build(next((folder / "wheel").iterdir()), folder)
+def package(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
+    """The package."""
+    (built,) = made_once(tmp_path_factory, "debian-package", lambda folder: build(wheel, folder)).glob("*.deb")
+    return built
 
 
 @pytest.fixture
@@ -186,11 +169,10 @@ FEW = ("cffi", "click", "pycparser", "pyyaml")
 """Packages of which one is compiled by its authors, one is not, and one starts the program: all are packed alike."""
 
 
-def test_the_same_wheel_gives_the_same_bytes_wherever_it_is_built(package, files, tmp_path) -> None:
+def test_the_same_wheel_gives_the_same_bytes_wherever_it_is_built(package, files, wheel, tmp_path) -> None:
     """With few of the packages that it brings, as most of the time would be spent on the others."""
     folder = tmp_path / "another place"
     folder.mkdir()
-    (wheel,) = (package.parent / "wheel").iterdir()
     pins = re.split(r"^(?=\w)", (ROOT / "requirements" / "runtime.txt").read_text(), flags=re.MULTILINE)
     few_pins = [pin for pin in pins if pin.partition("==")[0] in FEW]
     (tmp_path / "few.txt").write_text("".join(few_pins))

@@ -16,6 +16,12 @@ from tests.support.world import World
 pytestmark = on_each_database
 
 
+@pytest.fixture(autouse=True)
+def compared(world: World) -> None:
+    """The world is a copy of another database, and no run compares it with AWS here."""
+    world.store.comparison.note(world.store.comparison.standing().run)
+
+
 def test_a_run_that_ends_late_does_not_take_its_successors_permit(world: World) -> None:
     """Its claim is free as soon as its result is stored; the next run may begin before the former lets go."""
     keeper = ClaimKeeper(world.context)

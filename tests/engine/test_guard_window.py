@@ -11,7 +11,7 @@ from phasesync.core.remote import KeyContent
 from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import Layout, OnRemove
 from phasesync.engine.explanation import explain
-from phasesync.store.journal import _context, to_entry
+from phasesync.store.journal import entry_context, to_entry
 from phasesync.store.tables import environments, journal
 from tests.support.operator import operations
 from tests.support.stores import ACTOR
@@ -199,10 +199,10 @@ def test_a_row_of_an_earlier_release_is_read(five: World) -> None:
     with five.store.database.write() as connection:
         row = connection.execute(sa.select(journal)).one()
         key_id = connection.scalar(sa.select(environments.c.data_key_id))
-        details = json.loads(ring.decrypt(_context(to_entry(row, ring)), row.details))
+        details = json.loads(ring.decrypt(entry_context(to_entry(row, ring)), row.details))
         older = {name: value for name, value in details.items() if name not in added}
         assert len(details) == len(older) + len(added)
-        sealed = ring.encrypt_json(str(key_id), _context(to_entry(row, ring)), older)
+        sealed = ring.encrypt_json(str(key_id), entry_context(to_entry(row, ring)), older)
         connection.execute(journal.update().values(details=sealed))
 
     read = five.entry

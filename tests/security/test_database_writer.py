@@ -36,6 +36,7 @@ DECIDED: dict[str, dict[str, Worth]] = {
         **dict.fromkeys(("id", "instance_id", "created_at", "restored_at", "generation_floor", "registry"), REFUSED),
         "retired_at": REFUSED,
         "retired_to": NOTHING,
+        "server": EXCEPTION,
     },
     "data_keys": {**dict.fromkeys(("id", "purpose", "root_key_id", "wrapped"), REFUSED), "created_at": NOTHING},
     "apps": {

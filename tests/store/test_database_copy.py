@@ -320,9 +320,10 @@ def test_a_copy_that_died_anywhere_goes_on_and_duplicates_nothing(
     finish = database_copy._Copying.finish
 
     def dying_rows(database: Database, table: sa.Table, *args: object, **options: object) -> Iterator[object]:
-        for row in read_rows(database, table, *args, **options):  # type: ignore[arg-type]
-            yield row
-            once(table)
+        with closing(read_rows(database, table, *args, **options)) as rows:  # type: ignore[arg-type]
+            for row in rows:
+                yield row
+                once(table)
 
     def dying_retire(*args: object, **options: object) -> None:
         once("before it was retired")

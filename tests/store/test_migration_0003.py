@@ -14,8 +14,9 @@ from phasesync.core.sync import Trigger
 from phasesync.errors import CiphertextError, IllegalTransitionError, KeyUnavailableError
 from phasesync.store import Store, migrate, open_database, tables
 from phasesync.store import migration_0003 as authenticate
-from phasesync.store.backup import backup, restore
+from phasesync.store.backup import backup
 from phasesync.store.db_time import after, now
+from phasesync.store.restore import restore
 from phasesync.store.serialization import to_json
 from tests.support.stores import (
     ACTOR,

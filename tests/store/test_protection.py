@@ -117,6 +117,8 @@ FREE = {
     "dynamics": {"page", "list_all", "get", "find_by_id"},
     # Whom to tell changes nothing of an environment.
     "notifications": {"add", "page", "list_all", "get", "find_by_id", "update", "remove", "sent"},
+    # A new key changes nothing that is encrypted with it.
+    "data_keys": {"in_use", "former", "count_rows", "clock", "replace", "encrypt_anew", "remove_former"},
     "alerts": {"counts", "check_times", "stale_after"},
     "outbox": {"has_work", "make", "claim", "sent", "failed", "release", "prune"},
     "credentials": {"add", "page", "list_all", "statuses", "get", "get_by_id", "mark", "remove", "rename"},

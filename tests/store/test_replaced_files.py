@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from phasesync.errors import AnotherDatabaseError, KeyUnavailableError, StoreUnavailableError
 from phasesync.store import Store, open_database
-from phasesync.store.backup import backup, restore
+from phasesync.store.backup import backup
 from phasesync.store.migrate import upgrade
+from phasesync.store.restore import restore
 from phasesync.store.tables import apps
 from tests.support.stores import OTHER_ROOT_KEY, open_test_store, opens_with
 

@@ -18,8 +18,9 @@ from phasesync.errors import (
     SchemaMismatchError,
     SettingsError,
 )
-from phasesync.store.backup import backup, restore
+from phasesync.store.backup import backup
 from phasesync.store.database_url import sqlite_url
+from phasesync.store.restore import restore
 from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, open_test_store, opens_with, put, values_of, write
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
@@ -124,7 +125,8 @@ def test_a_database_with_a_name_as_long_as_can_be_is_restored(saved: Path, tmp_p
     assert value_in(url) == {"URL": "a"}
     assert kept is not None
     assert kept.name.endswith(".before-restore-20300102T030405Z")
-    assert len(list(tmp_path.glob("*restor*"))) == 1
+    assert [path.name for path in tmp_path.glob("*restor*.db*")] == []
+    assert len(list(tmp_path.glob("*restor*"))) == 2, "it and its manifest"
 
 
 def test_a_database_in_a_folder_of_any_name_is_restored(saved: Path, tmp_path: Path) -> None:

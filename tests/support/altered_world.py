@@ -27,6 +27,7 @@ from phasesync.engine.source import read_folder
 from phasesync.errors import ApprovalNeededError, PhasesyncError
 from phasesync.store import Store, migrate
 from phasesync.store.projects import Ownership
+from phasesync.store.server_run import run_of_file
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import ACCOUNT, REGION, FakeRemote
 from tests.support.alerts import draft, leave_a_message, notify
@@ -84,6 +85,9 @@ class AlteredWorld:
         """Return a copy that may be altered."""
         other = AlteredWorld(folder)
         shutil.copyfile(self.file, other.file)
+        status = other.file.stat()
+        with other.connected() as connection:  # It stands for the original, and is no copy that was brought in.
+            connection.execute("UPDATE instance SET server = ?", [run_of_file((status.st_dev, status.st_ino))])
         # Secret values refuse to be copied, and are never changed.
         values = [version.value for secret in self.remote.objects.values() for version in secret.versions.values()]
         other.remote, other.rows = copy.deepcopy(self.remote, {id(value): value for value in values}), self.rows

@@ -17,6 +17,7 @@ from phasesync.core.events import (
     ClaimExpired,
     ClaimLost,
     ClockJumped,
+    DatabaseCompared,
     DriftMissedByIncrementalSweep,
     Event,
     IncrementalSweepUnavailable,
@@ -41,9 +42,16 @@ from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus
 
 _TELLING_ERRORS: Final = frozenset(
-    {"StoreUnavailableError", "SchemaMismatchError", "SettingsError", "AnotherDatabaseError", "EnvironmentStoreError"}
+    {
+        "StoreUnavailableError",
+        "SchemaMismatchError",
+        "SettingsError",
+        "AnotherDatabaseError",
+        "EnvironmentStoreError",
+        "KeyUnavailableError",
+    }
 )
-"""Classes with messages about the database or the settings: they hold places and codes."""
+"""Classes with messages about the database or the settings: they hold places, codes and ids of root keys."""
 _CHORES: Final = frozenset(
     {
         Chore.START,
@@ -53,6 +61,7 @@ _CHORES: Final = frozenset(
         Chore.HEARTBEAT,
         Chore.POLL,
         Chore.REAP,
+        Chore.ROOT_KEYS,
         Chore.SWEEP,
         Chore.LEASES,
         Chore.REAP_USERS,
@@ -97,6 +106,16 @@ class LogEvents:
                     "the database's clock was set back; what lay ahead was moved",
                     back_s=event.back_s,
                     leases=event.leases,
+                )
+            case DatabaseCompared():
+                log = self._log.warning if event.older or event.unanswered else self._log.info
+                log(
+                    "the database is older than AWS: nothing is written"
+                    if event.older
+                    else "compared with AWS, since the database server was started anew",
+                    places=event.places,
+                    objects=event.objects,
+                    unanswered=event.unanswered,
                 )
             case SchemaWaiting():
                 self._log.warning(

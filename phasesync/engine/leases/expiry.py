@@ -13,6 +13,7 @@ from phasesync.core.lease_claim import ClaimedLease
 from phasesync.core.schedule import SLOW_PAUSE
 from phasesync.engine.context import Context
 from phasesync.engine.leases.revocation import LeaseRevoker
+from phasesync.engine.older_copy import is_restored
 from phasesync.errors import ClaimLostError, InterruptedRunError
 from phasesync.ports.runtime import Dispatcher
 
@@ -42,7 +43,7 @@ class LeaseExpiry:
             # Calls that AWS does not answer take long: leases that failed before get half of the threads at most.
             again = max(0, (free + len(running) + 1) // 2 - failed)
             due = self._context.leases.claim_due(
-                self._context.owner, limit=free, again=again, restored=self._context.store.restore_mark.is_set()
+                self._context.owner, limit=free, again=again, restored=is_restored(self._context)
             )
             # They may arrive late, from a database that was locked, when shutdown has begun already.
             late = [claimed for claimed in due if not dispatcher.submit(claimed)]

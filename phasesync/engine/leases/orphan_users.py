@@ -30,6 +30,7 @@ from phasesync.core.lease_users import (
 from phasesync.core.planned_call import PlannedCall
 from phasesync.engine.context import Context
 from phasesync.engine.leases.expiry import DAEMON
+from phasesync.engine.older_copy import is_restored
 from phasesync.engine.stale_database import check_may_delete
 from phasesync.errors import CiphertextError, IllegalTransitionError, InterruptedRunError, NotFoundError, PhasesyncError
 from phasesync.ports.issuer import LeaseIssuer, RevokeOutcome
@@ -139,6 +140,7 @@ class OrphanCollector:
         """
         issuers: dict[tuple[str, str], LeaseIssuer] = {}
         results: list[tuple[OrphanUser, RevokeOutcome | PhasesyncError]] = []
+        is_restored(self._context)  # Compares the database with AWS, if that was not done where it is now.
         for orphan in orphans:
             check_may_delete(self._context)
             try:
@@ -161,7 +163,7 @@ class OrphanCollector:
 
     def collect(self, checkpoint: Callable[[], None]) -> bool:
         """Scan and remove, for a daemon. Emits events; returns whether everything succeeded. StoreUnavailableError."""
-        if self._context.store.restore_mark.is_set():
+        if is_restored(self._context):
             return True
         succeeded = True
         for scan in self.scan():

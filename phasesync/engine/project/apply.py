@@ -24,6 +24,7 @@ from phasesync.engine import approvals
 from phasesync.engine.adoption import accept_adoption, preview_adoption
 from phasesync.engine.approvals import approved_plan
 from phasesync.engine.context import Context
+from phasesync.engine.older_copy import is_restored
 from phasesync.engine.project.objects import STORE_KINDS, Work, describe_all, protect_environment
 from phasesync.engine.project.plan import ORDER, PROJECT_KIND, Documents, ProjectPlan, plan_projects, source_depths
 from phasesync.engine.project.values import environments_of, write_values
@@ -123,7 +124,7 @@ def apply_projects(context: Context, documents: Documents, plan: ProjectPlan, *,
                 scheduled += _delete_objects_of(context, change.name, actor)
     work = _when_free(apply)
     warnings += work.warnings
-    if not documents.delete and not context.store.restore_mark.is_set():
+    if not documents.delete and not is_restored(context):
         for sync, credential, entries in removed.syncs:
             warnings += remove_owner_tags(context, sync, credential, entries)
     warnings += _adopt_after(context, documents, plan, actor)

@@ -1,0 +1,100 @@
+"""Settings -> backups: making one, proving one, trying one out, and restoring one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phasesync.adapters.clock import SystemClock
+from phasesync.bootstrap.app import Application
+from phasesync.bootstrap.open import keys_by, open_application
+from phasesync.errors import KeyUnavailableError, SettingsError
+from phasesync.settings.model import Settings
+
+if TYPE_CHECKING:
+    from phasesync.store import Database
+    from phasesync.store.backup_check import VerifiedBackup
+    from phasesync.store.backup_manifest import Manifest
+    from phasesync.store.key_ring import KeyRing
+    from phasesync.store.restore import RestorePreview
+
+
+def back_up_database(settings: Settings, file: Path) -> "Manifest":
+    """
+    Copy the database to a new file; see `store.backup.backup`.
+
+    Without the root key that works as well; then nothing proves the manifest.
+    """
+    from phasesync.store.backup import backup
+
+    return backup(settings.database_url, file, open_keys=_keys_if_possible(settings))
+
+
+def _keys_if_possible(settings: Settings) -> "Callable[[Database], KeyRing | None]":
+    def open_keys(database: "Database") -> "KeyRing | None":
+        try:
+            return keys_by(settings)(database)
+        except (KeyUnavailableError, SettingsError):
+            return None
+
+    return open_keys
+
+
+def verify_backup(settings: Settings, file: Path) -> "VerifiedBackup":
+    """Prove a backup with the root key; see `store.backup_check.verify_backup`."""
+    from phasesync.store.backup_check import verify_backup as verify
+
+    return verify(file, open_keys=keys_by(settings))
+
+
+@contextmanager
+def drill_backup(settings: Settings, file: Path) -> "Iterator[tuple[VerifiedBackup, Application]]":
+    """
+    Yield a backup that was proved, and an installation on a private copy of it that was restored as `db restore` does.
+
+    The copy is removed at the end; the database of the settings is not opened. Raises as `verify_backup`.
+    """
+    from phasesync.store.backup_check import opened_copy
+    from phasesync.store.database_url import sqlite_url
+    from phasesync.store.restore import make_ready
+
+    open_keys = keys_by(settings)
+    with opened_copy(file, open_keys=open_keys) as (copy, verified):
+        url = sqlite_url(copy)
+        make_ready(url, file, open_keys)
+        with open_application(settings.model_copy(update={"database_url": url})) as application:
+            yield verified, application
+
+
+def restore_database(settings: Settings, file: Path) -> Path | None:
+    """
+    Replace the database by a backup; see `store.restore.restore`.
+
+    Returns:
+        Where the former database was kept; None if there was none.
+
+    Raises:
+        KeyUnavailableError: the root key of the settings does not open the backup. Nothing was changed.
+    """
+    from phasesync.store.restore import restore
+
+    return restore(
+        settings.database_url,
+        file,
+        open_keys=keys_by(settings),
+        at=SystemClock().now(),
+        keep_in=settings.data_dir,
+    )
+
+
+def preview_restoration(settings: Settings, file: Path) -> "RestorePreview":
+    """Return what `restore_database` would do. Raises as that does."""
+    from phasesync.store.restore import preview_restore
+
+    return preview_restore(
+        settings.database_url,
+        file,
+        open_keys=keys_by(settings),
+        at=SystemClock().now(),
+        keep_in=settings.data_dir,
+    )

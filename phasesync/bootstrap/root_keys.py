@@ -1,0 +1,113 @@
+"""Settings and a database -> the root keys at hand, and the key ring that they open."""
+
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+
+from phasesync.adapters.root_keys import find_root_key, key_file_exists, load_next_root_keys, load_root_key
+from phasesync.settings.model import Settings
+from phasesync.store import Database, read_wrapped_keys
+from phasesync.store.key_ring import KeyRing, RootKey, read_root_statuses
+from phasesync.store.tables import instance
+
+
+def open_key_ring(settings: Settings, database: Database) -> KeyRing:
+    """
+    Return the key ring of a database. It is not verified.
+
+    Raises:
+        KeyUnavailableError, SettingsError, HostUnavailableError: there is no usable root key.
+        DestinationError: AWS KMS has it, and cannot be asked or refuses.
+    """
+    return key_ring_of(settings, database, load_root_keys(settings, database))
+
+
+def key_ring_of(settings: Settings, database: Database, roots: Sequence[RootKey]) -> KeyRing:
+    """Return the key ring of a database with root keys that are loaded; it loads others by itself if it needs them."""
+    return KeyRing(
+        roots,
+        partial(read_wrapped_keys, database),
+        load_roots=partial(load_root_keys, settings, database),
+        read_statuses=partial(read_root_statuses, database),
+    )
+
+
+def verified_keys(settings: Settings, database: Database) -> KeyRing:
+    """Return the keys of a database. KeyUnavailableError: the root key does not open them. See `open_key_ring`."""
+    keys = open_key_ring(settings, database)
+    keys.verify()
+    return keys
+
+
+def load_root_keys(settings: Settings, database: Database, known: Collection[str] = ()) -> list[RootKey]:
+    """
+    Return the root keys at hand: the present one first, then those that are to take its place.
+
+    Args:
+        settings: say where they are.
+        database: has those that AWS KMS encrypted.
+        known: ids of root keys that need not be asked for at AWS KMS again.
+
+    Raises:
+        As `open_key_ring`, if there is none at all.
+    """
+    others = [*_from_kms(settings, database, known), *_next_root_keys(settings)]
+    if (placed := find_placed_root_key(settings, needed=not others and not known)) is None:
+        return others
+    return [placed, *others]
+
+
+def find_placed_root_key(settings: Settings, *, needed: bool) -> RootKey | None:
+    """
+    Return the root key that is a credential of systemd, in a file or in the environment.
+
+    `needed`: raise KeyUnavailableError if there is none. Otherwise the file that the settings name may be missing: AWS
+    KMS may have the key instead, or the next one may be all there is.
+    """
+    named = settings.named_root_key_file
+    places: dict[str, Any] = {
+        "value": settings.root_key.get_secret_value() if settings.root_key else None,
+        "default_file": settings.default_root_key_file,
+        "identity_file": settings.age_identity_file,
+    }
+    if needed:
+        return load_root_key(file=named, **places)
+    return find_root_key(file=named if named is not None and key_file_exists(named) else None, **places)
+
+
+def _next_root_keys(settings: Settings) -> list[RootKey]:
+    return load_next_root_keys(
+        file=settings.default_root_key_file,
+        value=settings.root_key_next.get_secret_value() if settings.root_key_next else None,
+        identity_file=settings.age_identity_file,
+    )
+
+
+def _from_kms(settings: Settings, database: Database, known: Collection[str]) -> list[RootKey]:
+    """Return the root keys that AWS KMS encrypted and that are in use, or are to be."""
+    allowed = {settings.root_key_kms_key, settings.root_key_kms_key_next} - {None}
+    if not allowed:
+        return []
+    # Imported here, so that an installation without KMS does not pay for it.
+    from phasesync.adapters.root_keys.kms import decrypt_root_key
+    from phasesync.bootstrap.app import call_limits
+    from phasesync.store.root_keys import read_kms_root_keys
+
+    wrapped = [root for root in read_kms_root_keys(database) if root.id not in known]
+    if not wrapped:
+        return []
+    instance_id = read_context(database)
+    # Which KMS keys may be asked is for the settings to say: whoever can write to the database has keys of their own.
+    return [
+        decrypt_root_key(root.wrapped_by, root.wrapped, instance_id, call_limits(settings))
+        for root in wrapped
+        if root.wrapped_by in allowed
+    ]
+
+
+def read_context(database: Database) -> str:
+    """Return the instance id as it stands in a database, also in a retired one or in a copy that is not complete."""
+    with database.read() as connection:
+        return str(connection.scalar(sa.select(instance.c.instance_id)) or "")

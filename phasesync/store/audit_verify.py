@@ -1,0 +1,254 @@
+"""
+Verifies the chain of the audit log: names each row that was removed, altered, moved or inserted, and a cut tail.
+
+A row authenticates by itself (its digest covers its number and all that is in it), and by its place (its MAC covers the
+digest and the MAC of the row before). Rows are read once, in order. Those that do not authenticate in their place are
+explained at the end: one that authenticates under another number was moved.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.core.audit import AuditHead, Finding, Tampering, Verification
+from phasesync.store.audit_chain import BROKEN, ChainEnds, authentic_head, chain, open_row, select_rows
+from phasesync.store.key_ring import KeyRing
+from phasesync.store.tables import audit, audit_head
+
+_BATCH: Final = 1000
+_MOST_SUSPECTS: Final = 2000
+"""Rows that are explained one by one; a finding says how many more there are."""
+_MOST_TRIES: Final = 200
+"""Numbers under which a row may have been written that are tried, the nearest first."""
+
+
+class _Reader:
+    """Reads the rows in order; notes what is wrong, and what has to be explained at the end."""
+
+    def __init__(self, keys: KeyRing, ends: ChainEnds, *, newest: int | None, wanted: set[int]) -> None:
+        """
+        Args:
+            keys: authenticate the rows.
+            ends: of the chain.
+            newest: the number of the newest row; None if the head does not say.
+            wanted: numbers whose MACs are kept in `marks`.
+        """
+        self._keys = keys
+        self._first, self._newest, self._wanted = ends.first_number, newest, wanted
+        self._before: tuple[bytes, ...] = (ends.first_chained,)
+        """MACs that the next row may follow; empty: unknown."""
+        self._certain = True
+        """Whether the row before authenticates."""
+        self.expected = ends.first_number
+        self.rows = self.emptied = self.more = 0
+        self.missing: list[tuple[int, int]] = []
+        self.suspects: list[sa.Row[Any]] = []
+        self.findings: list[Finding] = []
+        self.marks: dict[int, AuditHead] = {}
+
+    def forget_before(self) -> None:
+        """Take whatever the first row follows: the head does not say."""
+        self._before = ()
+
+    def read(self, row: sa.Row[Any]) -> None:
+        """Check a row."""
+        number = row.number
+        self.rows += 1
+        if not isinstance(number, int):  # SQLite stores a value of any type in any column.
+            self.findings.append(_finding(Tampering.INSERTED, self.expected, self.expected, "no row has such a number"))
+            return
+        if number < self._first or (self._newest is not None and number > self._newest):
+            self._suspect(row)
+            return
+        if number > self.expected:
+            self.missing.append((self.expected, number - 1))
+            self._before = ()
+        self.expected = number + 1
+        content = open_row(self._keys, row)
+        follows = isinstance(row.digest, bytes)
+        computed = tuple(chain(self._keys, before, row.digest) for before in self._before) if follows else ()
+        linked = not self._before or row.mac in computed
+        if content is None:
+            self._suspect(row)
+        elif not linked and self._certain:
+            what = (
+                f"does not follow row {number - 1}: its MAC was altered, or one is from another copy of this database"
+            )
+            self.findings.append(_finding(Tampering.ALTERED, number, number, what))
+        elif content.details is None:
+            self.emptied += 1
+        elif row.action == BROKEN:
+            what = f"when it was written, the head had been altered: newer rows than {number - 1} may have been removed"
+            self.findings.append(_finding(Tampering.HEAD, number, number, what))
+        self._certain = content is not None
+        # If its MAC is wrong, the next row shows what stood there when that was written.
+        self._before = tuple(mac for mac in {row.mac, *computed} if isinstance(mac, bytes))
+        if number in self._wanted and isinstance(row.mac, bytes):
+            self.marks[number] = AuditHead.of(number, row.mac)
+
+    def _suspect(self, row: sa.Row[Any]) -> None:
+        if len(self.suspects) < _MOST_SUSPECTS:
+            self.suspects.append(row)
+        else:
+            self.more += 1
+
+
+def verify_chain(keys: KeyRing, connection: sa.Connection, known: Sequence[AuditHead]) -> Verification:
+    """
+    Verify the audit log in one snapshot.
+
+    Args:
+        keys: authenticate the rows.
+        connection: of a read.
+        known: heads that were kept elsewhere: the log has to contain these rows as they were then.
+    """
+    stored = connection.execute(sa.select(audit_head)).first()
+    head = authentic_head(keys, stored)
+    oldest = connection.scalar(sa.select(sa.func.min(audit.c.number)))
+    ends = head or ChainEnds(first_number=oldest or 1)
+    newest = None if head is None else head.number
+    reader = _Reader(keys, ends, newest=newest, wanted={ends.number, *(one.number for one in known)})
+    if head is None and ends.first_number > 1:
+        reader.forget_before()
+    with connection.execute(select_rows().order_by(audit.c.number).execution_options(yield_per=_BATCH)) as rows:
+        for row in rows:
+            reader.read(row)
+    last = reader.expected - 1
+    if newest is not None and last < newest:
+        reader.missing.append((last + 1, newest))
+    findings = [*reader.findings, *_explain(keys, connection, reader, ends.first_number, newest)]
+    if head is None and (stored is not None or oldest is not None):
+        findings.append(_about_head(last, "missing" if stored is None else "altered"))
+    elif head is not None and not findings and head.number and reader.marks[head.number] != _head_of(head):
+        findings.append(_about_head(head.number, "not that of the newest row"))
+    notes: list[str] = []
+    for one in known:
+        findings += _compare(one, ends, last if newest is None else newest, reader.marks, notes)
+    return Verification(
+        rows=reader.rows,
+        emptied=reader.emptied,
+        first=ends.first_number,
+        head=None if head is None else _head_of(head),
+        findings=tuple(sorted(findings, key=lambda finding: (finding.first, finding.last, finding.tampering.value))),
+        notes=tuple(notes),
+    )
+
+
+def _head_of(ends: ChainEnds) -> AuditHead:
+    return AuditHead.of(ends.number, ends.chained)
+
+
+def _about_head(number: int, what: str) -> Finding:
+    message = f"the head of the audit log is {what}: whether rows after {number} were removed cannot be seen here"
+    return Finding(tampering=Tampering.HEAD, first=number, last=number, message=message)
+
+
+def _compare(
+    known: AuditHead, ends: ChainEnds, newest: int, marks: dict[int, AuditHead], notes: list[str]
+) -> Iterator[Finding]:
+    """Compare the log with a head that was kept elsewhere."""
+    if known.number > newest:
+        message = (
+            f"row {known.number} was there when its head was kept, and the log ends with row {newest}: the tail was "
+            "cut off, or an older copy of the database was put back"
+        )
+        yield Finding(tampering=Tampering.CUT, first=newest + 1, last=known.number, message=message)
+        return
+    if known.number < ends.first_number - 1:
+        notes.append(f"{known} cannot be compared: retention has removed the rows before {ends.first_number}")
+        return
+    if known.number == ends.first_number - 1:
+        there: AuditHead | None = AuditHead.of(known.number, ends.first_chained)
+    else:
+        there = marks.get(known.number)  # If it is missing, that is a finding already.
+    if there is not None and there != known:
+        message = (
+            f"row {known.number} is not the one whose head was kept: the tail was cut off before it, and other rows "
+            "were written since"
+        )
+        yield Finding(tampering=Tampering.CUT, first=known.number, last=known.number, message=message)
+
+
+def _explain(
+    keys: KeyRing, connection: sa.Connection, reader: _Reader, first: int, newest: int | None
+) -> Iterator[Finding]:
+    """Say what happened to the rows that do not authenticate in their place, and to the numbers without a row."""
+    upto = reader.expected - 1 if newest is None else newest
+    places = {row.number for row in reader.suspects}
+    # Numbers that phasesync wrote and that no row has in its place.
+    lost = {number for number in places if first <= number <= upto}
+    long_gaps = [gap for gap in reader.missing if gap[1] - gap[0] >= _MOST_SUSPECTS]
+    for begin, end in reader.missing:
+        if (begin, end) not in long_gaps:
+            lost.update(range(begin, end + 1))
+    moved: dict[int, int] = {}
+    unknown: list[sa.Row[Any]] = []
+    nearest = 0
+    for row in reader.suspects:
+        original = _original(keys, row, lost, nearest)
+        if original is None:
+            unknown.append(row)
+        else:
+            moved[row.number], nearest = original, original - row.number
+            lost.discard(original)
+    for place, original in sorted(moved.items()):
+        yield _finding(Tampering.REORDERED, place, place, f"reordered: this was row {original}")
+    altered = {row.number for row in unknown} & lost
+    for begin, end in _as_ranges(altered):
+        yield _finding(Tampering.ALTERED, begin, end, "altered outside phasesync")
+    lost -= altered
+    yield from _inserted(keys, connection, [row for row in unknown if row.number not in altered])
+    for begin, end in sorted([*_as_ranges(lost), *long_gaps]):
+        if end == newest:
+            yield _finding(Tampering.CUT, begin, end, "missing: the tail was cut off")
+        else:
+            yield _finding(Tampering.REMOVED, begin, end, "missing: removed outside phasesync")
+    if reader.more:
+        yield _finding(Tampering.ALTERED, upto, upto, f"{reader.more} more rows up to here do not authenticate")
+
+
+def _original(keys: KeyRing, row: Any, lost: set[int], nearest: int) -> int | None:
+    """
+    Return the number under which a row was written; None if there is none.
+
+    `nearest`: how far the row before was moved, which is tried first.
+    """
+    likely: int = row.number + nearest
+    if likely in lost and open_row(keys, row, number=likely) is not None:
+        return likely
+    others = heapq.nsmallest(_MOST_TRIES, lost, key=lambda number: abs(number - row.number))
+    return next((number for number in others if open_row(keys, row, number=number) is not None), None)
+
+
+def _inserted(keys: KeyRing, connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> Iterator[Finding]:
+    """Say what rows are that have no place in the chain."""
+    put_back = {row.number for row in rows if open_row(keys, row) is not None}
+    for begin, end in _as_ranges(put_back):
+        what = "authentic, and beyond what the head names: an older head or an old row was put back"
+        yield _finding(Tampering.HEAD, begin, end, what)
+    strange = {row.number: row.digest for row in rows if row.number not in put_back}
+    same = sa.select(audit.c.number, audit.c.digest).where(audit.c.digest.in_(list(strange.values())))
+    originals = {row.digest: row.number for row in connection.execute(same) if row.number not in strange}
+    for number in [number for number, digest in strange.items() if digest in originals]:
+        what = f"inserted: a copy of row {originals[strange.pop(number)]}"
+        yield _finding(Tampering.INSERTED, number, number, what)
+    for begin, end in _as_ranges(strange):
+        yield _finding(Tampering.INSERTED, begin, end, "inserted: phasesync did not write that")
+
+
+def _finding(tampering: Tampering, first: int, last: int, what: str) -> Finding:
+    rows = f"row {first}" if first == last else f"rows {first} to {last}"
+    return Finding(tampering=tampering, first=first, last=last, message=f"{rows}: {what}")
+
+
+def _as_ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the ranges of consecutive numbers."""
+    ranges: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return ranges

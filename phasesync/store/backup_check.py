@@ -1,0 +1,191 @@
+"""
+Proves that a backup can be restored, on a private copy: the file, its manifest, its schema, and every MAC in it.
+
+The file itself is only read. What is returned says what was proved; whatever is wrong is an error.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import sqlalchemy as sa
+
+from phasesync.errors import CiphertextError, NotFoundError, SchemaMismatchError, SettingsError
+from phasesync.host_files import UnusableFileError, file_exists
+from phasesync.store.authenticity import Authenticated, authenticate_all
+from phasesync.store.backup import digest_of_file, sync_to_disk
+from phasesync.store.backup_manifest import Manifest, check_mac, manifest_of, read_manifest
+from phasesync.store.database import Database, open_database
+from phasesync.store.database_url import sqlite_url
+from phasesync.store.instance import read_instance_id
+from phasesync.store.key_ring import KeyRing
+from phasesync.store.migrate import EXPECTED, status_of, upgrade
+from phasesync.store.raw_rows import digest_of
+from phasesync.store.sqlite import uri_of
+from phasesync.store.tables import metadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedBackup:
+    """
+    A backup that was proved.
+
+    Attributes:
+        instance_id: the installation.
+        schema: revision that the file has; a restore brings it to the one of this release.
+        rows: table -> how many rows the file has.
+        authenticated: how many rows of each kind authenticate.
+        manifest: what lay beside it; None if nothing did: then nothing proves that it is whole and of which time.
+        signed: the manifest authenticates.
+    """
+
+    instance_id: str
+    schema: str
+    rows: Mapping[str, int]
+    authenticated: Authenticated
+    manifest: Manifest | None
+    signed: bool
+
+    @property
+    def made_at(self) -> datetime | None:
+        """When it was made, as far as that is proved."""
+        return self.manifest.made_at if self.manifest is not None and self.signed else None
+
+
+def verify_backup(file: Path, *, open_keys: Callable[[Database], KeyRing]) -> VerifiedBackup:
+    """
+    Prove a backup.
+
+    Args:
+        file: the backup; it is not changed.
+        open_keys: returns the key ring of a database; raises if the root key does not fit.
+
+    Raises:
+        NotFoundError: there is no such file.
+        SettingsError: it is damaged, no database of phasesync, or not the file that its manifest is of.
+        SchemaMismatchError: it is from a newer release.
+        KeyUnavailableError: it is another root key.
+        CiphertextError: the manifest or a row was altered; names the first one.
+    """
+    with opened_copy(file, open_keys=open_keys) as (_, verified):
+        return verified
+
+
+@contextmanager
+def opened_copy(
+    file: Path, *, open_keys: Callable[[Database], KeyRing], folder: Path | None = None
+) -> Iterator[tuple[Path, VerifiedBackup]]:
+    """
+    Yield a private copy of a backup that was proved, at the schema of this release; it is removed at the end.
+
+    `folder`: where the copy is made; None: where temporary files are. Raises as `verify_backup`.
+    """
+    require_file(file)
+    manifest = read_manifest(file)
+    if manifest is not None:
+        _check_file(file, manifest)
+    with TemporaryDirectory(prefix="phasesync-backup-", dir=folder) as place:
+        copy = Path(place) / "copy.db"
+        copy_checked(file, copy, message=f"{file} is not a database")
+        schema, rows = _read_rows(copy, file, manifest)
+        upgrade(sqlite_url(copy), open_keys, in_use=False)
+        with closing(open_database(sqlite_url(copy))) as database:
+            try:
+                instance_id = read_instance_id(database)
+            except SchemaMismatchError:
+                raise never_initialised(file) from None
+            keys = open_keys(database)
+            signed = manifest is not None and check_mac(manifest, keys)
+            if manifest is not None and manifest.instance_id != instance_id:
+                raise CiphertextError(f"{manifest_of(file)} is of another installation ({manifest.instance_id})")
+            authenticated = authenticate_all(database, keys)
+        yield (
+            copy,
+            VerifiedBackup(
+                instance_id=instance_id,
+                schema=schema,
+                rows=rows,
+                authenticated=authenticated,
+                manifest=manifest,
+                signed=signed,
+            ),
+        )
+
+
+def require_file(file: Path) -> None:
+    """Raise an error unless there is a regular file. NotFoundError, SettingsError."""
+    try:
+        exists = file_exists(file)
+    except UnusableFileError as error:
+        raise SettingsError(f"the backup {file} cannot be read: {error.reason}") from None
+    if not exists:
+        raise NotFoundError(f"there is no backup at {file}", hint="phasesync db backup FILE makes one")
+    if not file.is_file():
+        raise SettingsError(f"{file} is no backup: a regular file is needed")
+
+
+def never_initialised(file: Path) -> SettingsError:
+    """Return the error for a backup of a database that `init` never filled."""
+    return SettingsError(f"{file} was never initialised, so nothing is in it")
+
+
+def copy_checked(source: Path, target: Path, *, message: str) -> None:
+    """Check a database that is not in use, and copy it to a file with mode 0600, on disk. SettingsError(message)."""
+    try:
+        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        # Opened read-only, so that a backup on a read-only disk works and stays as it is.
+        with closing(sqlite3.connect(uri_of(source, "ro"), uri=True, timeout=10)) as original:
+            if original.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise SettingsError(f"{source} is damaged: SQLite's check of it fails")
+            with closing(sqlite3.connect(uri_of(target), uri=True, timeout=10)) as copy:
+                original.backup(copy)
+    except sqlite3.DatabaseError:
+        raise SettingsError(message) from None
+    sync_to_disk(target)
+
+
+def _check_file(file: Path, manifest: Manifest) -> None:
+    """Raise SettingsError unless a file is, byte for byte, the one that its manifest is of."""
+    try:
+        size, digest = file.stat().st_size, digest_of_file(file)
+    except OSError as error:
+        raise SettingsError(f"the backup {file} cannot be read: {error.strerror}") from None
+    if (size, digest) != (manifest.size, manifest.sha256):
+        what = f"{size:,} bytes, not {manifest.size:,}" if size != manifest.size else "other bytes"
+        raise SettingsError(
+            f"{file} is not the file that its manifest is of: it has {what}",
+            hint="copy it again from where it came from, or take another backup; to use it nevertheless, move "
+            f"{manifest_of(file).name} away",
+        )
+
+
+def _read_rows(copy: Path, file: Path, manifest: Manifest | None) -> tuple[str, dict[str, int]]:
+    """Return the schema of a backup and table -> rows; SettingsError if they are not those of the manifest."""
+    with closing(open_database(sqlite_url(copy))) as database:
+        schema = status_of(database).current
+        if schema is None:
+            raise SettingsError(f"{file} is not a database of phasesync")
+        with database.read() as connection:
+            if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+                raise CiphertextError(f"{file} has rows that refer to nothing: some were removed outside phasesync")
+            present = set(sa.inspect(connection).get_table_names())
+            rows: dict[str, Any] = {
+                table.name: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+                for table in metadata.sorted_tables
+                if table.name in present
+            }
+        if manifest is not None:
+            for table, number in manifest.rows.items():
+                if rows.get(table) != number:
+                    raise SettingsError(f"{file} has {rows.get(table)} rows in {table}, and its manifest says {number}")
+            if schema == EXPECTED:
+                for table, digest in manifest.digests.items():
+                    if digest_of(database, metadata.tables[table]).digest != digest:
+                        raise SettingsError(f"the rows of {table} in {file} are not those of its manifest")
+    return schema, rows

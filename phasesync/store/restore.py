@@ -1,0 +1,380 @@
+"""
+Restore of a backup in place of a database.
+
+A restore checks, migrates and marks a copy of the backup before anything is replaced; the former database is kept. The
+last step is one transaction, so after a crash one or the other is complete.
+
+    SQLite        the copy is made beside the database; SQLite writes its pages over those of the database
+    PostgreSQL    every table is emptied and filled, and compared with the copy, while nobody else can write
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import sqlalchemy as sa
+
+from phasesync.errors import (
+    DatabaseCopyError,
+    IllegalTransitionError,
+    PhasesyncError,
+    SchemaMismatchError,
+    SettingsError,
+)
+from phasesync.host_files import make_private_folder
+from phasesync.store import tables
+from phasesync.store.backup import backup
+from phasesync.store.backup_check import copy_checked, never_initialised, require_file
+from phasesync.store.daemons import DaemonRegistry
+from phasesync.store.database import Database, open_database, retry_on_conflict
+from phasesync.store.database_copy import COPIED
+from phasesync.store.database_url import parse_database_url, sqlite_url
+from phasesync.store.db_errors import translate_errors
+from phasesync.store.db_time import from_microseconds, now
+from phasesync.store.instance import lock_registry, read_instance_id
+from phasesync.store.key_ring import KeyRing
+from phasesync.store.migrate import EXPECTED, status_of, upgrade
+from phasesync.store.raw_rows import columns_of, digest_of, read_rows
+from phasesync.store.raw_writes import NUMBERED, insert_rows, last_number, set_last_number
+from phasesync.store.retire import refuse_at_work
+from phasesync.store.sqlite import prepare_sqlite_file, sqlite_file_exists
+from phasesync.store.tables import chores, daemons, instance, leases, metadata, schema_compatibility
+
+_LONGEST_NAME: Final = 255
+"""Bytes of a name, on every file system that matters (NAME_MAX)."""
+
+_STAMP: Final = "%Y%m%dT%H%M%SZ"
+
+
+def restore(
+    database_url: str,
+    file: Path,
+    *,
+    open_keys: Callable[[Database], KeyRing],
+    at: datetime,
+    keep_in: Path | None = None,
+) -> Path | None:
+    """
+    Replace a database with a backup; no daemon may be running on it.
+
+    Args:
+        database_url: the database.
+        file: the backup; it is not changed.
+        open_keys: returns the key ring of a database; raises if the root key does not fit.
+        at: the time, for the name of the former database.
+        keep_in: the folder for the former content of a PostgreSQL database; a SQLite database is kept beside itself.
+
+    Returns:
+        Where the former database was kept, as a backup; None if there was none, or nothing in it.
+
+    Raises:
+        NotFoundError: there is no such file.
+        SettingsError: a file that is not a database of phasesync, or there is no folder for the former database.
+        SchemaMismatchError: the backup is from a newer release; or a PostgreSQL database has an older schema.
+        KeyUnavailableError, CiphertextError: from `open_keys`, or the backup was altered. Nothing was changed.
+        DatabaseCopyError: the backup has a row that cannot be stored. Nothing was changed.
+        IllegalTransitionError: a daemon is running, or the database is retired.
+    """
+    url = _restorable(database_url, file)
+    if url.get_backend_name() != "sqlite":
+        return _restore_postgresql(database_url, file, open_keys, at=at, keep_in=keep_in or Path.cwd())
+    target, exists = Path(url.database or ""), sqlite_file_exists(url)
+    candidate = _beside(target, ".restoring")
+    leftovers = (candidate, *(candidate.with_name(candidate.name + end) for end in ("-wal", "-shm", "-journal")))
+    _remove(leftovers)  # from a restore that was killed
+    try:
+        _make_candidate(url, candidate, file, open_keys)
+        kept = None
+        if exists:
+            kept = _kept_as(target, at)
+            backup(database_url, kept)
+        prepare_sqlite_file(url, create=True)
+        with translate_errors(url):
+            copy_checked(candidate, target, message=f"{target} could not be written")
+    finally:
+        _remove(leftovers)
+    return kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseContents:
+    """
+    What is in a database, as far as it can be read without a key.
+
+    Attributes:
+        schema: its revision.
+        counts: what there is -> how many.
+        syncs: their names, sorted.
+        objects: number of remote objects that the syncs wrote, or may have.
+    """
+
+    schema: str | None
+    counts: Mapping[str, int]
+    syncs: tuple[str, ...]
+    objects: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorePreview:
+    """
+    What a restore would do.
+
+    Attributes:
+        kept: where the present database would be kept; None if there is none.
+        schema: revision of the backup, which would be brought to the one of this release.
+        backup: what would be in the database afterwards.
+        present: what is in it now; None if there is none, or if it cannot be read.
+    """
+
+    kept: Path | None
+    schema: str | None
+    backup: DatabaseContents
+    present: DatabaseContents | None
+
+
+def preview_restore(
+    database_url: str,
+    file: Path,
+    *,
+    open_keys: Callable[[Database], KeyRing],
+    at: datetime,
+    keep_in: Path | None = None,
+) -> RestorePreview:
+    """
+    Carry out a restore up to where it would replace the database, on a copy that is removed afterwards.
+
+    Args and Raises: as `restore`.
+    """
+    url = _restorable(database_url, file)
+    place = None
+    if url.get_backend_name() == "sqlite":
+        target, exists = Path(url.database or ""), sqlite_file_exists(url)
+        kept = _kept_as(target, at) if exists else None
+        # Beside the database, where the copy of a restore is: if there is no room for it, that shows.
+        place = target.parent if target.parent.is_dir() else None
+    else:
+        with closing(open_database(database_url)) as database:
+            exists = _has_content(database)
+        kept = _kept_in(keep_in or Path.cwd(), at) if exists else None
+    with _candidate(url, file, open_keys, place=place) as (candidate, schema):
+        contents = _contents_of(sqlite_url(candidate))
+    present = None
+    if exists:
+        with suppress(PhasesyncError):  # One that is damaged is what a restore is for.
+            present = _contents_of(database_url)
+    return RestorePreview(kept=kept, schema=schema, backup=contents, present=present)
+
+
+_COUNTED: Final = {
+    "apps": tables.apps,
+    "environments": tables.environments,
+    "secrets": tables.secrets,
+    "credentials": tables.credentials,
+    "syncs": tables.syncs,
+    "dynamic_secrets": tables.dynamic_secrets,
+    "leases": tables.leases,
+}
+
+
+def _contents_of(database_url: str) -> DatabaseContents:
+    with closing(open_database(database_url)) as database:
+        schema = status_of(database).current
+        with database.read() as connection:
+            counts = {
+                noun: connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+                for noun, table in _COUNTED.items()
+            }
+            names = connection.scalars(sa.select(tables.syncs.c.name).order_by(tables.syncs.c.name_key)).all()
+            objects = connection.scalar(sa.select(sa.func.count()).select_from(tables.journal)) or 0
+    return DatabaseContents(schema=schema, counts=counts, syncs=tuple(names), objects=objects)
+
+
+def _restorable(database_url: str, file: Path) -> sa.URL:
+    """Return the URL of a database that can be replaced by a backup. Raises as `restore`."""
+    url = parse_database_url(database_url)
+    require_file(file)
+    if url.get_backend_name() != "sqlite" or sqlite_file_exists(url):
+        _require_unused(database_url)
+    return url
+
+
+@contextmanager
+def _candidate(
+    url: sa.URL, file: Path, open_keys: Callable[[Database], KeyRing], *, place: Path | None
+) -> Iterator[tuple[Path, str | None]]:
+    """Yield a database as a restore would put it in place, and the schema of the backup; it is removed at the end."""
+    with TemporaryDirectory(prefix=".dry-run-", dir=place) as folder:
+        candidate = Path(folder) / "candidate.db"
+        yield candidate, _make_candidate(url, candidate, file, open_keys)
+
+
+def _make_candidate(url: sa.URL, candidate: Path, file: Path, open_keys: Callable[[Database], KeyRing]) -> str | None:
+    """Make the database that a restore puts in place; return the schema that the backup has. Raises as `restore`."""
+    if url.get_backend_name() == "sqlite":
+        prepare_sqlite_file(url.set(database=str(candidate)), create=True)
+    copy_checked(file, candidate, message=f"{file} is not a database")
+    return make_ready(sqlite_url(candidate), file, open_keys)
+
+
+def _kept_as(target: Path, at: datetime) -> Path:
+    """Return where a former SQLite database is kept."""
+    return _beside(target, f".before-restore-{at:{_STAMP}}")
+
+
+def _kept_in(folder: Path, at: datetime) -> Path:
+    """Return where the former content of a PostgreSQL database is kept."""
+    return folder / f"before-restore-{at:{_STAMP}}.db"
+
+
+def _beside(target: Path, end: str) -> Path:
+    """Return a path beside a database; a long name is shortened to what a file system allows."""
+    # SQLite creates files of its own beside it, and a backup a manifest and a hidden file.
+    room = _LONGEST_NAME - len(end) - len("..manifest.json.partial")
+    return target.with_name(os.fsdecode(os.fsencode(target.name)[:room]) + end)
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise SettingsError(f"{file} cannot be removed: {error.strerror}") from None
+
+
+def _require_unused(database_url: str) -> None:
+    database = open_database(database_url)
+    try:
+        schema = status_of(database, retirement=True)
+        if schema.is_current and (alive := DaemonRegistry(database).alive()):
+            raise IllegalTransitionError(
+                f"a daemon is at work on this database: pid {alive[0]['pid']} on {alive[0]['host']}",
+                hint="stop it first: systemctl stop phasesync",
+            )
+        if schema.retirement is not None:
+            raise IllegalTransitionError(
+                "this database is retired: it was copied, and a restore would bring a second one to life",
+                hint="restore with the settings of the copy, or to another place; phasesync db status says where it is",
+            )
+    finally:
+        database.close()
+
+
+def make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], KeyRing]) -> str | None:
+    """
+    Migrate the copy of a backup to this release's schema, check that it is usable, and set the restore mark.
+
+    Returns the schema that it had. Raises as `restore`.
+    """
+    database = open_database(candidate_url)
+    try:
+        if (former := status_of(database).current) is None:
+            raise SettingsError(f"{file} is not a database of phasesync")
+    finally:
+        database.close()
+    upgrade(candidate_url, open_keys, in_use=False)
+    database = open_database(candidate_url)
+    try:
+        read_instance_id(database)
+        keys = open_keys(database)
+        with database.write() as connection:
+            clock = from_microseconds(connection.scalar(sa.select(now())) or 0)
+            lock_registry(connection, keys).store(restored_at=clock)
+            # Their users may have been removed since; a new lease is cheaper than a key that does not work.
+            connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
+            # Daemons and chores of the database that the backup is of. One that was alive then is not alive here.
+            for table in (daemons, chores):
+                connection.execute(table.delete())
+    except SchemaMismatchError:
+        raise never_initialised(file) from None
+    finally:
+        database.close()
+    return former
+
+
+# --- PostgreSQL
+
+
+def _restore_postgresql(
+    database_url: str, file: Path, open_keys: Callable[[Database], KeyRing], *, at: datetime, keep_in: Path
+) -> Path | None:
+    url = parse_database_url(database_url)
+    with _candidate(url, file, open_keys, place=None) as (candidate, _):
+        with closing(open_database(database_url)) as database:
+            if _has_content(database):
+                _require_schema(database)
+                kept = _kept_in(keep_in, at)
+                _make_folder(keep_in)
+            else:
+                kept = None
+        if kept is None:
+            upgrade(database_url)
+        with closing(open_database(sqlite_url(candidate))) as source, closing(open_database(database_url)) as target:
+            _replace(source, target, kept, database_url)
+    return kept
+
+
+def _has_content(database: Database) -> bool:
+    """Return whether there is an installation in a PostgreSQL database."""
+    with database.read() as connection:
+        if not sa.inspect(connection).has_table(instance.name):
+            return False
+        return connection.scalar(sa.select(instance.c.id).limit(1)) is not None
+
+
+def _require_schema(database: Database) -> None:
+    schema = status_of(database).current
+    if schema != EXPECTED:
+        raise SchemaMismatchError(
+            f"the database to be replaced has the schema {schema}, this release needs {EXPECTED}",
+            hint="phasesync db migrate, and repeat it; or restore into an empty database, or another schema of it",
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        make_private_folder(folder)
+    except OSError as error:
+        raise SettingsError(
+            f"the former database cannot be kept in {folder}: {error.strerror}",
+            hint="name a folder that you may write to: PHASESYNC_DATA_DIR",
+        ) from None
+
+
+@retry_on_conflict
+def _replace(source: Database, target: Database, kept: Path | None, database_url: str) -> None:
+    """Replace the content of a PostgreSQL database by that of a SQLite file, and keep it, in one transaction."""
+    with target.transaction() as connection:
+        # While the former content is written to its file, and the new one is read, this transaction waits.
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        names = ", ".join(sorted(metadata.tables))
+        # Waits for the writes of others. Others can read until the tables are emptied.
+        connection.exec_driver_sql(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
+        refuse_at_work(connection)
+        if kept is not None and not os.path.lexists(kept):
+            backup(database_url, kept)
+        elif kept is None and _has_content(target):
+            raise IllegalTransitionError("another process has just filled this database", hint="repeat the command")
+        emptied = ", ".join(sorted(metadata.tables.keys() - {schema_compatibility.name}))
+        connection.exec_driver_sql(f"TRUNCATE {emptied}")
+        try:
+            for table in (instance, *COPIED):
+                columns = columns_of(table)
+                with closing(read_rows(source, table, columns, for_postgresql=True)) as rows:
+                    insert_rows(connection, table, columns, rows)
+        except DatabaseCopyError as error:
+            error.hint = "take another backup: this one holds what phasesync did not write"
+            raise
+        for table in (instance, *COPIED):
+            if digest_of(source, table) != digest_of(target, table):
+                raise DatabaseCopyError(
+                    f"the table {table.name} would differ from the backup, so nothing was restored", hint="repeat it"
+                )
+        for table in NUMBERED:
+            with source.read() as original:
+                last = last_number(original, table)
+            set_last_number(connection, table, last)
