@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 import pytest
+from _pytest.mark import ParameterSet
 
 from phasesync.cli.main import cli
 from phasesync.core.lease_users import TAG_LEASE
@@ -326,7 +327,13 @@ def test_every_command_with_a_dry_run_is_tried() -> None:
 FORMS = [(*case, "table") for case in CASES] + [(*case, "json") for case in CASES[::4]]
 
 
-@pytest.mark.parametrize(("line", "said", "exit_code", "form"), FORMS, ids=[f"{one[0]} {one[3]}" for one in FORMS])
+def _form(line: str, *more: object) -> ParameterSet:
+    """Return the arguments of a test; commands that read values may do so in it."""
+    reads = [words for words in ("secrets import --from-aws", "syncs adopt --import") if words.split()[-1] in line]
+    return pytest.param(line, *more, id=f"{line} {more[-1]}", marks=[pytest.mark.reads_values(one) for one in reads])
+
+
+@pytest.mark.parametrize(("line", "said", "exit_code", "form"), [_form(*one) for one in FORMS])
 def test_a_dry_run_changes_nothing_here_or_at_aws(
     filled: Filled, line: str, said: str, exit_code: int, form: str
 ) -> None:

@@ -34,6 +34,7 @@ from phasesync.errors import (
     PhasesyncError,
 )
 from tests.fakes.remote import ACCOUNT, VALID_NAME, FakeObject, FakeRemote
+from tests.support.reads import reads
 
 T = TypeVar("T")
 When = Literal["before", "after"]
@@ -261,8 +262,13 @@ class FakeDestination:
         return self._call("list_names", lambda: [self._listing(listed) for listed in self._listed()[:limit]])
 
     def read_value(self, remote_name: str) -> SecretValue | None:
-        """GetSecretValue."""
-        return self._call("read_value", lambda: self._remote.read(self._find(remote_name)))
+        """GetSecretValue. Refused, as everything that reads, unless the test asks for the right."""
+
+        def read() -> SecretValue | None:
+            reads.check("GetSecretValue")
+            return self._remote.read(self._find(remote_name))
+
+        return self._call("read_value", read)
 
     def _find(self, name: str) -> FakeObject | None:
         return self._remote.find(name, account=self._account, region=self._region)

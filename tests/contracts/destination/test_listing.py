@@ -47,15 +47,18 @@ def test_lists_no_more_than_asked_for(destination: Destination, world: World):
     assert destination.list_names(limit=0) == []
 
 
+@pytest.mark.reads_values("port")
 def test_reads_a_value_for_an_import(destination: Destination, world: World):
     world.outside_create(NAME, "theirs")
     assert destination.read_value(NAME) == SecretValue("theirs")
 
 
+@pytest.mark.reads_values("port")
 def test_reads_none_where_nothing_is(destination: Destination):
     assert destination.read_value(NAME) is None
 
 
+@pytest.mark.reads_values("port")
 def test_does_not_read_what_is_going(destination: Destination, world: World):
     world.outside_create(NAME, "theirs")
     world.outside_delete(NAME)
