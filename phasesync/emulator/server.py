@@ -233,8 +233,8 @@ class AwsEmulator:
             hook = self.on_request
             before.append(lambda request: hook("before", request))
             after.append(lambda request: hook("after", request))
-        if type(self).guard is not None:
-            before.insert(0, type(self).guard)
+        if (guard := type(self).guard) is not None:
+            before.insert(0, guard)
         for act in before:
             if (injected := act(operation)) is not None:
                 return _injected(injected, operation.service)
