@@ -136,6 +136,10 @@ DECIDED: dict[str, dict[str, Worth]] = {
     ),
     "audit": dict.fromkeys([column.name for column in tables.audit.columns], REFUSED),
     "audit_head": dict.fromkeys([column.name for column in tables.audit_head.columns], REFUSED),
+    "backup_schedules": {
+        **dict.fromkeys(("id", "version", "sealed", "created_at"), REFUSED),
+        **dict.fromkeys(("next_at", "succeeded_at", "failed_at", "error_class"), EXCEPTION),
+    },
     "chores": dict.fromkeys(("name", "owner", "claimed_at"), EXCEPTION),
     "sweeps": dict.fromkeys(("destination_kind", "account", "region", "changed_since", "full_at"), EXCEPTION),
 }
