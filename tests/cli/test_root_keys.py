@@ -293,7 +293,7 @@ def test_a_credential_of_systemd_is_replaced_by_its_next_one(
 
 def identity(folder: Path) -> tuple[Path, str]:
     """Make an age identity; return its file and its public key."""
-    import pyrage  # type: ignore[import-untyped]
+    import pyrage
 
     made = pyrage.x25519.Identity.generate()
     file = folder / f"identity-{os.urandom(4).hex()}.txt"
@@ -360,7 +360,7 @@ def test_what_is_recovered_is_a_root_key_file(filled: CommandLine) -> None:
     assert recovered == base64.b64encode(ROOT_KEY.material) + b"\n"
 
 
-@pytest.mark.parametrize("recipient", ["age1", "AGE-SECRET-KEY-1CANARY", "ssh-ed25519 AAAA", ""])
+@pytest.mark.parametrize("recipient", ["age1", "AGE-SECRET-KEY-1CANARY", "ssh-ed25519 AAAA"])
 def test_a_recipient_that_is_none_is_not_repeated(recipient: str, filled: CommandLine) -> None:
     refused = filled("keys", "escrow", "--recipient", recipient)
     assert refused.exit_code == 2
@@ -395,6 +395,18 @@ def at_kms(phasesync: CommandLine, aws: Aws, monkeypatch: pytest.MonkeyPatch) ->
     phasesync.done("envs", "add", "shop/prod")
     phasesync.done("secrets", "set", "shop/prod", "URL", "-", stdin="postgres://first")
     return phasesync, arn
+
+
+def test_init_says_that_kms_has_the_root_key(phasesync: CommandLine, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    arn = kms_key(aws)
+    (phasesync.directory / "data" / "phasesync.db").unlink()
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY_KMS_KEY", arn)
+    dry = phasesync.done("init", "--dry-run")
+    assert f"a root key that the KMS key {arn} encrypts" in dry.stderr
+    assert not [one for one in aws.server.operations if one.name == "GenerateDataKey"]
+    made = phasesync.done("init")
+    assert f"the KMS key {arn} has encrypted it" in made.stderr
+    assert "keep a copy" not in made.stderr
 
 
 def test_an_installation_with_its_root_key_at_kms_has_no_key_file(at_kms: tuple[CommandLine, str]) -> None:
