@@ -96,6 +96,19 @@ def test_a_backup_from_before_is_opened_by_the_former_key(filled: CommandLine, m
     assert value(filled) == "postgres://first"
 
 
+def test_a_next_key_that_cannot_be_read_stops_no_start(filled: CommandLine) -> None:
+    beside = filled.directory / "root.key.next"
+    beside.write_text("half a k")
+    beside.chmod(0o600)
+    assert value(filled) == "postgres://first"
+    warned = filled.done("secrets", "list", "shop/prod").stderr
+    assert f"the next root key is not loaded: {beside} does not hold a root key" in warned
+    refused = filled("keys", "rotate-root")
+    assert refused.exit_code == 6
+    assert str(beside) in refused.stderr
+    assert ids(filled) == {ROOT_KEY.id: "current"}
+
+
 def test_a_dry_run_makes_no_key(filled: CommandLine) -> None:
     dry = filled.json("keys", "rotate-root", "--dry-run")
     assert dry["would"]["current"] == ROOT_KEY.id
