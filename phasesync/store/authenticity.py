@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from phasesync.errors import CiphertextError
 from phasesync.store.app_windows import decrypt_windows
 from phasesync.store.apps import select_environments
+from phasesync.store.backup_schedules import select_schedules, to_schedule
 from phasesync.store.change_requests import ChangeRequestStore
 from phasesync.store.credentials import select_credentials, to_credential
 from phasesync.store.database import Database
@@ -71,6 +72,7 @@ class Authenticated:
     notifications: int
     messages: int
     root_keys: int
+    backup_schedules: int
 
 
 def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
@@ -133,6 +135,7 @@ def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
             notifications=_each(connection, select_notifications(), check_notification),
             messages=_each(connection, sa.select(messages), lambda row: open_message(row, keys)),
             root_keys=_each(connection, sa.select(root_keys), lambda row: check_root_key(row, keys)),
+            backup_schedules=_each(connection, select_schedules(), lambda row: to_schedule(row, keys)),
         )
         for table, found in registered.items():
             if (expected := registry.count(table)) != found:

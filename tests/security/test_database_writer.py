@@ -134,6 +134,12 @@ DECIDED: dict[str, dict[str, Worth]] = {
     "daemons": dict.fromkeys(
         ("owner", "host", "pid", "role", "started_at", "beat_at", "until", "root_keys", "release"), EXCEPTION
     ),
+    "audit": dict.fromkeys([column.name for column in tables.audit.columns], REFUSED),
+    "audit_head": dict.fromkeys([column.name for column in tables.audit_head.columns], REFUSED),
+    "backup_schedules": {
+        **dict.fromkeys(("id", "version", "sealed", "created_at"), REFUSED),
+        **dict.fromkeys(("next_at", "succeeded_at", "failed_at", "error_class"), EXCEPTION),
+    },
     "chores": dict.fromkeys(("name", "owner", "claimed_at"), EXCEPTION),
     "sweeps": dict.fromkeys(("destination_kind", "account", "region", "changed_since", "full_at"), EXCEPTION),
 }
@@ -286,6 +292,7 @@ NOTICED = (
     "leases",
     "syncs",
     "instance",
+    "audit_head",
 )
 """Tables of which an older row is refused, or reported."""
 
