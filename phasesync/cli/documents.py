@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from phasesync.core.model import App, Environment, SecretValue, SecretVersion, ValueType
+from phasesync.core.times import duration_text
 from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 # Every command imports this module for its own documents. A noun's module is imported with the command that shows it.
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from phasesync.core.audit import AuditRow, Verification
+    from phasesync.core.backup_schedule import BackupSchedule
     from phasesync.core.change import Change, KeyDiff
     from phasesync.core.change_request import ChangeRequest
     from phasesync.core.credential import Credential, CredentialStatus
@@ -497,6 +499,30 @@ def copy_document(copied: "CopiedDatabase", *, verified: bool) -> Document:
         "instance_id": copied.instance_id,
         "tables": [{"table": table.table, "rows": table.rows, "digest": table.digest} for table in copied.tables],
         "verified": verified,
+    }
+
+
+def backup_schedule_document(schedule: "BackupSchedule", credentials: Mapping[str, str], *, now: datetime) -> Document:
+    """
+    Return a schedule of backups as `db status` prints it.
+
+    Args:
+        schedule: the schedule.
+        credentials: id of a credential -> its name.
+        now: the time.
+    """
+    credential = schedule.credential_id
+    return {
+        "place": str(schedule.place),
+        "every": duration_text(schedule.every),
+        "keep": schedule.keep,
+        "credential": None if credential is None else credentials.get(credential, f"{credential}, which is gone"),
+        "region": schedule.region,
+        "next_at": schedule.next_at,
+        "succeeded_at": schedule.succeeded_at,
+        "failed_at": schedule.failed_at,
+        "error": schedule.error_class,
+        "overdue": bool(schedule.overdue_at(now)),
     }
 
 

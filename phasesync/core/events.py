@@ -345,6 +345,43 @@ class NotificationUnreadable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackupMade:
+    """
+    A scheduled backup is complete, and was proved.
+
+    Attributes:
+        place: where it is.
+        size: bytes.
+        rows: how many rows it holds.
+        removed: how many older ones were removed.
+    """
+
+    place: str
+    size: int
+    rows: int
+    removed: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupFailed:
+    """
+    A scheduled backup could not be made; it is tried again.
+
+    Attributes:
+        place: where it was to be.
+        error: class name of the error.
+        code: AWS's error code, None if there is none.
+        message: of the error, with what helps: places and codes.
+    """
+
+    place: str
+    error: str
+    code: str | None
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChoreFailed:
     """A periodic duty of the daemon failed; it is tried again."""
 
@@ -377,5 +414,7 @@ Event = (
     | MessageSent
     | MessageFailed
     | NotificationUnreadable
+    | BackupMade
+    | BackupFailed
     | ChoreFailed
 )

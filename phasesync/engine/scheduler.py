@@ -34,6 +34,7 @@ from phasesync.engine.leases.orphan_users import AGAIN, EVERY, OrphanCollector
 from phasesync.engine.notifier import Notifier
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.retention import empty_audit, end_requests, prune
+from phasesync.engine.scheduled_backup import BackupMaker
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import Dispatcher, SyncDispatcher, SyncQueue
@@ -86,6 +87,7 @@ class Scheduler:
         lease_work: LeaseWork | None = None,
         message_work: MessageWork | None = None,
         queue: SyncQueue | None = None,
+        backups: BackupMaker | None = None,
     ) -> None:
         """
         Args:
@@ -103,6 +105,7 @@ class Scheduler:
             sweeper: checks many objects at once; without it, a run checks each sync.
             lease_work: revokes leases; without it, no leases are revoked.
             message_work: sends notifications; without it, none are sent.
+            backups: makes scheduled backups; without it, none are made.
             queue: gets what is due and has some daemon claim it; without it, this daemon claims what is due.
         """
         self._context = context
@@ -119,6 +122,7 @@ class Scheduler:
         self._lease_work = lease_work
         self._message_work = message_work
         self._queue = queue
+        self._backups = backups
         self._polling = threading.Lock()
         self._due_in: timedelta | None = None
         self._enqueue_at = float("-inf")
@@ -230,6 +234,13 @@ class Scheduler:
         if work is None or not self._active():
             return True
         return self._round(Chore.REAP_USERS, partial(self._remove_orphan_users, work))
+
+    def back_up(self) -> bool:
+        """Make the backups that are due. Takes long if the database is large."""
+        maker = self._backups
+        if maker is None or not self._active():
+            return True
+        return self._round(Chore.BACKUP, partial(maker.round, lambda: not self._active()))
 
     def prune(self) -> bool:
         """Delete old runs and leases, and shorten the database's log. One daemon an hour does it."""

@@ -15,6 +15,8 @@ from phasesync.core.chores import Chore
 from phasesync.core.events import (
     AuditEmptied,
     AuditHeadNoted,
+    BackupFailed,
+    BackupMade,
     ChoreFailed,
     ClaimExpired,
     ClaimLost,
@@ -69,6 +71,7 @@ _CHORES: Final = frozenset(
         Chore.REAP_USERS,
         Chore.HOUSEKEEPING,
         Chore.NOTIFY,
+        Chore.BACKUP,
         Chore.RELEASE,
         Chore.SIGN_OFF,
     }
@@ -126,23 +129,25 @@ class LogEvents:
                     expected=event.expected,
                     command=event.command,
                 )
-            case RunsPruned() | AuditHeadNoted() | AuditEmptied():
+            case RunsPruned() | QueueCleared() | AuditHeadNoted() | AuditEmptied():
                 self._of_housekeeping(event)
-            case QueueCleared():
-                self._log.info("entries of dead daemons removed from the queue", count=event.count)
             case SweepFinished() | SweepDenied() | IncrementalSweepUnavailable() | DriftMissedByIncrementalSweep():
                 self._of_sweeps(event)
             case LeaseRevoked() | LeaseEndMoved() | LeaseUnreadable() | OrphanUsersRemoved():
                 self._of_leases(event)
             case MessageSent() | MessageFailed() | NotificationUnreadable():
                 self._of_notifications(event)
+            case BackupMade() | BackupFailed():
+                self._of_backups(event)
             case ChoreFailed():
                 self._chore(event)
 
-    def _of_housekeeping(self, event: RunsPruned | AuditHeadNoted | AuditEmptied) -> None:
+    def _of_housekeeping(self, event: RunsPruned | QueueCleared | AuditHeadNoted | AuditEmptied) -> None:
         match event:
             case RunsPruned():
                 self._log.info("old runs deleted", count=event.count, leases=event.leases)
+            case QueueCleared():
+                self._log.info("entries of dead daemons removed from the queue", count=event.count)
             case AuditHeadNoted(head=None):
                 self._log.error("the head of the audit log was altered or removed", command=event.command)
             case AuditHeadNoted():
@@ -196,6 +201,20 @@ class LogEvents:
                     listed=event.listed,
                     unlisted=event.unlisted,
                 )
+
+    def _of_backups(self, event: BackupMade | BackupFailed) -> None:
+        if isinstance(event, BackupMade):
+            self._log.info(
+                "backup made",
+                place=event.place,
+                bytes=event.size,
+                rows=event.rows,
+                removed=event.removed,
+                duration_ms=event.duration_ms,
+            )
+            return
+        fields = {"place": event.place, "error": event.error, "code": event.code, "message": event.message}
+        self._log.error("backup failed", **{name: value for name, value in fields.items() if value is not None})
 
     def _of_notifications(self, event: MessageSent | MessageFailed | NotificationUnreadable) -> None:
         if isinstance(event, NotificationUnreadable):

@@ -14,6 +14,8 @@ from phasesync.core.chores import Chore, DaemonRole
 from phasesync.core.events import (
     AuditEmptied,
     AuditHeadNoted,
+    BackupFailed,
+    BackupMade,
     ChoreFailed,
     ClaimExpired,
     ClaimLost,
@@ -129,6 +131,8 @@ EVENTS: list[Event] = [
     MESSAGE_SENT,
     MESSAGE_FAILED,
     NotificationUnreadable(reason="ops: does not authenticate"),
+    BackupMade(place="/var/backups", size=8192, rows=9, removed=1, duration_ms=80),
+    BackupFailed(place="s3://backups", error="PermissionDeniedError", code="AccessDenied", message="not allowed"),
     ChoreFailed(chore=Chore.POLL, error="StoreUnavailableError", message="the database is locked"),
 ]
 
