@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from phasesync.cli.audited import note_done
 from phasesync.cli.db_backups import backup, drill, restore, verify
 from phasesync.cli.dry_run import dry_run_flag, dry_run_option, show_dry_run
 from phasesync.cli.input import confirm, confirmation_options, never_asks, read_stdin
@@ -59,6 +60,8 @@ def migrate(check: bool, dry_run: bool, out: Output) -> int:
     before = schema_status(settings)
     migrate_database(settings)
     after = schema_status(settings)
+    if before.current is not None and before.current != after.current:
+        note_done(settings, "db.migrate", details={"from": before.current, "to": after.current}, out=out)
     moved = "is at" if before.current == after.current else "was brought to"
     with_queue = ", and has the queue of this release now" if before.queue_fix and not after.queue_fix else ""
     out.done(f"the database {moved} schema {after.current}{with_queue}", schema_document(after))
@@ -192,14 +195,17 @@ def copy_to(target: str, verify: bool, dry_run: bool, out: Output) -> None:
     from phasesync.cli.documents import copy_document
 
     if dry_run:
-        _show_copy(settings, _target_url(target), verify=verify, out=out)
+        _show_copy(settings, url_of_option(target), verify=verify, out=out)
         return
+    target = url_of_option(target)
     copied = copy_database(
         settings,
-        _target_url(target),
+        target,
         verify=verify,
         report=lambda table: None if out.as_json else out.say(f"{table.table}: {table.rows:,} rows, the same in both"),
     )
+    there = settings.model_copy(update={"database_url": target})
+    note_done(there, "db.copy", details={"from": copied.source, "to": copied.target}, out=out)
     document = copy_document(copied, verified=verify)
     if out.as_json:
         out.document(document)
@@ -262,8 +268,8 @@ def _warn_of_backups(schedules: list[dict[str, Any]], refused: list[str], out: O
 _CLOCKS_APART_S = 5
 
 
-def _target_url(target: str) -> str:
-    """Return the URL of `--to`. InvalidInputError for a password in it: every user of the machine sees arguments."""
+def url_of_option(target: str, option: str = "--to") -> str:
+    """Return the URL of an option. InvalidInputError for a password in it: every user of the machine sees arguments."""
     if target == "-":
         return read_stdin().decode("utf-8", "replace").strip()
     from phasesync.store.database_url import parse_database_url
@@ -271,7 +277,7 @@ def _target_url(target: str) -> str:
     if parse_database_url(target).password is not None:
         raise InvalidInputError(
             "a password among the arguments can be read by every user of the machine",
-            hint="put it into ~/.pgpass and leave it out, or give the URL on stdin: --to -",
+            hint=f"put it into ~/.pgpass and leave it out, or give the URL on stdin: {option} -",
         )
     return target
 
@@ -302,6 +308,7 @@ def unretire(yes: bool, no_input: bool, dry_run: bool, out: Output) -> None:
     )
     if not dry_run:
         retirement = unretire_database(settings)
+        note_done(settings, "db.unretire", details={"copy": retirement.to}, out=out)
     document = {"retired_at": retirement.at, "retired_to": retirement.to}
     if dry_run:
         show_dry_run(out, f"would take this database back into use; its copy is at {retirement.to}", document)

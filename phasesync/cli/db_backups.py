@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from phasesync.cli.audited import note_done
 from phasesync.cli.dry_run import dry_run_flag, show_dry_run
 from phasesync.cli.input import never_asks
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import REGION, Duration
 from phasesync.cli.sync_results import error_document, threads_of, worst_code
+from phasesync.core.audit import AuditKind
 from phasesync.core.times import duration_text
 from phasesync.errors import InvalidInputError, PhasesyncError, StaleDatabaseError
 
@@ -103,6 +105,7 @@ def _copy(file: Path, out: Output, *, dry_run: bool) -> None:
     from phasesync.store.backup_manifest import manifest_of
 
     manifest = back_up_database(settings, file)
+    note_done(settings, "db.backup", kind=AuditKind.ACCESS, details={"file": str(file)}, out=out)
     if manifest.mac is None:
         out.warn(
             "the root key was not there, so nothing proves the manifest: the backup is as good, but that it is whole "
@@ -321,6 +324,8 @@ def restore(file: Path, dry_run: bool, out: Output) -> None:
         _show_restore(settings, file, out)
         return
     kept = restore_database(settings, file)
+    details = {"file": str(file), "kept": None if kept is None else str(kept)}
+    note_done(settings, "db.restore", details=details, out=out)
     if kept is not None:
         out.say(f"the former database is kept as {kept}")
     out.done(

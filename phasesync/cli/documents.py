@@ -18,6 +18,7 @@ from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from phasesync.core.audit import AuditRow, Verification
     from phasesync.core.backup_schedule import BackupSchedule
     from phasesync.core.change import Change, KeyDiff
     from phasesync.core.change_request import ChangeRequest
@@ -221,6 +222,47 @@ def has_changes(report: "PlanReport") -> bool:
     from phasesync.core.remote import Action
 
     return any(change.action is not Action.NOOP for change in report.plan.changes)
+
+
+def audit_document(row: "AuditRow", *, details: bool) -> Document:
+    """Return a row of the audit log. `details`: with what is stored encrypted, names of keys among them."""
+    entry = row.entry
+    document: Document = {
+        "number": row.number,
+        "at": row.at,
+        "kind": row.kind,
+        "actor": None if entry is None else entry.actor,
+        "source": row.source or None,
+        "action": None if entry is None else entry.action,
+        "object": None if entry is None else entry.object,
+        "outcome": None if entry is None else entry.outcome,
+        "before": None if entry is None else entry.before,
+        "after": None if entry is None else entry.after,
+        "altered": row.altered,
+        "head": str(row.head),
+    }
+    return document | ({"details": None if entry is None else dict(entry.details)} if details else {})
+
+
+def verification_document(verified: "Verification") -> Document:
+    """Return what a verification of the audit log found out."""
+    return {
+        "verified": not verified.findings,
+        "rows": verified.rows,
+        "emptied": verified.emptied,
+        "first": verified.first,
+        "head": None if verified.head is None else str(verified.head),
+        "findings": [
+            {
+                "tampering": finding.tampering,
+                "first": finding.first,
+                "last": finding.last,
+                "message": finding.message,
+            }
+            for finding in verified.findings
+        ],
+        "notes": list(verified.notes),
+    }
 
 
 def run_document(run: "Run") -> Document:

@@ -112,6 +112,34 @@ class RunsPruned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditHeadNoted:
+    """
+    Where the chain of the audit log ends: kept in the log of the daemon, it proves later that no tail was cut off.
+
+    Attributes:
+        head: `NUMBER:DIGEST`; None: the head was altered or removed outside phasesync.
+        command: what finds out more.
+    """
+
+    head: str | None
+    command: str = "phasesync audit verify"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEmptied:
+    """
+    Housekeeping emptied old rows of the audit log.
+
+    Attributes:
+        emptied: how many rows.
+        dropped: how many empty rows at the beginning were deleted.
+    """
+
+    emptied: int
+    dropped: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class QueueCleared:
     """Entries of daemons that died or froze were removed from the queue of due syncs."""
 
@@ -371,6 +399,8 @@ Event = (
     | ClockJumped
     | SchemaWaiting
     | RunsPruned
+    | AuditHeadNoted
+    | AuditEmptied
     | QueueCleared
     | DatabaseCompared
     | SweepFinished

@@ -122,6 +122,7 @@ def build_components(
         dispatcher=dispatcher,
         reconciler=reconciler,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
+        audit_kept=lambda: current().retention.audit_kept,
         share_among=clients.rate_limiter.share_among,
         sweeper=Sweeper(
             context,

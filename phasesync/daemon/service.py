@@ -274,6 +274,7 @@ class Service:
         chores.add(Chore.NOTIFY, with_schema(scheduler.notify), every=NOTIFY_EVERY, first_in=second)
         chores.add(Chore.BACKUP, with_schema(scheduler.back_up), every=BACK_UP_EVERY, first_in=second)
         chores.add(Chore.REAP_USERS, with_schema(scheduler.remove_orphan_users), every=HOURLY, first_in=2 * minute)
+        chores.add(Chore.AUDIT, with_schema(scheduler.note_audit_head), every=HOURLY, first_in=second)
         chores.add(Chore.HOUSEKEEPING, with_schema(scheduler.prune), every=HOURLY, first_in=minute)
 
     def _with_schema(self, work: Callable[[], bool]) -> Callable[[], bool]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from phasesync.store.notifications import NotificationStore
     from phasesync.store.outbox import OutboxStore
     from phasesync.store.projects import ProjectStore
+    from phasesync.store.rebuild import RebuildStore
     from phasesync.store.restore_mark import RestoreMark
     from phasesync.store.root_keys import RootKeyStore
     from phasesync.store.runs import RunStore
@@ -141,6 +142,13 @@ class Store:
         from phasesync.store.comparison import ComparisonStore
 
         return ComparisonStore(self.database, self.keys)
+
+    @cached_property
+    def rebuild(self) -> "RebuildStore":
+        """Makes a lost installation anew."""
+        from phasesync.store.rebuild import RebuildStore
+
+        return RebuildStore(self.database, self.keys)
 
     @cached_property
     def sweeps(self) -> "SweepStore":

@@ -28,6 +28,7 @@ from phasesync.engine.source import read_folder
 from phasesync.errors import ApprovalNeededError, PhasesyncError
 from phasesync.store import Store, migrate
 from phasesync.store.projects import Ownership
+from phasesync.store.root_keys import NewRootKey
 from phasesync.store.server_run import run_of_file
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import ACCOUNT, REGION, FakeRemote
@@ -37,6 +38,7 @@ from tests.support.stores import (
     ACTOR,
     EXPIRED,
     LONG,
+    OTHER_ROOT_KEY,
     TTL,
     access_key,
     add_dynamic,
@@ -115,6 +117,7 @@ class AlteredWorld:
             place = Place(destination_kind="aws-secrets-manager", account=ACCOUNT, region=REGION)
             store.sweeps.save(place, changed_since=datetime(2026, 1, 2, tzinfo=UTC))
             store.sweeps.save_full(place, began_ago=HOUR)
+            store.root_keys.begin(NewRootKey(id=OTHER_ROOT_KEY.id, kind="file"), kind_of_current="file")
             _back_up(store, keep=7)
             store.notifications.add("more", draft(url="mailto:ops@example.com", app="other"))
             leave_a_message(store)
@@ -237,6 +240,7 @@ _LISTED: dict[str, Callable[[Store], list[str]]] = {
         *store.outbox.make().refused,
         *("a message is not sent" for one in store.outbox.claim("daemon", ttl=TTL, limit=9) if one.message is None),
     ],
+    "root keys": lambda store: [root.id for root in store.root_keys.list_all() if not root.authentic],
     "backups": lambda store: list(store.backup_schedules.list_all().refused),
     "requests": lambda store: [
         request.error for request in store.change_requests.list_requests(closed=True) if request.error is not None
@@ -259,6 +263,15 @@ def _sync_ids(world: AlteredWorld) -> list[str]:
 def _reconciler(store: Store, remote: FakeRemote) -> Reconciler:
     destinations = FakeDestinations(remote, instance_id=store.instance_id)
     return Reconciler(context_of(store, destinations=destinations))
+
+
+def fill_store(store: Store) -> None:
+    """Make something in every table that is encrypted, of which some has an older state."""
+    _make(store)
+    notify(store)
+    _own(store, "shop.yaml")
+    _go_on(store)
+    leave_a_message(store)
 
 
 def _make(store: Store) -> None:

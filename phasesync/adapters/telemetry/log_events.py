@@ -13,6 +13,8 @@ from structlog.stdlib import BoundLogger
 from phasesync.adapters.telemetry.logging import get_logger
 from phasesync.core.chores import Chore
 from phasesync.core.events import (
+    AuditEmptied,
+    AuditHeadNoted,
     BackupFailed,
     BackupMade,
     ChoreFailed,
@@ -127,7 +129,7 @@ class LogEvents:
                     expected=event.expected,
                     command=event.command,
                 )
-            case RunsPruned() | QueueCleared():
+            case RunsPruned() | QueueCleared() | AuditHeadNoted() | AuditEmptied():
                 self._of_housekeeping(event)
             case SweepFinished() | SweepDenied() | IncrementalSweepUnavailable() | DriftMissedByIncrementalSweep():
                 self._of_sweeps(event)
@@ -139,6 +141,19 @@ class LogEvents:
                 self._of_backups(event)
             case ChoreFailed():
                 self._chore(event)
+
+    def _of_housekeeping(self, event: RunsPruned | QueueCleared | AuditHeadNoted | AuditEmptied) -> None:
+        match event:
+            case RunsPruned():
+                self._log.info("old runs deleted", count=event.count, leases=event.leases)
+            case QueueCleared():
+                self._log.info("entries of dead daemons removed from the queue", count=event.count)
+            case AuditHeadNoted(head=None):
+                self._log.error("the head of the audit log was altered or removed", command=event.command)
+            case AuditHeadNoted():
+                self._log.info("head of the audit log", head=event.head)
+            case AuditEmptied():
+                self._log.info("old rows of the audit log emptied", emptied=event.emptied, dropped=event.dropped)
 
     def _of_leases(self, event: LeaseRevoked | LeaseEndMoved | LeaseUnreadable | OrphanUsersRemoved) -> None:
         match event:
@@ -186,12 +201,6 @@ class LogEvents:
                     listed=event.listed,
                     unlisted=event.unlisted,
                 )
-
-    def _of_housekeeping(self, event: RunsPruned | QueueCleared) -> None:
-        if isinstance(event, RunsPruned):
-            self._log.info("old runs deleted", count=event.count, leases=event.leases)
-        else:
-            self._log.info("entries of dead daemons removed from the queue", count=event.count)
 
     def _of_backups(self, event: BackupMade | BackupFailed) -> None:
         if isinstance(event, BackupMade):
