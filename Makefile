@@ -121,7 +121,7 @@ picture: $(VENV)/.demo ## Draw docs/picture.svg anew, from what the demo prints
 
 .PHONY: licences
 licences: $(VENV)/.dev ## Write THIRD-PARTY-LICENSES.txt anew, after `make lock`
-	@$(BIN)/python deploy/release/licences.py
+	@$(BIN)/python -B deploy/release/licences.py
 
 # The same tree gives the same bytes, on every machine: the time in the archives is the builder's own.
 .PHONY: dist
@@ -132,21 +132,21 @@ dist: $(VENV)/.build $(VENV)/.sbom ## Build the release into dist/: archives, bi
 	@env -u SOURCE_DATE_EPOCH $(VENV)/.build/bin/python -m pip wheel --quiet --disable-pip-version-check \
 	    --no-build-isolation --no-deps --no-index --wheel-dir dist dist/phasesync-*.tar.gz
 	@set -e; release=$$(basename dist/phasesync-*.tar.gz .tar.gz); \
-	$(VENV)/.sbom/bin/python deploy/release/sbom.py --wheel dist/phasesync-*.whl "dist/$$release.cdx.json"; \
+	$(VENV)/.sbom/bin/python -B deploy/release/sbom.py --wheel dist/phasesync-*.whl "dist/$$release.cdx.json"; \
 	cp requirements/runtime.txt "dist/$$release.requirements.txt"; \
 	cp THIRD-PARTY-LICENSES.txt "dist/$$release.licenses.txt"
-	@$(VENV)/.build/bin/python deploy/release/checksums.py dist
+	@$(VENV)/.build/bin/python -B deploy/release/checksums.py dist
 	@cat dist/SHA256SUMS
 
 .PHONY: verify-dist
 verify-dist: $(VENV)/.build $(VENV)/.sbom ## Check dist/: digests, metadata, the same bytes again, and that it installs and works
-	@$(VENV)/.build/bin/python deploy/release/verify.py --sbom-python $(VENV)/.sbom/bin/python $(ARGS) dist
+	@$(VENV)/.build/bin/python -B deploy/release/verify.py --sbom-python $(VENV)/.sbom/bin/python $(ARGS) dist
 
 .PHONY: deb
 deb: dist ## Build the Debian package for the distribution of this machine, into dist/ (needs dpkg-dev)
 	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(VENV)/.build/bin/python deploy/debian/build.py \
 	    --wheel dist/phasesync-*.whl --output dist $(ARGS)
-	@$(VENV)/.build/bin/python deploy/release/checksums.py dist
+	@$(VENV)/.build/bin/python -B deploy/release/checksums.py dist
 
 .PHONY: clean
 clean: ## Remove the environments, caches and builds

@@ -72,6 +72,19 @@ def test_it_is_locked_up(unit, drop_ins) -> None:
     assert strict.returncode != 0, "the threshold is looked at"
 
 
+def test_whoever_breaks_into_the_daemon_gets_no_further_on_the_host() -> None:
+    """What the threat model says of it, also where no systemd is."""
+    lines = [line for line in UNIT.read_text().splitlines() if line and line[0] not in "#["]
+    set_to = dict(line.split("=", 1) for line in lines if not line.startswith("SystemCallFilter=~"))
+
+    assert set_to["User"] == "phasesync"
+    assert set_to["CapabilityBoundingSet"] == set_to["AmbientCapabilities"] == "", "none"
+    assert set_to["NoNewPrivileges"] == set_to["PrivateDevices"] == set_to["RestrictNamespaces"] == "yes"
+    assert (set_to["ProtectSystem"], set_to["ProtectHome"]) == ("strict", "yes")
+    assert set_to["StateDirectory"] == "phasesync" and "ReadWritePaths" not in set_to, "the only place to write to"
+    assert "SystemCallFilter=~@privileged @resources" in lines
+
+
 # --- drop-ins
 
 

@@ -18,7 +18,7 @@ from phasesync.settings.model import setting_names, variable_of
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "docs" / name for name in ("operations.md", "security.md", "glossary.md", "kubernetes.md")]
-MORE = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("properties.md", "alerts.md"))]
+MORE = [ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs" / name for name in ("properties.md", "alerts.md"))]
 SHIPPED = [*DOCUMENTS, *(path for path in (ROOT / "deploy").rglob("*") if path.is_file())]
 
 

@@ -30,12 +30,19 @@ def printed_actions(run: Callable[..., str], folder: Path) -> set[str]:
     run("credentials", "add", "aws", "--type", "ambient", "--region", _REGION)
     of_shop = ("--env", "shop/production", "--credential", "aws")
     run("syncs", "add", "plain", *of_shop, "--secret-name", "plain", "--no-verify")
-    everything = ("--kms-key", _KEY, "--replica", f"eu-central-1={_COPY_KEY}", "--description", "all of it")
+    everything: tuple[str, ...] = (
+        "--kms-key",
+        _KEY,
+        "--replica",
+        f"eu-central-1={_COPY_KEY}",
+        "--description",
+        "all of it",
+    )
     everything += ("--tag", "team=shop", "--tag-mode", "replace-own", "--on-remove", "delete")
     template = ("--name-template", "{app}/{env}/{key}")
     run("syncs", "add", "all", *of_shop, *template, *everything, "--resource-policy", str(policy), "--no-verify")
     lives = ("--default-ttl", "1h", "--max-ttl", "1h")
-    user = ("--inline-policy", str(policy), "--policy-arn", "arn:aws:iam::aws:policy/ReadOnlyAccess")
+    user: tuple[str, ...] = ("--inline-policy", str(policy), "--policy-arn", "arn:aws:iam::aws:policy/ReadOnlyAccess")
     user += ("--group", "deployers", "--permission-boundary", _BOUNDARY, "--tag", "team=shop")
     run("dynamic", "add", "user", *of_shop, *user, *lives)
     role = ("--issuer", "aws-assume-role", "--role-arn", "arn:aws:iam::111122223333:role/deployers")
