@@ -269,7 +269,9 @@ def test_a_source_archive_of_another_tree_is_found_and_nothing_in_it_is_run(
     (tmp_path / STEM / "hatch_build.py").write_text(HOOK.format(ran=tmp_path / "ran"))
     with tarfile.open(dist / f"{STEM}.tar.gz", "w:gz", compresslevel=1) as archive:
         for path in sorted(path for path in (tmp_path / STEM).rglob("*") if path.is_file()):
-            archive.add(path, path.relative_to(tmp_path), filter=lambda info: info.replace(mtime=HATCHLINGS_TIME))
+            archive.add(
+                path, path.relative_to(tmp_path), filter=lambda info: info.replace(mtime=HATCHLINGS_TIME, deep=False)
+            )
 
     with pytest.raises(verify.NotAsItShouldBe) as caught:
         verify.check_same_again(release())
