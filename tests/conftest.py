@@ -19,8 +19,8 @@ from tests.support.sdk import keep_event_names, keep_models
 from tests.support.sql_cache import share_compiled_statements
 
 # A module that another change brings is loaded as soon as it is there.
-_FIXTURE_MODULES = ["tests.support.databases", "tests.support.aws", "tests.support.world", "tests.support.host"]
-_FIXTURE_MODULES += ["tests.support.preloaded", "tests.support.wheels"]
+_FIXTURE_MODULES = ["tests.support.reads", "tests.support.databases", "tests.support.aws", "tests.support.world"]
+_FIXTURE_MODULES += ["tests.support.host", "tests.support.preloaded", "tests.support.wheels"]
 pytest_plugins = [name for name in _FIXTURE_MODULES if find_spec(name)]
 
 # Deadlines measure the machine, not the code, when two workers share a core.

@@ -4,21 +4,17 @@
 //
 // BACKUP is a file that `phasesync db backup` made. Prints a line of JSON for each secret; a binary value is base64.
 // Nothing is printed unless all of it authenticates. Several root keys: for a backup from the middle of a rotation.
-
 import { createDecipheriv, createHmac, hkdfSync } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-
 const fail = (message) => { throw new Error(message) }
 
 // --- the file of SQLite: https://www.sqlite.org/fileformat2.html
-
 function varint(bytes, at) { // [value, where the next one begins]
-  let value = 0n
-  for (let n = 0; n < 8; n++) {
-    value = (value << 7n) | BigInt(bytes[at + n] & 127)
-    if (bytes[at + n] < 128) return [Number(value), at + n + 1]
+  for (let n = 0, value = 0; ; n++) {
+    if (n === 8) return [value * 256 + bytes[at + n], at + 9]
+    value = value * 128 + (bytes[at + n] & 127)
+    if (bytes[at + n] < 128) return [value, at + n + 1]
   }
-  return [Number(BigInt.asIntN(64, (value << 8n) | BigInt(bytes[at + 8]))), at + 9]
 }
 
 function valuesOf(row) { // The columns of a stored row.
@@ -29,8 +25,7 @@ function valuesOf(row) { // The columns of a stored row.
     const length = type > 11 ? Math.floor((type - 12) / 2) : [0, 1, 2, 3, 4, 6, 8, 8, 0, 0][type]
     if (type === 0) values.push(null)
     else if (type === 8 || type === 9) values.push(type - 8)
-    else if (type === 7) values.push(row.readDoubleBE(data))
-    else if (type === 6) values.push(Number(row.readBigInt64BE(data)))
+    else if (type === 6) values.push(Number(row.readBigInt64BE(data))) // Type 7 are floats: there are none.
     else if (type < 6) values.push(row.readIntBE(data, length))
     else values.push(type % 2 ? row.toString('utf8', data, data + length) : row.subarray(data, data + length))
     data += length
@@ -81,14 +76,14 @@ function openDatabase(path) { // A function that returns the rows of a table, as
 
   const tables = new Map([...cells(1)].filter(([, [type]]) => type === 'table').map(([, row]) => [row[1], row]))
   return (name) => {
-    const [, , , root, sql] = tables.get(name) ?? fail(`${path} has no table ${name}`), columns = columnsOf(sql)
+    if (!tables.has(name)) return [] // A former schema has fewer.
+    const [, , , root, sql] = tables.get(name), columns = columnsOf(sql)
     return [...cells(root)].map(([rowid, values]) => Object.fromEntries(
       columns.map((column, n) => [column.name, column.isRowid ? rowid : values[n] ?? null])))
   }
 }
 
 // --- the key hierarchy
-
 const joined = (...parts) => Buffer.concat(parts.flatMap((part) => { // Each part follows its length.
   const bytes = Buffer.from(part), length = Buffer.alloc(8)
   length.writeBigUInt64BE(BigInt(bytes.length))
@@ -96,7 +91,6 @@ const joined = (...parts) => Buffer.concat(parts.flatMap((part) => { // Each par
 }))
 const derive = (key, purpose) => Buffer.from(hkdfSync('sha256', key, '', `phasesync v1 ${purpose}`, 32))
 const hmac = (key, bytes) => createHmac('sha256', key).update(bytes).digest()
-
 function unseal(key, nonce, sealed, associated, what) {
   try {
     const cipher = createDecipheriv('aes-256-gcm', key, nonce).setAAD(associated).setAuthTag(sealed.subarray(-16))
@@ -104,7 +98,7 @@ function unseal(key, nonce, sealed, associated, what) {
   } catch { return fail(`${what} does not authenticate: it was altered, moved or damaged`) }
 }
 
-function openKeys(rows, files) { // The data keys: id -> key; and that of the digests.
+function openKeys(rows, files) { // The data keys, id -> key, and the function that makes keyed digests.
   const roots = new Map(files.map((file) => {
     const key = Buffer.from(readFileSync(file, 'latin1').trim(), 'base64')
     if (key.length !== 32) fail(`${file} does not hold a root key: 32 bytes as base64 are expected`)
@@ -112,38 +106,32 @@ function openKeys(rows, files) { // The data keys: id -> key; and that of the di
   }))
   const keys = new Map(rows.map(({ id, purpose, root_key_id: by, wrapped }) => {
     const root = roots.get(by) ?? fail(`the backup needs the root key ${by}; given: ${[...roots.keys()].join(', ')}`)
-    const [nonce, sealed] = [wrapped.subarray(0, 12), wrapped.subarray(12)]
-    return [id, unseal(root, nonce, sealed, joined('data key', id, purpose), `the data key ${id}`)]
+    const bound = joined('data key', id, purpose)
+    return [id, unseal(root, wrapped.subarray(0, 12), wrapped.subarray(12), bound, `the data key ${id}`)]
   }))
-  return { keys, digestKey: keys.get(rows.find((row) => row.purpose === 'digest').id) }
+  const digestKey = keys.get(rows.find((row) => row.purpose === 'digest')?.id) ?? fail('it is no database of phasesync')
+  return { keys, digest: (purpose, ...parts) => hmac(derive(digestKey, `digest ${purpose}`), joined(...parts)) }
 }
 
 // --- what ciphertexts are bound to: row, version, and further columns
-
 const CONTEXTS = {
-  'apps.windows': 'id -',
+  'apps.windows': 'id -', 'audit.details': 'number -', 'leases.kept': 'id -', 'lease_events.detail': 'lease_id -',
+  'syncs.paused_reason': 'id -', 'syncs.status_reason': 'id -', 'backup_schedules.sealed': 'id version created_at',
   'change_requests.details': 'id version environment_id digest status requested_at expires_at',
   'credentials.sealed': 'id version name type region source_id account',
   'dynamic_secrets.config': 'id version name environment_id path credential_id issuer',
   'instance.registry': 'id - id instance_id created_at restored_at generation_floor',
   'journal.details': 'id generation sync_id remote_name account region arn version_id fingerprint',
-  'lease_events.detail': 'lease_id -',
   'leases.details': 'id - dynamic_id credential_id max_expires_at',
-  'leases.kept': 'id -',
-  'messages.payload': 'id - notification_id',
-  'notifications.sealed': 'id version name app_id',
-  'owned_objects.spec': 'kind/object_id 1 project_id',
-  'runs.details': 'id 1 sync_id',
+  'messages.payload': 'id - notification_id', 'notifications.sealed': 'id version name app_id',
+  'owned_objects.spec': 'kind/object_id 1 project_id', 'runs.details': 'id 1 sync_id',
   'secret_versions.comment': 'environment_id/secret_id version',
-  'secret_versions.value': 'environment_id/secret_id version',
-  'secrets.name': 'environment_id/id 1',
-  'syncs.paused_reason': 'id -',
-  'syncs.status_reason': 'id -',
+  'secret_versions.value': 'environment_id/secret_id version', 'secrets.name': 'environment_id/id 1',
 }
 
 function openColumn(keys, name, row) { // The plaintext of a column; null if it is NULL.
   const [table, column] = name.split('.'), sealed = row[column]
-  if (sealed === null) return null
+  if (sealed == null) return null
   const part = (word) => /^[a-z]/.test(word) ? word.split('/').map((of) => row[of] ?? '').join('/') : word
   const [id, ...more] = CONTEXTS[name].split(' ').map(part)
   const key = keys.get(sealed.toString('hex', 1, 7)) ?? fail(`${name} names a data key that the backup does not have`)
@@ -151,40 +139,50 @@ function openColumn(keys, name, row) { // The plaintext of a column; null if it 
   return unseal(key, sealed.subarray(7, 19), sealed.subarray(19), associated, `${name} of the row ${id}`)
 }
 
-// --- what MACs cover
-
-function checkMac(digestKey, purpose, row, mac, ...parts) {
-  const expected = hmac(derive(digestKey, `digest ${purpose}`), joined(...parts))
-  if (!mac || !expected.equals(mac)) fail(`the MAC of ${purpose} ${row.id} is not right: it was altered or put back`)
-}
+// --- what keyed digests cover
+const sameAs = (stored, right, what) => (stored && right.equals(stored)) || fail(`the MAC of ${what} is not right`)
 const json = (row, names) => JSON.stringify(Object.fromEntries(names.split(' ').map((name) => [name, row[name]])))
-
-function checkEnvironment(row, app, secrets, digestKey) {
-  const names = `app app_id app_key ${row.approvers === null ? '' : 'approvers '}data_key_id id name name_key revision`
+function checkEnvironment(row, app, secrets, digest) {
+  const names = `app app_id app_key ${row.approvers == null ? '' : 'approvers '}data_key_id id name name_key revision`
   const own = secrets.filter((of) => of.environment_id === row.id).sort((a, b) => (a.id < b.id ? -1 : 1))
   const pointers = own.map((of) => `["${of.id}", "${of.lookup.toString('hex')}", ${of.version}, ${of.is_set === 1}]`)
   const covered = json({ ...row, app: app.name, app_key: app.name_key }, names)
-  checkMac(digestKey, 'environment', row, row.mac, covered, `[${pointers.join(', ')}]`)
+  sameAs(row.mac, digest('environment', covered, `[${pointers.join(', ')}]`), `the environment ${row.id}`)
+}
+
+function checkAuditLog(head, rows, keys, digest) { // Each row is chained to the one before.
+  let number = head.first_number, before = head.first_chained
+  for (const row of rows) {
+    if (row.number !== number++) fail(`a row of the audit log is missing before number ${row.number}`)
+    const plain = ['number', 'at', 'kind', 'actor', 'source', 'action', 'object', 'outcome'].map((of) => `${row[of]}`)
+    const own = () => digest('audit-row', ...plain, openColumn(keys, 'audit.details', row)) // Retention empties a row.
+    if (row.actor !== null) sameAs(row.digest, own(), `the row ${row.number} of the audit log`)
+    sameAs(row.mac, digest('audit-chain', before, row.digest), `the chain at row ${row.number} of the audit log`)
+    before = row.mac
+  }
+  const covered = [`${head.number}`, `${head.first_number}`, head.chained, head.first_chained]
+  sameAs(head.mac, digest('audit-head', ...covered), 'the head of the audit log')
+  sameAs(head.chained, before, 'the end of the audit log')
 }
 
 // --- what is in it
-
 const TYPES = { b: 'binary', j: 'json', t: 'text' }
-
 function secretsIn(backup, rootKeyFiles) {
   const rows = openDatabase(backup), byId = (table) => new Map(rows(table).map((row) => [row.id, row]))
-  const { keys, digestKey } = openKeys(rows('data_keys'), rootKeyFiles)
+  const { keys, digest } = openKeys(rows('data_keys'), rootKeyFiles)
   const apps = byId('apps'), environments = byId('environments'), secrets = byId('secrets')
   const versions = rows('secret_versions').map((row) => ({ ...secrets.get(row.secret_id), ...row }))
-  for (const row of environments.values()) checkEnvironment(row, apps.get(row.app_id), [...secrets.values()], digestKey)
-  for (const name of Object.keys(CONTEXTS)) {
+  for (const row of environments.values()) checkEnvironment(row, apps.get(row.app_id), [...secrets.values()], digest)
+  const log = rows('audit').sort((a, b) => a.number - b.number)
+  for (const head of rows('audit_head')) checkAuditLog(head, log, keys, digest)
+  for (const name of Object.keys(CONTEXTS).filter((name) => name !== 'audit.details')) { // Opened with the chain.
     const table = name.split('.')[0]
     for (const row of table === 'secret_versions' ? versions : rows(table)) openColumn(keys, name, row)
   }
-  const set = [...secrets.values()].filter((secret) => secret.is_set)
-  return set.map((secret) => {
-    const current = versions.find((row) => row.secret_id === secret.id && row.version === secret.version)
-    const plain = openColumn(keys, 'secret_versions.value', current ?? fail(`a value of ${secret.id} is missing`))
+  const byVersion = new Map(versions.map((row) => [`${row.secret_id} ${row.version}`, row]))
+  return [...secrets.values()].filter((secret) => secret.is_set).map((secret) => {
+    const current = byVersion.get(`${secret.id} ${secret.version}`) ?? fail(`a value of ${secret.id} is missing`)
+    const plain = openColumn(keys, 'secret_versions.value', current)
     const environment = environments.get(secret.environment_id), type = TYPES[String.fromCharCode(plain[0])]
     const [path, key] = JSON.parse(openColumn(keys, 'secrets.name', secret))
     const value = plain.toString(type === 'binary' ? 'base64' : 'utf8', 1)

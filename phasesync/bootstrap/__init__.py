@@ -9,6 +9,7 @@ from phasesync.bootstrap.backups import (
     back_up_database,
     drill_backup,
     preview_restoration,
+    read_backup_schedules,
     restore_database,
     verify_backup,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "preview_installation",
     "preview_migration",
     "preview_restoration",
+    "read_backup_schedules",
     "restore_database",
     "schema_status",
     "unretire_database",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from phasesync.adapters.aws.sdk import CallLimits
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.adapters.channels.mail import MailSettings
+    from phasesync.core.backup_schedule import BackupSchedule
     from phasesync.core.events import Event
     from phasesync.core.sync import Sync
     from phasesync.core.sync_windows import WindowState
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from phasesync.engine.notification_admin import NotificationAdmin
     from phasesync.engine.sync_admin import SyncAdmin
     from phasesync.engine.sync_operations import SyncOperations
+    from phasesync.ports.backups import BackupStorage
     from phasesync.ports.channels import ChannelSender
     from phasesync.ports.destination import Destinations
     from phasesync.ports.issuer import LeaseIssuers
@@ -240,6 +242,12 @@ class Application:
             credential_of=self.store.credentials.get,
             mail=lambda: mail_settings(self.current()),
         )
+
+    def open_backup_storage(self, schedule: "BackupSchedule") -> "BackupStorage":
+        """Return the place of scheduled backups."""
+        from phasesync.adapters.backup_storage import open_storage
+
+        return open_storage(schedule, clients=lambda: self.clients, credential_of=self.store.credentials.get_by_id)
 
     def _make_destinations(self) -> "Destinations":
         from phasesync.adapters.destinations import RegisteredDestinations

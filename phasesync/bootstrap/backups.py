@@ -1,7 +1,8 @@
 """Settings -> backups: making one, proving one, trying one out, and restoring one."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,13 @@ from phasesync.bootstrap.app import Application
 from phasesync.bootstrap.open import keys_by, open_application
 from phasesync.errors import KeyUnavailableError, SettingsError
 from phasesync.settings.model import Settings
+from phasesync.store.migrate import open_migrated
 
 if TYPE_CHECKING:
     from phasesync.store import Database
     from phasesync.store.backup_check import VerifiedBackup
     from phasesync.store.backup_manifest import Manifest
+    from phasesync.store.backup_schedules import Listed
     from phasesync.store.key_ring import KeyRing
     from phasesync.store.restore import RestorePreview
 
@@ -64,6 +67,34 @@ def drill_backup(settings: Settings, file: Path) -> "Iterator[tuple[VerifiedBack
         make_ready(url, file, open_keys)
         with open_application(settings.model_copy(update={"database_url": url})) as application:
             yield verified, application
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedules:
+    """
+    The schedules of backups.
+
+    Attributes:
+        listed: the schedules.
+        credentials: id of a credential -> its name.
+    """
+
+    listed: "Listed"
+    credentials: Mapping[str, str]
+
+
+def read_backup_schedules(settings: Settings) -> Schedules | None:
+    """Return the schedules; None if there are none: that needs no root key. Raises as `open_application`."""
+    from phasesync.store.backup_schedules import has_schedules
+
+    with closing(open_migrated(settings.database_url)) as database:
+        if not has_schedules(database):
+            return None
+    with open_application(settings) as application:
+        return Schedules(
+            listed=application.store.backup_schedules.list_all(),
+            credentials={one.id: one.name for one in application.store.credentials.list_all()},
+        )
 
 
 def restore_database(settings: Settings, file: Path) -> Path | None:

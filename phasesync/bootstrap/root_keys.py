@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from phasesync.adapters.root_keys import find_root_key, key_file_exists, load_next_root_keys, load_root_key
+from phasesync.errors import KeyUnavailableError
 from phasesync.settings.model import Settings
 from phasesync.store import Database, read_wrapped_keys
 from phasesync.store.key_ring import KeyRing, RootKey, read_root_statuses
@@ -54,9 +55,11 @@ def load_root_keys(settings: Settings, database: Database, known: Collection[str
         As `open_key_ring`, if there is none at all.
     """
     others = [*_from_kms(settings, database, known), *_next_root_keys(settings)]
-    if (placed := find_placed_root_key(settings, needed=not others and not known)) is None:
-        return others
-    return [placed, *others]
+    try:
+        placed = find_placed_root_key(settings, needed=not others and not known)
+    except KeyUnavailableError as error:
+        raise _kept_by_kms(database) or error from None
+    return others if placed is None else [placed, *others]
 
 
 def find_placed_root_key(settings: Settings, *, needed: bool) -> RootKey | None:
@@ -105,6 +108,19 @@ def _from_kms(settings: Settings, database: Database, known: Collection[str]) ->
         for root in wrapped
         if root.wrapped_by in allowed
     ]
+
+
+def _kept_by_kms(database: Database) -> KeyUnavailableError | None:
+    """Return the error for a root key that AWS KMS has, where the settings do not say so; None if it has none."""
+    from phasesync.store.root_keys import read_kms_root_keys
+
+    for root in read_kms_root_keys(database):
+        return KeyUnavailableError(
+            f"the root key {root.id} of this database is encrypted by the KMS key {root.wrapped_by}, which the "
+            "settings do not name",
+            hint=f"PHASESYNC_ROOT_KEY_KMS_KEY={root.wrapped_by}",
+        )
+    return None
 
 
 def read_context(database: Database) -> str:

@@ -1,15 +1,16 @@
 """`phasesync db`: the database's schema, its copy to another database, and what follows a restore."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from phasesync.cli.audited import note_done
 from phasesync.cli.db_backups import backup, drill, restore, verify
 from phasesync.cli.dry_run import dry_run_flag, dry_run_option, show_dry_run
 from phasesync.cli.input import confirm, confirmation_options, never_asks, read_stdin
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
-from phasesync.errors import InvalidInputError
+from phasesync.errors import InvalidInputError, KeyUnavailableError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -59,6 +60,8 @@ def migrate(check: bool, dry_run: bool, out: Output) -> int:
     before = schema_status(settings)
     migrate_database(settings)
     after = schema_status(settings)
+    if before.current is not None and before.current != after.current:
+        note_done(settings, "db.migrate", details={"from": before.current, "to": after.current}, out=out)
     moved = "is at" if before.current == after.current else "was brought to"
     with_queue = ", and has the queue of this release now" if before.queue_fix and not after.queue_fix else ""
     out.done(f"the database {moved} schema {after.current}{with_queue}", schema_document(after))
@@ -98,7 +101,9 @@ _MIGRATION_NEEDED = 3
 @output_option
 def status(out: Output) -> int:
     """
-    Show which schema the database has and which this release needs. Exit 6 if they differ, or if it is retired.
+    Show which schema the database has and which this release needs, and how scheduled backups go.
+
+    Exit 6 if the schemas differ, or if the database is retired.
 
     \b
     Example:
@@ -107,8 +112,18 @@ def status(out: Output) -> int:
     from phasesync.bootstrap import schema_status
     from phasesync.cli.documents import schema_document
 
-    schema = schema_status(invocation().settings().settings)
-    out.item(schema_document(schema))
+    settings = invocation().settings().settings
+    schema = schema_status(settings)
+    schedules, refused = ([], []) if schema.retirement or not schema.is_current else _schedules(settings, out)
+    document = schema_document(schema)
+    if out.as_json:
+        out.document(document | {"backups": schedules})
+    else:
+        out.item(document)
+        if schedules:
+            click.echo()
+            out.items(schedules, ["place", "every", "keep", "succeeded_at", "next_at", "error"])
+    _warn_of_backups(schedules, refused, out)
     if not schema.is_current:
         missing = "there is no queue of this release" if schema.current == schema.expected else None
         out.warn(f"{missing or 'the schema is not the one of this release'}; next: {schema.fix}")
@@ -180,14 +195,17 @@ def copy_to(target: str, verify: bool, dry_run: bool, out: Output) -> None:
     from phasesync.cli.documents import copy_document
 
     if dry_run:
-        _show_copy(settings, _target_url(target), verify=verify, out=out)
+        _show_copy(settings, url_of_option(target), verify=verify, out=out)
         return
+    target = url_of_option(target)
     copied = copy_database(
         settings,
-        _target_url(target),
+        target,
         verify=verify,
         report=lambda table: None if out.as_json else out.say(f"{table.table}: {table.rows:,} rows, the same in both"),
     )
+    there = settings.model_copy(update={"database_url": target})
+    note_done(there, "db.copy", details={"from": copied.source, "to": copied.target}, out=out)
     document = copy_document(copied, verified=verify)
     if out.as_json:
         out.document(document)
@@ -217,11 +235,41 @@ def _show_copy(settings: "Settings", target: str, *, verify: bool, out: Output) 
     )
 
 
+def _schedules(settings: "Settings", out: Output) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the schedules of backups, and what is wrong with those that were altered."""
+    from phasesync.adapters.clock import SystemClock
+    from phasesync.bootstrap import read_backup_schedules
+    from phasesync.cli.documents import backup_schedule_document
+
+    try:
+        schedules = read_backup_schedules(settings)
+    except KeyUnavailableError as error:
+        out.warn(f"how scheduled backups go is not shown without the root key: {error.message}")
+        return [], []
+    if schedules is None:
+        return [], []
+    now, names = SystemClock().now(), schedules.credentials
+    documents = [backup_schedule_document(one, names, now=now) for one in schedules.listed.usable]
+    return documents, list(schedules.listed.refused)
+
+
+def _warn_of_backups(schedules: list[dict[str, Any]], refused: list[str], out: Output) -> None:
+    for reason in refused:
+        out.warn(f"{reason}; no backup is made by it")
+    for schedule in schedules:
+        if schedule["overdue"]:
+            out.warn(f"a backup to {schedule['place']} is overdue: is a daemon running? phasesync status")
+        if schedule["error"] is not None:
+            out.warn(
+                f"the newest backup to {schedule['place']} failed ({schedule['error']}); the daemon's log says why"
+            )
+
+
 _CLOCKS_APART_S = 5
 
 
-def _target_url(target: str) -> str:
-    """Return the URL of `--to`. InvalidInputError for a password in it: every user of the machine sees arguments."""
+def url_of_option(target: str, option: str = "--to") -> str:
+    """Return the URL of an option. InvalidInputError for a password in it: every user of the machine sees arguments."""
     if target == "-":
         return read_stdin().decode("utf-8", "replace").strip()
     from phasesync.store.database_url import parse_database_url
@@ -229,7 +277,7 @@ def _target_url(target: str) -> str:
     if parse_database_url(target).password is not None:
         raise InvalidInputError(
             "a password among the arguments can be read by every user of the machine",
-            hint="put it into ~/.pgpass and leave it out, or give the URL on stdin: --to -",
+            hint=f"put it into ~/.pgpass and leave it out, or give the URL on stdin: {option} -",
         )
     return target
 
@@ -260,6 +308,7 @@ def unretire(yes: bool, no_input: bool, dry_run: bool, out: Output) -> None:
     )
     if not dry_run:
         retirement = unretire_database(settings)
+        note_done(settings, "db.unretire", details={"copy": retirement.to}, out=out)
     document = {"retired_at": retirement.at, "retired_to": retirement.to}
     if dry_run:
         show_dry_run(out, f"would take this database back into use; its copy is at {retirement.to}", document)

@@ -3,42 +3,97 @@
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from phasesync.cli.audited import note_done
 from phasesync.cli.dry_run import dry_run_flag, show_dry_run
 from phasesync.cli.input import never_asks
-from phasesync.cli.invocation import invocation
+from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
+from phasesync.cli.params import REGION, Duration
 from phasesync.cli.sync_results import error_document, threads_of, worst_code
-from phasesync.errors import PhasesyncError, StaleDatabaseError
+from phasesync.core.audit import AuditKind
+from phasesync.core.times import duration_text
+from phasesync.errors import InvalidInputError, PhasesyncError, StaleDatabaseError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
+    from phasesync.core.backup_schedule import BackupSchedule
     from phasesync.engine.sync_operations import PlanReport
     from phasesync.settings import Settings
     from phasesync.store.backup_check import VerifiedBackup
+
+KEEP: Final = 28
+
+
+class _Every(Duration):
+    """A duration, or `off`."""
+
+    name = "DURATION|off"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "off" else super().convert(value, param, ctx)
+
+
+EVERY: Final = _Every()
 
 _FILE: Final = click.argument("file", type=click.Path(path_type=Path))
 
 
 @click.command()
-@_FILE
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--every", type=EVERY, help="Have the daemon make backups so often: 6h. off: no longer, to that place.")
+@click.option("--keep", type=int, default=KEEP, show_default=True, help="With --every: how many are kept there.")
+@click.option("--to", "place", metavar="PLACE", help="With --every: a folder of the daemon, or s3://BUCKET/PREFIX.")
+@click.option("--credential", metavar="NAME", help="With s3://: who writes there. Default: the identity of the daemon.")
+@click.option("--region", type=REGION, help="With s3://: of the bucket. Default: that of the credential.")
 @output_option
 @dry_run_flag
-def backup(file: Path, dry_run: bool, out: Output) -> None:
+def backup(file: Path | None, dry_run: bool, out: Output, **options: Any) -> None:
     """
-    Copy the database to a new file while it is in use, whichever database it is.
+    Copy the database to a new file while it is in use, whichever database it is; or have the daemon do it.
 
     The file is a SQLite database with mode 0600. What is encrypted in the database is encrypted there, and the root key
     is not in it. FILE.manifest.json beside it proves that it is whole, and of which time.
 
+    The daemon proves each backup with the root key, and then removes old ones of this installation. db status shows
+    how that goes.
+
     \b
-    Example:
+    Examples:
       phasesync db backup /var/backups/phasesync-monday.db
+      phasesync db backup --every 6h --keep 28 --to s3://acme-backups/phasesync --credential backups
+      phasesync db backup --every off
     """
+    request = _Request(**options)
+    if file is None:
+        if request.every is None:
+            raise InvalidInputError("name a file, or say how often: --every 6h --to PLACE")
+        _schedule(request, out=out, dry_run=dry_run)
+    elif request != _Request():
+        raise InvalidInputError("--every and what belongs to it go without a FILE")
+    else:
+        _copy(file, out, dry_run=dry_run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """The options of a schedule; `every` is `off` to end it."""
+
+    every: timedelta | Literal["off"] | None = None
+    keep: int = KEEP
+    place: str | None = None
+    credential: str | None = None
+    region: str | None = None
+
+
+def _copy(file: Path, out: Output, *, dry_run: bool) -> None:
     settings = invocation().settings().settings
     if dry_run:
         from phasesync.store.backup import preview_backup
@@ -50,6 +105,7 @@ def backup(file: Path, dry_run: bool, out: Output) -> None:
     from phasesync.store.backup_manifest import manifest_of
 
     manifest = back_up_database(settings, file)
+    note_done(settings, "db.backup", kind=AuditKind.ACCESS, details={"file": str(file)}, out=out)
     if manifest.mac is None:
         out.warn(
             "the root key was not there, so nothing proves the manifest: the backup is as good, but that it is whole "
@@ -67,6 +123,58 @@ def backup(file: Path, dry_run: bool, out: Output) -> None:
             "made_at": manifest.made_at,
             "signed": manifest.mac is not None,
         },
+    )
+
+
+@with_application
+def _schedule(application: "Application", request: _Request, *, out: Output, dry_run: bool) -> None:
+    from phasesync.cli.documents import backup_schedule_document
+
+    with application.store.database.rehearsal() if dry_run else nullcontext():
+        schedule, message = (_unset if request.every == "off" else _set)(application, request)
+    credentials = {one.id: one.name for one in application.store.credentials.list_all()}
+    document = backup_schedule_document(schedule, credentials, now=application.context.clock.now())
+    if dry_run:
+        show_dry_run(out, message, document)
+        return
+    if request.every != "off" and not application.store.daemons.alive():
+        out.warn("no daemon is running to make the first backup; start one: phasesync daemon")
+    out.done(message, document)
+
+
+def _unset(application: "Application", request: _Request) -> "tuple[BackupSchedule, str]":
+    from phasesync.core.backup_schedule import parse_place
+
+    place = None if request.place is None else parse_place(request.place)
+    removed = application.store.backup_schedules.remove(place)
+    return removed, f"no more backups are made to {removed.place}; those that are there stay"
+
+
+def _set(application: "Application", request: _Request) -> "tuple[BackupSchedule, str]":
+    from phasesync.core.backup_schedule import Bucket, check_every, check_keep, parse_place
+
+    if request.place is None or not isinstance(request.every, timedelta):
+        raise InvalidInputError("where to? --to /var/backups/phasesync, or --to s3://BUCKET/PREFIX")
+    place = parse_place(request.place)
+    credential = None if request.credential is None else application.store.credentials.get(request.credential)
+    region = request.region
+    if isinstance(place, Bucket):
+        region = region or (None if credential is None else credential.region)
+        if region is None:
+            raise InvalidInputError("in which Region is the bucket? --region eu-central-1")
+    elif credential is not None or region is not None:
+        raise InvalidInputError("a folder needs no credential and no Region")
+    schedule = application.store.backup_schedules.set(
+        place,
+        every=check_every(request.every),
+        keep=check_keep(request.keep),
+        credential_id=None if credential is None else credential.id,
+        region=region,
+        actor=invocation().actor,
+    )
+    return schedule, (
+        f"a backup is made every {duration_text(schedule.every)} to {place}, the first one now; {schedule.keep} are "
+        "kept; see how it goes: phasesync db status"
     )
 
 
@@ -216,6 +324,8 @@ def restore(file: Path, dry_run: bool, out: Output) -> None:
         _show_restore(settings, file, out)
         return
     kept = restore_database(settings, file)
+    details = {"file": str(file), "kept": None if kept is None else str(kept)}
+    note_done(settings, "db.restore", details=details, out=out)
     if kept is not None:
         out.say(f"the former database is kept as {kept}")
     out.done(

@@ -11,12 +11,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from phasesync.core.model import App, Environment, SecretValue, SecretVersion, ValueType
+from phasesync.core.times import duration_text
 from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 # Every command imports this module for its own documents. A noun's module is imported with the command that shows it.
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from phasesync.core.audit import AuditRow, Verification
+    from phasesync.core.backup_schedule import BackupSchedule
     from phasesync.core.change import Change, KeyDiff
     from phasesync.core.change_request import ChangeRequest
     from phasesync.core.credential import Credential, CredentialStatus
@@ -219,6 +222,47 @@ def has_changes(report: "PlanReport") -> bool:
     from phasesync.core.remote import Action
 
     return any(change.action is not Action.NOOP for change in report.plan.changes)
+
+
+def audit_document(row: "AuditRow", *, details: bool) -> Document:
+    """Return a row of the audit log. `details`: with what is stored encrypted, names of keys among them."""
+    entry = row.entry
+    document: Document = {
+        "number": row.number,
+        "at": row.at,
+        "kind": row.kind,
+        "actor": None if entry is None else entry.actor,
+        "source": row.source or None,
+        "action": None if entry is None else entry.action,
+        "object": None if entry is None else entry.object,
+        "outcome": None if entry is None else entry.outcome,
+        "before": None if entry is None else entry.before,
+        "after": None if entry is None else entry.after,
+        "altered": row.altered,
+        "head": str(row.head),
+    }
+    return document | ({"details": None if entry is None else dict(entry.details)} if details else {})
+
+
+def verification_document(verified: "Verification") -> Document:
+    """Return what a verification of the audit log found out."""
+    return {
+        "verified": not verified.findings,
+        "rows": verified.rows,
+        "emptied": verified.emptied,
+        "first": verified.first,
+        "head": None if verified.head is None else str(verified.head),
+        "findings": [
+            {
+                "tampering": finding.tampering,
+                "first": finding.first,
+                "last": finding.last,
+                "message": finding.message,
+            }
+            for finding in verified.findings
+        ],
+        "notes": list(verified.notes),
+    }
 
 
 def run_document(run: "Run") -> Document:
@@ -455,6 +499,30 @@ def copy_document(copied: "CopiedDatabase", *, verified: bool) -> Document:
         "instance_id": copied.instance_id,
         "tables": [{"table": table.table, "rows": table.rows, "digest": table.digest} for table in copied.tables],
         "verified": verified,
+    }
+
+
+def backup_schedule_document(schedule: "BackupSchedule", credentials: Mapping[str, str], *, now: datetime) -> Document:
+    """
+    Return a schedule of backups as `db status` prints it.
+
+    Args:
+        schedule: the schedule.
+        credentials: id of a credential -> its name.
+        now: the time.
+    """
+    credential = schedule.credential_id
+    return {
+        "place": str(schedule.place),
+        "every": duration_text(schedule.every),
+        "keep": schedule.keep,
+        "credential": None if credential is None else credentials.get(credential, f"{credential}, which is gone"),
+        "region": schedule.region,
+        "next_at": schedule.next_at,
+        "succeeded_at": schedule.succeeded_at,
+        "failed_at": schedule.failed_at,
+        "error": schedule.error_class,
+        "overdue": bool(schedule.overdue_at(now)),
     }
 
 

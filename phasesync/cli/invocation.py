@@ -17,7 +17,7 @@ import click
 
 from phasesync.cli.imports import no_collection
 from phasesync.cli.streams import one_line, print_to_stderr, styled
-from phasesync.errors import ApprovalNeededError, InvalidInputError
+from phasesync.errors import ApprovalNeededError, InvalidInputError, PhasesyncError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -95,11 +95,16 @@ def with_application(command: "Callable[Concatenate[Application, P], R]") -> Cal
             _warn(application.warnings)
             try:
                 return command(application, *args, **kwargs)
-            except ApprovalNeededError as needed:
+            except PhasesyncError as error:
+                from phasesync.cli.refusals import write_refusal
+
+                write_refusal(application, error)
+                if not isinstance(error, ApprovalNeededError):
+                    raise
                 from phasesync.cli.approvals import hold
 
                 # A number is the exit code, whatever a command returns otherwise.
-                return cast(R, hold(application, needed, kwargs))
+                return cast(R, hold(application, error, kwargs))
 
     return update_wrapper(wrapper, command)
 

@@ -1,4 +1,4 @@
-"""`phasesync keys`: the keys that encrypt the store."""
+"""`phasesync keys`: the keys that encrypt the store. Those of the root key are in `root_keys.py`."""
 
 import time
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from phasesync.cli.dry_run import dry_run_flag, show_dry_run
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import ENVIRONMENT
+from phasesync.cli.root_keys import escrow, rotate_root, status
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -22,6 +23,11 @@ _SHOWN = 10
 @click.group()
 def keys() -> None:
     """The keys that encrypt the store."""
+
+
+keys.add_command(status)
+keys.add_command(rotate_root)
+keys.add_command(escrow)
 
 
 @keys.command("rotate-data", short_help="Replace data keys, and encrypt everything anew.")

@@ -85,8 +85,10 @@ COMMANDS = {
     "leases": ("phasesync.cli.leases:leases", "Short-lived credentials, from dynamic secrets."),
     "run": ("phasesync.cli.run:run", "Run a command with secrets, and with leases that end with it."),
     "aws": ("phasesync.cli.aws:aws", "IAM policies to paste; what is in an account."),
+    "audit": ("phasesync.cli.audit:audit", "The audit log: who did what."),
     "keys": ("phasesync.cli.keys:keys", "The keys that encrypt the store."),
     "db": ("phasesync.cli.db:db", "The database: schema and backups."),
+    "rebuild": ("phasesync.cli.rebuild:rebuild", "After the root key was lost: everything anew from AWS."),
     "completion": ("phasesync.cli.completion:completion", "Print the script that completes commands in a shell."),
 }
 """Name -> where the command is, and one line of help."""

@@ -8,7 +8,6 @@ to show anything if a name comes twice.
 
 import os
 import stat
-import tempfile
 import time
 from contextlib import suppress
 from functools import partial
@@ -21,6 +20,7 @@ import click
 from phasesync.cli.daemon_http import ask_daemon
 from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output, output_option
+from phasesync.cli.replaced_file import replace_file
 from phasesync.cli.streams import write_data
 from phasesync.errors import InvalidInputError, OperatorError, PhasesyncError, UnhealthyError
 
@@ -78,7 +78,7 @@ def metrics(textfile: Path | None, out: Output) -> None:
 
 def _print(text: bytes, source: str, textfile: Path | None, out: Output) -> None:
     if textfile is not None:
-        _replace(textfile, text)
+        replace_file(textfile, text, mode=0o644)
         document = {"file": str(textfile), "source": source, "bytes": len(text)}
         out.done(f"wrote {textfile}: metrics of the {source}", document)
     elif out.as_json:
@@ -169,23 +169,3 @@ def _check(file: Path, out: Output) -> None:
             )
     if file.suffix != ".prom":
         out.note(f"node_exporter reads only files whose names end with .prom, and this one is {file.name}")
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write a file that others may read: a reader sees the former content or the new one, never a part."""
-    made: str | None = None
-    try:
-        # Beside the file: only within one file system is it replaced at once.
-        opened, made = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        with open(opened, "wb") as stream:
-            os.fchmod(stream.fileno(), 0o644)
-            stream.write(content)
-        os.replace(made, file)
-    except OSError as error:
-        if made is not None:
-            with suppress(OSError):  # It may have been moved to its place already.
-                os.unlink(made)
-        raise OperatorError(
-            f"{file} cannot be written: {os.strerror(error.errno or 0)}",
-            hint=f"check the space and the permissions of {file.parent}",
-        ) from None

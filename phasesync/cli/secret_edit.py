@@ -10,6 +10,7 @@ from phasesync.cli.input import MAX_BYTES, ask_yes, confirm, confirmation_option
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import environment_argument, path_option
+from phasesync.cli.reveals import note_reveal
 from phasesync.errors import IllegalTransitionError, InvalidInputError, OperatorError, PhasesyncError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def edit(
         out.warn(problem)
     before = read_for_edit(application.store, *environment, path)
     text = text_of_entries(before.entries, _head(before))
+    note_reveal(application, "secret.reveal", environment, path, before.entries)
     with private_file(_FILE, text.encode()) as file:
         stored = _edit_until_stored(application, before, file, yes=yes, no_input=no_input, out=out)
     changes, edited = stored.changes, stored.environment

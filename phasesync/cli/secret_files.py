@@ -21,6 +21,7 @@ from phasesync.cli.input import MAX_BYTES, confirm, confirmation_options, read_f
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import NEW_KEY, REGION, Name, Word, environment_argument, path_option
+from phasesync.cli.reveals import note_reveal
 from phasesync.cli.streams import json_text, write_values
 from phasesync.core.dotenv import BASH, PYTHON, READERS, runs_in_shells
 from phasesync.core.model import SecretValue, ValueType
@@ -243,6 +244,7 @@ def export(
             _warn_of_misreaders(values, out)
     if format_ is WrittenFormat.JSON and sys.stdout.isatty():
         text = json_text(text)
+    note_reveal(application, "secret.export", environment, path, entries)
     write_values(text, hint="redirect it, or add --format json")
 
 

@@ -24,6 +24,7 @@ from phasesync.cli.params import (
     path_option,
     written_key_argument,
 )
+from phasesync.cli.reveals import note_reveal
 from phasesync.cli.secret_edit import edit
 from phasesync.cli.secret_files import export, import_
 from phasesync.cli.secret_set import check_new_key, place_of, set_, write_secret
@@ -219,6 +220,7 @@ def get(
         return
     if resolve:
         value = _resolved(application, environment, path, key)
+    note_reveal(application, "secret.reveal", environment, path, [key])
     if out.as_json:
         out.item(secret_document(secret) | value_document(value))
     elif value.type is ValueType.BINARY and sys.stdout.isatty():

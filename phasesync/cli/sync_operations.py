@@ -13,6 +13,7 @@ from phasesync.cli.several_syncs import approve_several, approved_line
 from phasesync.cli.sync_options import name_argument
 from phasesync.cli.sync_results import last_synced_at, show_changed
 from phasesync.cli.sync_selection import Selection, selection_options
+from phasesync.core.audit import AuditKind
 from phasesync.core.sync import SyncStatus
 from phasesync.core.times import instant_text
 
@@ -270,6 +271,7 @@ def verify(application: "Application", name: str, out: Output) -> int:
     from phasesync.cli.output import show_identity
     from phasesync.engine.value_comparison import verify_sync
 
+    application.store.audit.add("sync.verify", name, kind=AuditKind.ACCESS)
     verified = verify_sync(application.context, name)
     show_identity(application, application.store.credentials.get_by_id(verified.sync.credential_id), out)
     rows = [

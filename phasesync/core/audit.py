@@ -14,6 +14,9 @@ from typing import Any, Final
 
 from phasesync.errors import InvalidInputError
 
+NAMES_IN_LOG: Final = 1000
+"""Names in the details of a row, of each kind; versions and runs have all of them."""
+
 
 class AuditKind(Enum):
     """Kinds of rows; each has a retention of its own."""

@@ -43,8 +43,13 @@ class Chore(StrEnum):
     """Removes orphan users."""
     HOUSEKEEPING = "housekeeping"
     """Deletes old runs and leases, and messages of notifications."""
+    AUDIT = "audit"
+    """Logs where the audit log ends."""
     NOTIFY = "notify"
     """Makes messages of notifications from what is wrong, and has them sent."""
+
+    BACKUP = "backup"
+    """Makes the backups that are scheduled."""
 
     # Claimed work, in threads
     RECONCILE = "reconcile"
@@ -75,8 +80,12 @@ EXPIRE_LEASES_EVERY: Final = timedelta(seconds=1)
 """A lease is over at most so long, and a few calls, after its end."""
 NOTIFY_EVERY: Final = timedelta(seconds=1)
 """What happens is in a message so long, and `core.notices.GATHER`, later. Nearly always one statement finds nothing."""
+AUDIT_RETENTION: Final = "audit-retention"
+"""A part of the housekeeping, once a day."""
+BACK_UP_EVERY: Final = timedelta(seconds=10)
+"""A backup begins at most so long after it is due. Nearly always one statement finds nothing."""
 HOURLY: Final = timedelta(hours=1)
-"""For housekeeping, and to ask whether orphan users are due, which they are once a day."""
+"""For housekeeping, the head of the audit log, and to ask whether orphan users are due, which they are once a day."""
 
 
 class DaemonRole(StrEnum):

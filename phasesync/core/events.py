@@ -112,6 +112,34 @@ class RunsPruned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditHeadNoted:
+    """
+    Where the chain of the audit log ends: kept in the log of the daemon, it proves later that no tail was cut off.
+
+    Attributes:
+        head: `NUMBER:DIGEST`; None: the head was altered or removed outside phasesync.
+        command: what finds out more.
+    """
+
+    head: str | None
+    command: str = "phasesync audit verify"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEmptied:
+    """
+    Housekeeping emptied old rows of the audit log.
+
+    Attributes:
+        emptied: how many rows.
+        dropped: how many empty rows at the beginning were deleted.
+    """
+
+    emptied: int
+    dropped: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class QueueCleared:
     """Entries of daemons that died or froze were removed from the queue of due syncs."""
 
@@ -317,6 +345,43 @@ class NotificationUnreadable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackupMade:
+    """
+    A scheduled backup is complete, and was proved.
+
+    Attributes:
+        place: where it is.
+        size: bytes.
+        rows: how many rows it holds.
+        removed: how many older ones were removed.
+    """
+
+    place: str
+    size: int
+    rows: int
+    removed: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupFailed:
+    """
+    A scheduled backup could not be made; it is tried again.
+
+    Attributes:
+        place: where it was to be.
+        error: class name of the error.
+        code: AWS's error code, None if there is none.
+        message: of the error, with what helps: places and codes.
+    """
+
+    place: str
+    error: str
+    code: str | None
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChoreFailed:
     """A periodic duty of the daemon failed; it is tried again."""
 
@@ -334,6 +399,8 @@ Event = (
     | ClockJumped
     | SchemaWaiting
     | RunsPruned
+    | AuditHeadNoted
+    | AuditEmptied
     | QueueCleared
     | DatabaseCompared
     | SweepFinished
@@ -347,5 +414,7 @@ Event = (
     | MessageSent
     | MessageFailed
     | NotificationUnreadable
+    | BackupMade
+    | BackupFailed
     | ChoreFailed
 )

@@ -19,6 +19,7 @@ from phasesync.engine.claims import ClaimKeeper, release_claim
 from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.notifier import Notifier
 from phasesync.engine.reconcile import Reconciler
+from phasesync.engine.scheduled_backup import BackupMaker
 from phasesync.engine.scheduler import LeaseWork, MessageWork, Scheduler
 from phasesync.engine.sweep import Sweeper
 from phasesync.ports.runtime import EventSink
@@ -121,6 +122,7 @@ def build_components(
         dispatcher=dispatcher,
         reconciler=reconciler,
         runs_kept=lambda: timedelta(days=current().retention.runs_days),
+        audit_kept=lambda: current().retention.audit_kept,
         share_among=clients.rate_limiter.share_among,
         sweeper=Sweeper(
             context,
@@ -131,6 +133,12 @@ def build_components(
         lease_work=LeaseWork(expiry=expiry, dispatcher=lease_dispatcher),
         message_work=MessageWork(notifier=notifier, dispatcher=message_dispatcher),
         queue=queue,
+        backups=BackupMaker(
+            context,
+            open_storage=application.open_backup_storage,
+            database_url=application.settings.database_url,
+            folder=application.settings.data_dir if os.access(application.settings.data_dir, os.W_OK) else None,
+        ),
     )
     # Beside the start: the first edit after it should not wait for the SDK to load.
     Thread(target=clients.prepare, name="prepare-aws", daemon=True).start()

@@ -20,6 +20,12 @@ LIVE_SETTINGS: Final = frozenset(
         "notifications.smtp_password_file",
         "notifications.smtp_url",
         "retention.runs_days",
+        "retention.audit_change_days",
+        "retention.audit_approval_days",
+        "retention.audit_reveal_days",
+        "retention.audit_lease_days",
+        "retention.audit_access_days",
+        "retention.audit_refusal_days",
     }
 )
 """

@@ -17,6 +17,7 @@ from phasesync import __version__
 from phasesync.adapters.telemetry.logging import flush_log, get_logger, lines_lost, set_level
 from phasesync.adapters.telemetry.metrics import Metrics
 from phasesync.core.chores import (
+    BACK_UP_EVERY,
     CHECK_SCHEMA_EVERY,
     CLEAR_QUEUE_EVERY,
     EXPIRE_LEASES_EVERY,
@@ -271,7 +272,9 @@ class Service:
         chores.add(Chore.SWEEP, with_schema(scheduler.sweep), every=self._sweep_every(), first_in=second)
         chores.add(Chore.LEASES, with_schema(scheduler.expire_leases), every=EXPIRE_LEASES_EVERY)
         chores.add(Chore.NOTIFY, with_schema(scheduler.notify), every=NOTIFY_EVERY, first_in=second)
+        chores.add(Chore.BACKUP, with_schema(scheduler.back_up), every=BACK_UP_EVERY, first_in=second)
         chores.add(Chore.REAP_USERS, with_schema(scheduler.remove_orphan_users), every=HOURLY, first_in=2 * minute)
+        chores.add(Chore.AUDIT, with_schema(scheduler.note_audit_head), every=HOURLY, first_in=second)
         chores.add(Chore.HOUSEKEEPING, with_schema(scheduler.prune), every=HOURLY, first_in=minute)
 
     def _with_schema(self, work: Callable[[], bool]) -> Callable[[], bool]:

@@ -50,6 +50,8 @@ class Operation:
     """Name or ARN as it was asked for; None if the operation is not about one secret."""
     at: datetime | None = None
     """On the emulator's clock."""
+    agent: str = ""
+    """User-Agent: the program that asks, as it calls itself."""
 
     @property
     def form(self) -> dict[str, str]:
@@ -119,6 +121,7 @@ def read_operation(headers: Mapping[str, str], path: str, body: bytes) -> Operat
         body=body,
         region=signed[2] if len(signed) > 2 else "",
         secret_id=secret_id if isinstance(secret_id, str) else None,
+        agent=headers.get("user-agent", ""),
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 from uuid import uuid4
 from xml.sax.saxutils import escape
 
@@ -72,6 +72,9 @@ class AwsEmulator:
 
     moto's objects are one set per process: two of these in one process show the same secrets.
     """
+
+    guard: ClassVar[Callable[[Operation], Answer | None] | None] = None
+    """Asked before each request to any of these; what it returns replaces AWS's answer. `reset` leaves it alone."""
 
     def __init__(
         self,
@@ -230,6 +233,8 @@ class AwsEmulator:
             hook = self.on_request
             before.append(lambda request: hook("before", request))
             after.append(lambda request: hook("after", request))
+        if (guard := type(self).guard) is not None:
+            before.insert(0, guard)
         for act in before:
             if (injected := act(operation)) is not None:
                 return _injected(injected, operation.service)

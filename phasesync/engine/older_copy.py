@@ -28,6 +28,7 @@ from phasesync.errors import (
     DestinationError,
     NotFoundError,
     PermissionDeniedError,
+    SettingsError,
     StaleDatabaseError,
 )
 from phasesync.ports.destination import Destination
@@ -89,7 +90,7 @@ def _compare(context: Context) -> Standing:
             except StaleDatabaseError:
                 older = True
                 break
-            except (DestinationError, NotFoundError):
+            except (DestinationError, NotFoundError, SettingsError):
                 # The runs of its syncs ask again, and report the error with names and hints.
                 unanswered.append(compared.place)
         if older:

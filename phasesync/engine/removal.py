@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from phasesync.core.arns import region_of_secret
+from phasesync.core.audit import NAMES_IN_LOG, AuditKind
 from phasesync.core.change import Change, PlanContext
 from phasesync.core.credential import Credential
 from phasesync.core.planning.deletion import decide_unwanted
@@ -284,7 +285,12 @@ def delete_objects(context: Context, name: str, *, actor: str) -> DeletionResult
             elif change is not None:
                 left_alone[entry.remote_name] = change.reason
 
-        written = filter(was_written, state.journal)
+        written = [entry for entry in state.journal if was_written(entry)]
+        # Before AWS is asked: what a crash leaves there is in the log, too.
+        objects = [entry.remote_name for entry in written]
+        context.store.audit.add(
+            "sync.delete-objects", sync.name, kind=AuditKind.CHANGE, details={"objects": objects[:NAMES_IN_LOG]}
+        )
         for visit in visit_each(context, sync, state.credential, written, delete):
             if visit.error is None:
                 continue
@@ -428,7 +434,11 @@ def _release(context: Context, sync: Sync, actor: str) -> ReleaseResult:
                 checkpoint()
                 destination.update_metadata(observed.arn, tags=back.tags or None, untag=back.untag)
 
-        known = filter(may_exist, state.journal)
+        known = [entry for entry in state.journal if may_exist(entry)]
+        objects = [entry.remote_name for entry in known]
+        context.store.audit.add(
+            "sync.release", sync.name, kind=AuditKind.CHANGE, details={"objects": objects[:NAMES_IN_LOG]}
+        )
         for visit in visit_each(context, sync, state.credential, known, release):
             if visit.error is not None:
                 kept[visit.entry.remote_name] = ("" if visit.tried else "not tried: ") + visit.error.message
@@ -517,6 +527,9 @@ def _force_delete(
         # Journalled before the call: the next run must not take it for a deletion by another party.
         now = context.clock.now()
         noted = journal.save(replace(entry, touched_at=now, deletion_at=now))
+        context.store.audit.add(
+            "aws.force-delete", sync.name, kind=AuditKind.CHANGE, details={"objects": [remote_name]}
+        )
         try:
             checkpoint()
             destination.delete(observed.arn, recovery_days=None)

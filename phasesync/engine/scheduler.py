@@ -6,14 +6,16 @@ knows a rule about syncs: the daemon calls them in their rhythm, and use cases d
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from phasesync.core.chores import HOURLY, Chore, DaemonRole
+from phasesync.core.audit import AuditKind
+from phasesync.core.chores import AUDIT_RETENTION, HOURLY, Chore, DaemonRole
 from phasesync.core.events import (
+    AuditHeadNoted,
     ChoreFailed,
     ClaimExpired,
     ClaimLost,
@@ -31,7 +33,8 @@ from phasesync.engine.leases.expiry import LeaseExpiry
 from phasesync.engine.leases.orphan_users import AGAIN, EVERY, OrphanCollector
 from phasesync.engine.notifier import Notifier
 from phasesync.engine.reconcile import Reconciler
-from phasesync.engine.retention import end_requests, prune
+from phasesync.engine.retention import empty_audit, end_requests, prune
+from phasesync.engine.scheduled_backup import BackupMaker
 from phasesync.engine.sweep import Sweeper
 from phasesync.errors import ClaimLostError, PhasesyncError, StoreUnavailableError
 from phasesync.ports.runtime import Dispatcher, SyncDispatcher, SyncQueue
@@ -78,11 +81,13 @@ class Scheduler:
         reconciler: Reconciler,
         runs_kept: Callable[[], timedelta],
         share_among: Callable[[int], None],
+        audit_kept: Callable[[], Mapping[AuditKind, timedelta]] = dict,
         wake: Callable[[], None] = lambda: None,
         sweeper: Sweeper | None = None,
         lease_work: LeaseWork | None = None,
         message_work: MessageWork | None = None,
         queue: SyncQueue | None = None,
+        backups: BackupMaker | None = None,
     ) -> None:
         """
         Args:
@@ -95,10 +100,12 @@ class Scheduler:
             runs_kept: returns how long to keep runs; called at each housekeeping.
             share_among: called at each heartbeat with the number of active daemons, this one included: they share AWS's
                 request rates.
+            audit_kept: returns how long the audit log keeps rows, by kind; a kind that is missing is kept for ever.
             wake: called when a poll may find something that no commit announces: this daemon has become active.
             sweeper: checks many objects at once; without it, a run checks each sync.
             lease_work: revokes leases; without it, no leases are revoked.
             message_work: sends notifications; without it, none are sent.
+            backups: makes scheduled backups; without it, none are made.
             queue: gets what is due and has some daemon claim it; without it, this daemon claims what is due.
         """
         self._context = context
@@ -109,11 +116,13 @@ class Scheduler:
         self._reconciler = reconciler
         self._runs_kept = runs_kept
         self._share_among = share_among
+        self._audit_kept = audit_kept
         self._wake = wake
         self._sweeper = sweeper
         self._lease_work = lease_work
         self._message_work = message_work
         self._queue = queue
+        self._backups = backups
         self._polling = threading.Lock()
         self._due_in: timedelta | None = None
         self._enqueue_at = float("-inf")
@@ -226,9 +235,20 @@ class Scheduler:
             return True
         return self._round(Chore.REAP_USERS, partial(self._remove_orphan_users, work))
 
+    def back_up(self) -> bool:
+        """Make the backups that are due. Takes long if the database is large."""
+        maker = self._backups
+        if maker is None or not self._active():
+            return True
+        return self._round(Chore.BACKUP, partial(maker.round, lambda: not self._active()))
+
     def prune(self) -> bool:
         """Delete old runs and leases, and shorten the database's log. One daemon an hour does it."""
         return self.role is not DaemonRole.ACTIVE or self._round(Chore.HOUSEKEEPING, self._prune)
+
+    def note_audit_head(self) -> bool:
+        """Emit where the audit log ends. One daemon an hour does it."""
+        return self.role is not DaemonRole.ACTIVE or self._round(Chore.AUDIT, self._note_audit_head)
 
     def stop(self) -> None:
         """Claim nothing more; return when no poll is under way. A sweep ends after the call that it is in."""
@@ -356,7 +376,28 @@ class Scheduler:
         )
         if pruned.runs or pruned.leases:
             self._context.events.emit(RunsPruned(count=pruned.runs, leases=pruned.leases))
+        self._empty_audit()
         self._context.store.database.checkpoint()
+
+    def _note_audit_head(self) -> None:
+        # A little less than the time between two rounds, which never follow each other exactly.
+        if self._context.store.daemons.claim_chore(Chore.AUDIT.value, self._context.owner, every=HOURLY * 0.9):
+            head = self._context.store.audit.head()
+            self._context.events.emit(AuditHeadNoted(head=None if head is None else str(head)))
+
+    def _empty_audit(self) -> None:
+        kept = self._audit_kept()
+        daily = self._context.store.daemons.claim_chore(AUDIT_RETENTION, self._context.owner, every=HOURLY * 23)
+        if not kept or not daily:
+            return
+        done = empty_audit(
+            self._context.store.audit,
+            kept,
+            pause=lambda length: self._stopping.wait(length.total_seconds()),
+            stopped=lambda: not self._active(),
+        )
+        if done.emptied or done.dropped:
+            self._context.events.emit(done)
 
     def _release(self, claim: Claim) -> None:
         try:

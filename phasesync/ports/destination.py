@@ -120,9 +120,10 @@ class Destination(Protocol):
         """
         ...
 
-    def sweep(self, instance_id: str) -> Iterator[Observed]:
+    def sweep(self, instance_id: str | None) -> Iterator[Observed]:
         """
         Yield the objects of the account and Region with our instance tag, including those scheduled for deletion.
+        None: with the tag of any instance.
 
         One call for each 100 objects. Lists lag up to 5 minutes and show no replicas, no resource policies and no
         replication between accounts. So this only finds suspects: what is missing here may exist. Needs a separate IAM

@@ -7,6 +7,7 @@ It reads nothing from outside. No message repeats a value, which may be a databa
 import os
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from phasesync.core.audit import AuditKind
 from phasesync.errors import InvalidInputError
 
 PREFIX = "PHASESYNC_"
@@ -185,6 +187,23 @@ class RetentionSettings(_Group):
 
     runs_days: int = Field(90, ge=1, le=3_650)
     """Days that runs and ended leases are kept: a quarter, for reviews. The newest run of each sync stays always."""
+    audit_change_days: int = Field(1_095, ge=1, le=36_500)
+    """Days that the audit log keeps what was changed, here or at AWS."""
+    audit_approval_days: int = Field(1_095, ge=1, le=36_500)
+    """Days that the audit log keeps requests, approvals and refusals of changes."""
+    audit_reveal_days: int = Field(1_095, ge=1, le=36_500)
+    """Days that the audit log keeps who was shown plaintext."""
+    audit_lease_days: int = Field(400, ge=1, le=36_500)
+    """Days that the audit log keeps leases: the most numerous rows."""
+    audit_access_days: int = Field(1_095, ge=1, le=36_500)
+    """Days that the audit log keeps backups, escrowed keys and exports of the audit log."""
+    audit_refusal_days: int = Field(1_095, ge=1, le=36_500)
+    """Days that the audit log keeps attempts that were refused or failed."""
+
+    @property
+    def audit_kept(self) -> dict[AuditKind, timedelta]:
+        """How long the audit log keeps rows, by kind."""
+        return {kind: timedelta(days=getattr(self, f"audit_{kind.value}_days")) for kind in AuditKind}
 
 
 class ApprovalSettings(_Group):

@@ -20,6 +20,7 @@ from phasesync.core.audit import AuditEntry, AuditHead, AuditKind, AuditOutcome,
 from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, page_of
 from phasesync.store.audit_chain import (
     PLAIN,
+    ChainEnds,
     authentic_head,
     chain,
     emptied_mark,
@@ -99,9 +100,11 @@ class AuditStore(BaseStore):
         return page_of(rows, limit, self._to_row, lambda row: str(row.number))
 
     def head(self) -> AuditHead | None:
-        """Return the newest row of the chain; None if there is no log yet, or its head does not authenticate."""
+        """Return the newest row of the chain, number 0 if there is none yet; None if the head was altered."""
         with self._database.read() as connection:
             ends = read_head(self._keys, connection)
+            if ends is None and connection.scalar(sa.select(audit.c.number).limit(1)) is None:
+                ends = ChainEnds()
         return None if ends is None else AuditHead.of(ends.number, ends.chained)
 
     def head_of(self, number: int) -> AuditHead | None:

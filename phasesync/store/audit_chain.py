@@ -25,7 +25,7 @@ from phasesync.store.database import insert_or_update, row_lock
 from phasesync.store.db_time import from_microseconds, now
 from phasesync.store.key_ring import UNVERSIONED, KeyRing, insert_key, same_mac
 from phasesync.store.serialization import from_json, to_json
-from phasesync.store.tables import audit, audit_head, data_keys
+from phasesync.store.tables import audit, audit_head
 
 AUDIT_KEY: Final = "audit"
 """Purpose of the data key of details."""
@@ -62,12 +62,11 @@ def append_rows(
 
     `key_id`: of `known_data_key`, which the transaction holds already.
     """
-    head, broken = _lock_head(keys, connection)
-    if broken:
+    locked = _lock_head(keys, connection)
+    if locked.broken:
         entries = (AuditEntry(action=BROKEN, object="audit"), *entries)
     key_id = key_id or _make_data_key(keys, connection)
-    at = connection.scalar(_CLOCK) or 0
-    number, chained = head.number, head.chained
+    number, chained, at = locked.ends.number, locked.ends.chained, locked.clock
     rows = []
     for entry in entries:
         number += 1
@@ -82,13 +81,11 @@ def append_rows(
         rows.append({**columns, "details": sealed, "digest": digest, "mac": chained})
     keys.forget_used(key_id)
     connection.execute(audit.insert(), rows)
-    store_head(keys, connection, replace(head, number=number, chained=chained))
+    store_head(keys, connection, replace(locked.ends, number=number, chained=chained))
 
 
 PLAIN: Final = ("number", "at", "kind", "actor", "source", "action", "object", "outcome")
 """Columns of a row that are not encrypted, in the order in which its digest covers them."""
-
-_CLOCK: Final = sa.select(now())
 
 
 def row_digest(keys: KeyRing, plain: Sequence[object], details: bytes) -> bytes:
@@ -172,40 +169,67 @@ class ChainEnds:
 
 def read_head(keys: KeyRing, connection: sa.Connection) -> ChainEnds | None:
     """Return the row of the head; None if there is none, or it does not authenticate."""
-    return authentic_head(keys, connection.execute(sa.select(audit_head)).first())
+    return authentic_head(keys, connection.execute(sa.select(audit_head).where(audit_head.c.id == 1)).first())
 
 
 def store_head(keys: KeyRing, connection: sa.Connection, head: ChainEnds) -> None:
     """Store the head; its row has to be locked."""
-    connection.execute(audit_head.update().values(**vars(head), mac=_head_mac(keys, head)))
+    connection.execute(audit_head.update().where(audit_head.c.id == 1).values(**vars(head), mac=_head_mac(keys, head)))
 
 
 def lock_head(connection: sa.Connection) -> sa.Row[Any] | None:
-    """Lock the row of the head and return it; None if there is none."""
-    return connection.execute(row_lock(sa.select(audit_head))).first()
+    """Lock the row of the head and return it, with `clock` and `newest` (a number); None if there is none."""
+    return connection.execute(_SELECT_HEAD).first()
 
 
-def _lock_head(keys: KeyRing, connection: sa.Connection) -> tuple[ChainEnds, bool]:
-    """Lock the head, and make it if there is none. Return it, and whether it was altered or removed."""
+_LAST_NUMBER: Final = 2**62
+"""No row has this number. SQLite orders text, which only an alteration puts there, after all numbers."""
+
+_NEWEST: Final = sa.select(sa.func.max(audit.c.number)).where(audit.c.number < _LAST_NUMBER).scalar_subquery()
+_SELECT_HEAD: Final = row_lock(
+    sa.select(audit_head, now().label("clock"), _NEWEST.label("newest")).where(audit_head.c.id == 1), audit_head
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LockedHead:
+    """The head, for the next row. `broken`: it was altered, removed or put back."""
+
+    ends: ChainEnds
+    clock: int
+    broken: bool
+
+
+def _lock_head(keys: KeyRing, connection: sa.Connection) -> _LockedHead:
+    """Lock the head; make it if there is none."""
     row = lock_head(connection)
-    if (head := authentic_head(keys, row)) is not None:
-        return head, False
+    is_new = False
     if row is None:
+        first = ChainEnds()
         made = insert_or_update(connection.dialect.name, audit_head).values(
-            id=1, **vars(ChainEnds()), mac=_head_mac(keys, ChainEnds())
+            id=1, **vars(first), mac=_head_mac(keys, first)
         )
-        created = connection.execute(made.on_conflict_do_nothing()).rowcount == 1
-        row = lock_head(connection)
-        if not created and (head := authentic_head(keys, row)) is not None:
-            return head, False  # Another transaction has made it meanwhile.
-        had_one = sa.exists(sa.select(data_keys.c.id).where(data_keys.c.purpose == AUDIT_KEY))
-        if not connection.scalar(sa.select(had_one | sa.exists(sa.select(audit.c.number)))):
-            return ChainEnds(), False
+        # Another transaction may make it in the same moment.
+        is_new = connection.execute(made.on_conflict_do_nothing()).rowcount == 1
+        row = connection.execute(_SELECT_HEAD).one()
+    ends = authentic_head(keys, row)
+    broken = ends is None or (row.newest or 0) > ends.number
+    if is_new:
+        broken = row.newest is not None or known_data_key(keys) is not None
+    if not broken and ends is not None:
+        return _LockedHead(ends=ends, clock=row.clock, broken=False)
     # Work goes on with what is there: whoever can alter the head must not be able to stop it. `verify` names the row.
-    newest = connection.execute(sa.select(audit.c.number, audit.c.mac).order_by(audit.c.number.desc()).limit(1)).first()
-    oldest = connection.scalar(sa.select(sa.func.min(audit.c.number)))
-    number, chained = (0, START) if newest is None else (newest.number, bytes(newest.mac))
-    return ChainEnds(number=number, chained=chained, first_number=oldest or 1), True
+    return _LockedHead(ends=_ends_of_rows(connection), clock=row.clock, broken=True)
+
+
+def _ends_of_rows(connection: sa.Connection) -> ChainEnds:
+    numbers = sa.select(audit.c.number, audit.c.mac).where(audit.c.number < _LAST_NUMBER)
+    oldest = connection.execute(numbers.order_by(audit.c.number).limit(1)).first()
+    newest = connection.execute(numbers.order_by(audit.c.number.desc()).limit(1)).first()
+    if oldest is None or newest is None:
+        return ChainEnds()
+    chained = newest.mac if isinstance(newest.mac, bytes) else START
+    return ChainEnds(number=newest.number, chained=chained, first_number=oldest.number)
 
 
 def authentic_head(keys: KeyRing, row: sa.Row[Any] | None) -> ChainEnds | None:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from phasesync.errors import CiphertextError
 from phasesync.store.app_windows import decrypt_windows
 from phasesync.store.apps import select_environments
+from phasesync.store.backup_schedules import select_schedules, to_schedule
 from phasesync.store.change_requests import ChangeRequestStore
 from phasesync.store.credentials import select_credentials, to_credential
 from phasesync.store.database import Database
@@ -32,6 +33,7 @@ from phasesync.store.lease_rows import (
 from phasesync.store.notifications import select_notifications, to_notification
 from phasesync.store.outbox import open_message
 from phasesync.store.projects import open_owned
+from phasesync.store.root_keys import check_root_key
 from phasesync.store.runs import select_runs, to_run
 from phasesync.store.secrets import select_versions, to_version
 from phasesync.store.sync_rows import check_sync_mac, reason_context
@@ -44,6 +46,7 @@ from phasesync.store.tables import (
     messages,
     notifications,
     owned_objects,
+    root_keys,
     syncs,
 )
 
@@ -68,6 +71,8 @@ class Authenticated:
     change_requests: int
     notifications: int
     messages: int
+    root_keys: int
+    backup_schedules: int
 
 
 def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
@@ -129,6 +134,8 @@ def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
             change_requests=len(requests),
             notifications=_each(connection, select_notifications(), check_notification),
             messages=_each(connection, sa.select(messages), lambda row: open_message(row, keys)),
+            root_keys=_each(connection, sa.select(root_keys), lambda row: check_root_key(row, keys)),
+            backup_schedules=_each(connection, select_schedules(), lambda row: to_schedule(row, keys)),
         )
         for table, found in registered.items():
             if (expected := registry.count(table)) != found:

@@ -58,13 +58,16 @@ class VerifiedBackup:
         return self.manifest.made_at if self.manifest is not None and self.signed else None
 
 
-def verify_backup(file: Path, *, open_keys: Callable[[Database], KeyRing]) -> VerifiedBackup:
+def verify_backup(
+    file: Path, *, open_keys: Callable[[Database], KeyRing], folder: Path | None = None
+) -> VerifiedBackup:
     """
     Prove a backup.
 
     Args:
         file: the backup; it is not changed.
         open_keys: returns the key ring of a database; raises if the root key does not fit.
+        folder: where a private copy is made; None: where temporary files are.
 
     Raises:
         NotFoundError: there is no such file.
@@ -73,7 +76,7 @@ def verify_backup(file: Path, *, open_keys: Callable[[Database], KeyRing]) -> Ve
         KeyUnavailableError: it is another root key.
         CiphertextError: the manifest or a row was altered; names the first one.
     """
-    with opened_copy(file, open_keys=open_keys) as (_, verified):
+    with opened_copy(file, open_keys=open_keys, folder=folder) as (_, verified):
         return verified
 
 

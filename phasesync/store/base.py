@@ -28,9 +28,6 @@ from phasesync.store.key_ring import KeyRing
 MIN_PREFIX: Final = 4
 """Characters; a shorter prefix is probably a mistake."""
 
-NAMES_IN_LOG: Final = 1000
-"""Names in the details of a row of the audit log, of each kind; versions and runs have all of them."""
-
 _MAX_SHOWN: Final = 3
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")
 _NAMES_SHOWN: Final = 10

@@ -142,7 +142,8 @@ class ComparisonStore(BaseStore):
     def note_older(self, run: str) -> None:
         """Mark the whole database as older than AWS, which has writes of ours that the journal does not know."""
         with self._database.write() as connection:
-            set_mark(connection, self._keys)
+            if set_mark(connection, self._keys):
+                self._audit(connection, "db.mark-restored", "database")
             connection.execute(instance.update().values(server=render(run, frozenset())))
 
     def _opened(self, rows: Collection[sa.Row[Any]]) -> list[JournalEntry]:

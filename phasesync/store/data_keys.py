@@ -234,9 +234,14 @@ class DataKeyStore(BaseStore):
             limit: how many rows at most.
         """
         part = _BY_NAME[table]
+        # Looked for without a lock: there may be many rows, and few or none of them name a former key.
+        with self._database.read() as connection:
+            found = [tuple(row) for row in connection.execute(_find(part, after, limit))]
+        if not found:
+            return EncryptedBatch(rows=0, next=None)
         with self._database.write() as connection:
             targets = dict(connection.execute(_SHARED.with_only_columns(data_keys.c.purpose, data_keys.c.id)).all())
-            rows = connection.execute(_batch(part, after, limit)).all()
+            rows = connection.execute(_lock(part, found)).all()
             changed, unread = [], []
             for row in rows:
                 target = row.data_key_id if part.purpose is None else targets.get(part.purpose)
@@ -258,8 +263,7 @@ class DataKeyStore(BaseStore):
                         if tuple(sorted(changes)) == names
                     ],
                 )
-            last = tuple(getattr(rows[-1], column.name) for column in part.primary_key) if len(rows) == limit else None
-        return EncryptedBatch(rows=len(changed), next=last, unread=tuple(unread))
+        return EncryptedBatch(rows=len(changed), next=found[-1] if len(found) == limit else None, unread=tuple(unread))
 
     def _under(self, part: EncryptedTable, row: sa.Row[Any], target: str | None) -> dict[str, Any]:
         """Return the columns of a row under another key, with the MACs that cover them; empty if they are already."""
@@ -339,17 +343,24 @@ def _is_former_id(key_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     return key_id.in_(sa.select(data_keys.c.id).where(_is_former()))
 
 
-def _batch(part: EncryptedTable, after: tuple[Any, ...] | None, limit: int) -> sa.Select[Any]:
-    """Return the select of rows that name a former key; it locks them, and skips those that others have locked."""
+def _find(part: EncryptedTable, after: tuple[Any, ...] | None, limit: int) -> sa.Select[Any]:
+    """Return the select of the primary keys of rows that name a former key."""
+    statement = sa.select(*part.primary_key).where(
+        sa.or_(*(_is_former_id(_KeyOf(part.table.c[name])) for name in part.columns))
+    )
+    if after is not None:
+        place = [sa.literal(value, column.type) for value, column in zip(after, part.primary_key, strict=True)]
+        statement = statement.where(sa.tuple_(*part.primary_key) > sa.tuple_(*place))
+    return statement.order_by(*part.primary_key).limit(limit)
+
+
+def _lock(part: EncryptedTable, primary_keys: Sequence[tuple[Any, ...]]) -> sa.Select[Any]:
+    """Return the select of rows with all that is needed of them; it skips those that others have locked."""
     columns = [*part.table.c, *part.extra]
     if part.purpose is None:
         columns.append(environments.c.data_key_id)
     statement = sa.select(*columns).select_from(part.source)
-    statement = statement.where(sa.or_(*(_is_former_id(_KeyOf(part.table.c[name])) for name in part.columns)))
-    if after is not None:
-        place = [sa.literal(value, column.type) for value, column in zip(after, part.primary_key, strict=True)]
-        statement = statement.where(sa.tuple_(*part.primary_key) > sa.tuple_(*place))
-    ordered = statement.order_by(*part.primary_key).limit(limit)
+    ordered = statement.where(sa.tuple_(*part.primary_key).in_(primary_keys)).order_by(*part.primary_key)
     return ordered.with_for_update(key_share=True, skip_locked=True, of=part.table)
 
 

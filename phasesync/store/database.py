@@ -199,6 +199,20 @@ class Database:
                 if connection is not None and (begun := connection.get_transaction()) is not None:
                     begun.rollback()
 
+    @contextmanager
+    def apart_from_rehearsal(self) -> Iterator[None]:
+        """
+        Have the writes of a block count although this thread rehearses: what it shows meanwhile, somebody has seen.
+
+        Only before the first write of the rehearsal; later they are a part of it.
+        """
+        opened = _thread.rehearsals.pop(self, None)
+        try:
+            yield
+        finally:
+            if opened is not None:
+                _thread.rehearsals[self] = opened
+
     def _joined(self) -> AbstractContextManager[sa.Connection] | None:
         """Return the transaction that this thread joins, which its opener ends; None if there is none."""
         connection = _thread.joined.get(self)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from phasesync.errors import CiphertextError
 from phasesync.store.app_windows import windows_context
 from phasesync.store.audit_chain import AUDIT_KEY, details_context
+from phasesync.store.backup_schedules import schedule_context
 from phasesync.store.change_requests import request_context
 from phasesync.store.credentials import credential_context
 from phasesync.store.dynamic import config_context
@@ -31,6 +32,7 @@ from phasesync.store.sync_rows import reason_context
 from phasesync.store.tables import (
     apps,
     audit,
+    backup_schedules,
     change_requests,
     credentials,
     dynamic_secrets,
@@ -172,6 +174,7 @@ ENCRYPTED: Final = (
     _shared(apps, "windows", lambda row: windows_context(row.id)),
     _shared(owned_objects, "spec", lambda row: owned_context(row.kind, row.object_id, row.project_id)),
     _shared(notifications, "sealed", lambda row: notification_context(row._asdict())),
+    _shared(backup_schedules, "sealed", lambda row: schedule_context(row._asdict())),
     _shared(messages, "payload", lambda row: message_context(row.id, row.notification_id)),
     # The chain covers what is in the details, not their ciphertext.
     _shared(audit, "details", lambda row: details_context(row.number), AUDIT_KEY),

@@ -7,6 +7,7 @@ Rows are not authenticated here: an altered row counts as it is.
 
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -18,10 +19,13 @@ from phasesync.core.chores import DaemonRole
 from phasesync.core.lease import ENDED, LeaseStatus
 from phasesync.core.planning.version_budget import writes_left_of
 from phasesync.core.sync import SyncStatus
+from phasesync.errors import CiphertextError
 from phasesync.store.alerts import AlertCounts, AlertStore
+from phasesync.store.backup_schedules import select_schedules, to_schedule
 from phasesync.store.base import BaseStore
 from phasesync.store.daemons import is_alive
 from phasesync.store.db_time import from_microseconds, now
+from phasesync.store.key_ring import KeyRing
 from phasesync.store.restore_mark import is_restored, select_mark
 from phasesync.store.run_requests import WAITS_FOR_BUDGET
 from phasesync.store.sync_statuses import count_with_longest, is_deferred, is_running, select_each
@@ -51,6 +55,24 @@ class SyncFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackupFigures:
+    """
+    Scheduled backups.
+
+    Attributes:
+        schedules: how many there are; altered ones count.
+        failing: of these, how many failed at their newest attempt, or were altered.
+        age: time since the newest backup of the schedule that is furthest behind; 0 without a schedule.
+        overdue: for how long a backup has been missing, beyond two of its intervals; 0 if none is.
+    """
+
+    schedules: int = 0
+    failing: int = 0
+    age: timedelta = timedelta(0)
+    overdue: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Figures:
     """
     What the database says about the whole installation, all but the alerts of one moment.
@@ -72,6 +94,7 @@ class Figures:
         daemons: role -> number of live daemons.
         restored: this database counts as older than AWS.
         alerts: what is wrong, and the messages that wait.
+        backups: how scheduled backups go.
         each: syncs one by one, if asked for.
         left_out: how many syncs are not in `each` because they are too many.
     """
@@ -91,6 +114,7 @@ class Figures:
     daemons: Mapping[DaemonRole, int]
     restored: bool
     alerts: AlertCounts
+    backups: BackupFigures = BackupFigures()
     each: tuple[SyncFigures, ...] = ()
     left_out: int = 0
 
@@ -136,9 +160,25 @@ class FigureStore(BaseStore):
                 daemons=_count_daemons(connection),
                 restored=restored,
                 alerts=counted,
+                backups=_read_backups(connection, self._keys, at),
                 each=tuple(_to_sync(row) for row in rows),
                 left_out=max(0, sum(counts.values()) - len(rows)) if each else 0,
             )
+
+
+def _read_backups(connection: sa.Connection, keys: KeyRing, at: datetime) -> BackupFigures:
+    rows = connection.execute(select_schedules()).all()
+    usable = []
+    for row in rows:
+        with suppress(CiphertextError):  # `db status` and the daemon's log name it.
+            usable.append(to_schedule(row, keys))
+    zero = timedelta(0)
+    return BackupFigures(
+        schedules=len(rows),
+        failing=len(rows) - len(usable) + sum(one.error_class is not None for one in usable),
+        age=max((max(at - (one.succeeded_at or one.created_at), zero) for one in usable), default=zero),
+        overdue=max((one.overdue_at(at) for one in usable), default=zero),
+    )
 
 
 def _count_leases(connection: sa.Connection) -> dict[str, int]:

@@ -119,6 +119,9 @@ _PLAIN: Final = (
 _ELSEWHERE: Final = (*_PLAIN, "status", "dynamic", "kept")
 """Members that are not in `details`. The issuer is in `details`: the row of the dynamic secret may be altered."""
 
+_FORMER_SPEC: Final = "order"
+"""The name of `spec` in details that code of schema 0002 wrote."""
+
 
 @cache
 def select_leases() -> sa.Select[Any]:
@@ -149,6 +152,8 @@ def to_lease(row: sa.Row[Any], keys: KeyRing) -> Lease:
         raise unauthentic
     try:
         details = json.loads(keys.decrypt(lease_context(values), row.details))
+        if _FORMER_SPEC in details:
+            details["spec"] = details.pop(_FORMER_SPEC)
         status = LeaseStatus(row.status)
     except (CiphertextError, ValueError):
         raise unauthentic from None

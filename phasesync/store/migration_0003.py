@@ -87,7 +87,8 @@ def refuse_beside_others(connection: sa.Connection) -> None:
             hint="stop every daemon first; one that was killed counts as gone once its last heartbeat is "
             "daemon.claim_ttl_s old",
         )
-    for table, kind in ((syncs, "a sync"), (leases, "a lease")):
+    kinds = [(syncs, "a sync"), (leases, "a lease")]
+    for table, kind in [each for each in kinds if sa.inspect(connection).has_table(each[0].name)]:
         held = table.c.claim_owner.is_not(None) & table.c.claim_until.between(now(), after(LONGEST_WAIT))
         owner = connection.scalar(sa.select(table.c.claim_owner).where(held).order_by(table.c.id).limit(1))
         if owner is not None:

@@ -29,11 +29,15 @@ from phasesync.store.key_ring import (
     DIGEST_KEY,
     FORMER,
     NEXT,
+    KeyRing,
     WrappedKey,
     same_mac,
 )
 from phasesync.store.sqlite import Installation
 from phasesync.store.tables import daemons, data_keys, instance, root_keys
+
+ROTATE_ROOT: Final = "key.rotate-root"
+"""The action in the audit log."""
 
 _MAC_PURPOSE: Final = "root-key"
 
@@ -116,9 +120,7 @@ class RootKeyStore(BaseStore):
     def data_keys(self) -> list[DataKeyCount]:
         """Return what the data keys are for, by purpose."""
         statement = (
-            sa.select(
-                data_keys.c.purpose, sa.func.count().label("count"), sa.func.min(data_keys.c.created_at).label("at")
-            )
+            sa.select(data_keys.c.purpose, _HOW_MANY, sa.func.min(data_keys.c.created_at).label("oldest_at"))
             .group_by(data_keys.c.purpose)
             .order_by(data_keys.c.purpose)
         )
@@ -156,12 +158,16 @@ class RootKeyStore(BaseStore):
                     hint="give another one: 32 bytes that were never used as a root key",
                 )
             _refuse_unfinished(known.values())
-            connection.execute(root_keys.delete().where(root_keys.c.status == NEXT, root_keys.c.id != new.id))
+            if same is not None and not same.authentic:
+                same = None
+            others = root_keys.c.id != new.id if same is not None else sa.true()
+            connection.execute(root_keys.delete().where(root_keys.c.status == NEXT, others))
             if current.since is None:
                 self._insert(connection, id=current.id, source=kind_of_current, status=CURRENT)
             if same is None:
                 wrapped = {"wrapped": new.wrapped, "wrapped_by": new.wrapped_by}
                 self._insert(connection, id=new.id, source=new.kind, status=NEXT, **wrapped)
+                self._audit(connection, ROTATE_ROOT, new.id, details={"step": "registered", "in_place_of": current.id})
 
     def switch(self, root_key_id: str) -> None:
         """
@@ -190,6 +196,14 @@ class RootKeyStore(BaseStore):
                 )
             self._set_status(connection, current, FORMER)
             self._set_status(connection, new, CURRENT)
+            self._audit(
+                connection,
+                ROTATE_ROOT,
+                new.id,
+                details={"step": "in use", "data_keys": current.data_keys},
+                before={"root_key": current.id, "kind": current.kind},
+                after={"root_key": new.id, "kind": new.kind},
+            )
 
     def rewrap(self, *, most: int) -> int:
         """
@@ -259,7 +273,7 @@ class RootKeyStore(BaseStore):
                 wrapped=row.wrapped,
                 wrapped_by=row.wrapped_by,
                 data_keys=counts.pop(row.id, 0),
-                authentic=same_mac(row.mac, root_key_mac(self._keys.digests, row._asdict())),
+                authentic=_is_authentic(row, self._keys),
             )
             for row in connection.execute(sa.select(root_keys).order_by(root_keys.c.changed_at.desc(), root_keys.c.id))
         ]
@@ -301,6 +315,16 @@ def root_key_mac(digests: Digests, values: dict[str, Any]) -> bytes:
     return digests.digest(_MAC_PURPOSE, *texts, sealed, str(wrapped_by or "").encode("utf-8", "replace"))
 
 
+def check_root_key(row: sa.Row[Any], keys: KeyRing) -> None:
+    """Raise CiphertextError if the row of a root key was altered."""
+    if not _is_authentic(row, keys):
+        raise altered(row.id)
+
+
+def _is_authentic(row: sa.Row[Any], keys: KeyRing) -> bool:
+    return same_mac(row.mac, root_key_mac(keys.digests, row._asdict()))
+
+
 def altered(root_key_id: str) -> CiphertextError:
     """Return the error for a row that was altered."""
     return CiphertextError(f"the root key {root_key_id} in table root_keys was altered outside phasesync")
@@ -332,7 +356,7 @@ def read_kms_root_keys(database: Database) -> list[KmsRootKey]:
 
 def _lock(connection: sa.Connection) -> None:
     """Wait for whoever stores a data key, or replaces a root key; see `insert_key`."""
-    connection.execute(sa.select(data_keys.c.id).where(data_keys.c.purpose == DIGEST_KEY).with_for_update()).all()
+    connection.execute(row_lock(sa.select(data_keys.c.id).where(data_keys.c.purpose == DIGEST_KEY))).all()
 
 
 def _current(roots: Iterable[RegisteredRootKey]) -> RegisteredRootKey:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from phasesync.core.audit import AuditOutcome
+from phasesync.core.audit import NAMES_IN_LOG, AuditOutcome
 from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, page_of
 from phasesync.core.remote import JournalEntry
 from phasesync.core.run import Outcome, Run
@@ -25,7 +25,7 @@ from phasesync.core.sync import SyncStatus, Trigger
 from phasesync.core.sync_claim import AfterRun, Claim
 from phasesync.errors import NotFoundError, StaleDatabaseError
 from phasesync.store.alert_rows import alert_after_run
-from phasesync.store.base import NAMES_IN_LOG, BaseStore, from_pair_cursor, full_id, to_pair_cursor
+from phasesync.store.base import BaseStore, from_pair_cursor, full_id, to_pair_cursor
 from phasesync.store.database import insert_or_update
 from phasesync.store.db_time import after as later
 from phasesync.store.db_time import before, from_microseconds, now, to_microseconds

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.audit import NAMES_IN_LOG
 from phasesync.core.model import Environment, EnvironmentSnapshot, SecretValue, SecretVersion, SecretWrite, ValueType
 from phasesync.core.names import check_key, check_stored_key, normalise_path, without_value
 from phasesync.core.pages import PAGE_SIZE, Page, bad_cursor, page_of
 from phasesync.errors import AlreadyExistsError, CiphertextError, InvalidInputError, NotFoundError, StalePlanError
 from phasesync.store.apps import find_app, find_environment, insert_environment, select_environments, to_environment
-from phasesync.store.base import NAMES_IN_LOG, BaseStore, new_id
+from phasesync.store.base import BaseStore, new_id
 from phasesync.store.db_time import from_microseconds
 from phasesync.store.environment_mac import Pointer, authentic_pointers, check_environment_mac, update_environment_row
 from phasesync.store.key_ring import KeyRing

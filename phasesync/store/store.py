@@ -23,6 +23,7 @@ from phasesync.store.keys_in_use import hold_used_keys
 if TYPE_CHECKING:
     from phasesync.store.alerts import AlertStore
     from phasesync.store.audit import AuditStore
+    from phasesync.store.backup_schedules import BackupScheduleStore
     from phasesync.store.change_requests import ChangeRequestStore
     from phasesync.store.claims import ClaimStore
     from phasesync.store.clock_watch import ClockWatch
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from phasesync.store.notifications import NotificationStore
     from phasesync.store.outbox import OutboxStore
     from phasesync.store.projects import ProjectStore
+    from phasesync.store.rebuild import RebuildStore
     from phasesync.store.restore_mark import RestoreMark
     from phasesync.store.root_keys import RootKeyStore
     from phasesync.store.runs import RunStore
@@ -142,6 +144,13 @@ class Store:
         return ComparisonStore(self.database, self.keys)
 
     @cached_property
+    def rebuild(self) -> "RebuildStore":
+        """Makes a lost installation anew."""
+        from phasesync.store.rebuild import RebuildStore
+
+        return RebuildStore(self.database, self.keys)
+
+    @cached_property
     def sweeps(self) -> "SweepStore":
         """Syncs for a sweep."""
         from phasesync.store.sweep_checks import SweepStore
@@ -189,6 +198,13 @@ class Store:
         from phasesync.store.outbox import OutboxStore
 
         return OutboxStore(self.database, self.keys)
+
+    @cached_property
+    def backup_schedules(self) -> "BackupScheduleStore":
+        """Schedules of backups."""
+        from phasesync.store.backup_schedules import BackupScheduleStore
+
+        return BackupScheduleStore(self.database, self.keys)
 
     @cached_property
     def data_keys(self) -> "DataKeyStore":

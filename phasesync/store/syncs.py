@@ -85,9 +85,13 @@ class _Update:
 class SyncStore(BaseStore):
     """Syncs, and their state for a run."""
 
-    def add_sync(self, draft: SyncDraft) -> Sync:
+    def add_sync(self, draft: SyncDraft, *, sync_id: str | None = None) -> Sync:
         """
         Add a sync; it is pending at once.
+
+        Args:
+            draft: what an operator says of it.
+            sync_id: its id, if it had one before; None: a new one.
 
         Raises:
             NotFoundError: app, environment or credential.
@@ -102,7 +106,7 @@ class SyncStore(BaseStore):
             environment = find_environment(connection, draft.app, draft.environment)
             credential = find_credential(connection, draft.credential)
             values: dict[str, Any] = {
-                "id": new_id(),
+                "id": sync_id or new_id(),
                 "name": draft.name,
                 "name_key": draft.name.lower(),
                 "environment_id": environment.id,

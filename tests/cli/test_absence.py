@@ -88,6 +88,7 @@ def test_where_there_is_nothing_to_remove_an_empty_file_with_prune_is_a_warning(
     assert "has no keys" in shop.done("secrets", "import", "shop/prod", "-", "--prune", "--yes", stdin="").stderr
 
 
+@pytest.mark.reads_values("secrets import --from-aws")
 def test_an_aws_secret_without_members_prunes_nothing(shop: CommandLine, aws: Aws) -> None:
     aws.boto("secretsmanager").create_secret(Name="empty", SecretString="{}")
     shop.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-west-1")

@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 import pytest
+from _pytest.mark import ParameterSet
 
 from phasesync.cli.main import cli
 from phasesync.core.lease_users import TAG_LEASE
@@ -43,11 +44,13 @@ READING = {
         "runs list",
         "runs show",
     ),
+    *("audit list", "audit verify", "audit export"),
     *("secrets list", "secrets get", "secrets history", "secrets export"),
     *("credentials list", "credentials show", "dynamic list", "dynamic show", "leases list", "leases show"),
     *("notifications list", "notifications show"),
     *("syncs list", "syncs show", "syncs plan", "syncs wait", "syncs why", "syncs verify"),
-    *("aws policy", "aws trust-policy", "aws list-secrets", "db status", "completion"),
+    "keys status",
+    *("aws policy", "aws trust-policy", "aws list-secrets", "db status", "db verify", "db drill", "completion"),
 }
 """They change nothing, in the store or at AWS."""
 
@@ -69,6 +72,8 @@ def test_the_lists_name_commands_that_exist_and_have_no_dry_run() -> None:
 # --- nothing is changed
 
 SECRET = "postgres://hidden"
+RECIPIENT = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+"""A public key from the documentation of age."""
 POLICY_ARN = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
 
 
@@ -86,14 +91,17 @@ class Filled:
         return self.phasesync.directory / "data"
 
     def rows(self) -> dict[str, list[Any]]:
-        """Return table -> its rows, of all tables but that of daemons."""
+        """Return table -> its rows, of all but daemons, and of the audit log all but that somebody was shown values."""
         with closing(sqlite3.connect(self.folder / "phasesync.db")) as connection:
             names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            return {
-                name: sorted(map(repr, connection.execute(f'SELECT * FROM "{name}"')))
+            connection.row_factory = sqlite3.Row
+            tables = {
+                name: [dict(row) for row in connection.execute(f'SELECT * FROM "{name}"')]
                 for name in names
-                if name != "daemons"
+                if name not in ("daemons", "audit_head")
             }
+        tables["audit"] = [row for row in tables["audit"] if row["kind"] != "reveal"]
+        return {name: sorted(map(repr, rows)) for name, rows in tables.items()}
 
     def can_be_written(self) -> bool:
         """Return whether another process could write to the database now."""
@@ -287,17 +295,24 @@ CASES: list[tuple[str, str, int]] = [
     ("syncs approve stage --plan DIGEST", "approved DIGEST", 0),
     ("syncs approve stage --plan 0123456789abcdef", "have the digest DIGEST", 4),
     ("apply -f FOLDER/project.yaml", "more", 0),
+    ("keys rotate-root", "would put the next root key (file) in the place of", 0),
+    ("keys rotate-root --to aws-kms", "would put the next root key (aws-kms) in the place of", 0),
+    (f"keys escrow --recipient {RECIPIENT}", "encrypted to 1 recipient", 0),
+    ("keys escrow --recipient age1", "recipient 1 is not a public key", 2),
     ("keys rotate-data", "would replace 5 data keys (credentials, shop/guarded, shop/old", 0),
     ("keys rotate-data shop/prod", "would replace 1 data key (shop/prod)", 0),
     ("db migrate", "is at schema", 0),
     ("db backup FOLDER/another.db", "would copy about", 0),
     ("db backup FOLDER/backup.db", "exists already", 4),
+    ("db backup --every 6h --to FOLDER/backups", "a backup is made every 6h to FOLDER/backups", 0),
+    ("db backup --every off", "there is no schedule of backups", 5),
     ("db restore FOLDER/backup.db", "would replace the database", 0),
     ("db restore FOLDER/new.env", "is not a database", 6),
     ("db copy --to sqlite:///FOLDER/data/copy.db", "would copy the database to", 0),
     ("db copy --to sqlite:///FOLDER/backup.db", "in use", 4),
     ("db unretire", "is not retired", 4),
     ("db accept-restore", "accepted: 4 syncs", 0),
+    ("rebuild --from-aws --credential host", "this database is in use", 4),
     ("apps add shop", "exists already", 4),
     ("apps remove nothing", "nothing", 5),
 ]
@@ -312,7 +327,13 @@ def test_every_command_with_a_dry_run_is_tried() -> None:
 FORMS = [(*case, "table") for case in CASES] + [(*case, "json") for case in CASES[::4]]
 
 
-@pytest.mark.parametrize(("line", "said", "exit_code", "form"), FORMS, ids=[f"{one[0]} {one[3]}" for one in FORMS])
+def _form(line: str, *more: object) -> ParameterSet:
+    """Return the arguments of a test; commands that read values may do so in it."""
+    reads = [words for words in ("secrets import --from-aws", "syncs adopt --import") if words.split()[-1] in line]
+    return pytest.param(line, *more, id=f"{line} {more[-1]}", marks=[pytest.mark.reads_values(one) for one in reads])
+
+
+@pytest.mark.parametrize(("line", "said", "exit_code", "form"), [_form(*one) for one in FORMS])
 def test_a_dry_run_changes_nothing_here_or_at_aws(
     filled: Filled, line: str, said: str, exit_code: int, form: str
 ) -> None:

@@ -169,6 +169,7 @@ def test_the_next_run_does_what_was_said(syncs: CommandLine, line: str) -> None:
     assert changes(plan) == changes(syncs.json("syncs", "run", "web"))
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 def test_the_first_run_of_a_sync_does_what_was_said_when_it_was_added(syncs: CommandLine, aws: Aws) -> None:
     """The members that `syncs add --dry-run` has had from the beginning are still there."""
     aws.boto("secretsmanager").create_secret(Name="shop/all", SecretString=json.dumps({"URL": "theirs", "EXTRA": "1"}))

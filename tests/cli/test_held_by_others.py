@@ -41,6 +41,7 @@ def add(syncs: CommandLine, *options: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.reads_values("syncs verify")
 def test_every_command_that_looks_names_who_holds_it_and_none_writes(syncs: CommandLine, aws: Aws, holder: str) -> None:
     added = add(syncs)
     assert holder in added
@@ -68,6 +69,7 @@ def test_adoption_at_the_beginning_is_refused_as_well(syncs: CommandLine, aws: A
     assert not WRITES & set(aws.server.names())
 
 
+@pytest.mark.reads_values("secrets import --from-aws")
 def test_the_value_can_be_imported_and_the_warning_names_who_holds_it(
     syncs: CommandLine, aws: Aws, holder: str
 ) -> None:

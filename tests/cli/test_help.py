@@ -13,7 +13,7 @@ from phasesync.cli.params import Duration, Moment
 
 DURATION = re.compile(r"\b\d+[smhd]\b")
 UNITS = re.compile(
-    r"\b(days|percent|keys|secrets|leases|runs|apps|environments|credentials|syncs|notifications|characters|number)\b",
+    r"\b(days|percent|keys|secrets|leases|runs|apps|environments|credentials|syncs|notifications|characters|number|rows)\b",
     re.IGNORECASE,
 )
 """What a whole number of an option counts."""

@@ -322,6 +322,7 @@ def test_releasing_asks_nobody_and_takes_the_options_of_those_that_do(syncs: Com
     assert syncs.json("syncs", "release", "web", "--yes", "--no-input")["released"] == [NAME]
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 @pytest.mark.parametrize(("prefer", "url"), [("prefer-store", "postgres://db"), ("prefer-aws", SECRET)])
 def test_adopting_with_an_import_merges_first(syncs: CommandLine, aws: Aws, prefer: str, url: str) -> None:
     their_secret(aws)
@@ -336,6 +337,7 @@ def test_adopting_with_an_import_merges_first(syncs: CommandLine, aws: Aws, pref
     assert json.loads(aws.secret_text(NAME)) == values(syncs)
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 def test_a_sync_can_be_added_with_an_import(syncs: CommandLine, aws: Aws) -> None:
     """With --dry-run nothing is imported."""
     their_secret(aws)
@@ -350,6 +352,7 @@ def test_a_sync_can_be_added_with_an_import(syncs: CommandLine, aws: Aws) -> Non
     assert syncs.json("syncs", "show", "web")["status"] == "in-sync"
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 def test_an_import_of_a_secret_a_key_finds_those_that_the_store_does_not_have(syncs: CommandLine, aws: Aws) -> None:
     their_secret(aws, "theirs", "shop/EXTRA")
     their_secret(aws, "theirs", "other/EXTRA")
@@ -425,6 +428,7 @@ def test_why_explains_what_the_guard_holds(syncs: CommandLine) -> None:
     assert syncs.json("syncs", "plan", "web")["digest"] is None
 
 
+@pytest.mark.reads_values("syncs verify")
 def test_verify_says_what_differs_and_shows_no_value(syncs: CommandLine, aws: Aws) -> None:
     per_key(syncs)
     missing = syncs("syncs", "verify", "web", "-o", "json")

@@ -44,6 +44,8 @@ DESCRIPTIONS = {
     "PhasesyncThrottled": "AWS throttled 10% of the calls of phasesync to secretsmanager over 10 minutes.",
     "PhasesyncRevocationOverdue": "A lease of phasesync should have ended 15m 0s ago and is not revoked.",
     "PhasesyncMessagesPending": "A message of phasesync has waited for 17m 0s to be accepted by its channel.",
+    "PhasesyncBackupFailing": "The newest attempts at 1 of the scheduled backups of phasesync have failed for 30",
+    "PhasesyncBackupMissing": "A scheduled backup of phasesync has been missing for",
 }
 """Alert -> how its description begins where its test has it fire."""
 

@@ -45,11 +45,11 @@ def values_of(aws: Aws, name: str) -> dict[str, str]:
 
 
 def dump(database_url: str) -> Iterator[tuple[str, bytes]]:
-    """Yield every table of a PostgreSQL database as text; BYTEA is hexadecimal there, a form that is searched."""
+    """Yield every table of a PostgreSQL database as JSON; BYTEA is hexadecimal there. Both forms are searched for."""
     engine = sa.create_engine(database_url, poolclass=sa.NullPool)
     with engine.connect() as connection:
         tables = sa.inspect(engine).get_table_names()
         assert len(tables) > 10
         for table in tables:
-            rows = connection.exec_driver_sql(f'SELECT "{table}"::text FROM "{table}"').scalars()
+            rows = connection.exec_driver_sql(f'SELECT to_jsonb("{table}")::text FROM "{table}"').scalars()
             yield table, "\n".join(rows).encode()

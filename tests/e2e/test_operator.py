@@ -27,6 +27,7 @@ def installation(migrated_database_url: str, tmp_path: Path, aws: Aws) -> Iterat
     made.close()
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 @pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 def test_secrets_are_taken_over_deleted_restored_and_removed(installation: Installation, aws: Aws) -> None:
     done = installation.done

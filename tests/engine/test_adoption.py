@@ -154,6 +154,7 @@ def test_without_import_the_stores_value_is_written_over_it(world: World) -> Non
     assert "read_value" not in world.destinations.log
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 @pytest.mark.parametrize(
     ("mode", "user", "changed", "kept"),
     [(Adopt.PREFER_STORE, "shop", (), ("USER",)), (Adopt.PREFER_AWS, "theirs", ("USER",), ())],
@@ -186,6 +187,7 @@ def test_an_import_merges_members_into_the_environment(
     }
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 def test_a_version_that_came_after_the_import_is_not_written_over(world: World) -> None:
     """It would be lost; importing once more corrects it."""
     world.remote.outside_create(NAME, '{"USER":"theirs"}')
@@ -203,6 +205,7 @@ def test_a_version_that_came_after_the_import_is_not_written_over(world: World) 
     assert json.loads(world.text)["USER"] == "later"
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 @pytest.mark.parametrize("value", ["not json", "[1]", b"\x00\xff", '{"":"x"}'])
 def test_a_value_that_is_no_object_of_keys_is_refused_and_nothing_happens(world: World, value: str | bytes) -> None:
     world.remote.outside_create(NAME, value)
@@ -228,6 +231,7 @@ def test_a_refused_read_imports_nothing_and_consents_to_nothing(world: World) ->
 # --- one secret a key
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 def test_each_object_becomes_the_value_of_its_key(world: World) -> None:
     """Text is literal, binary stays binary; keys that only AWS has come too."""
     per_key(world)
@@ -247,6 +251,7 @@ def test_each_object_becomes_the_value_of_its_key(world: World) -> None:
     assert world.run().outcome is Outcome.UNCHANGED
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 def test_where_the_store_wins_only_missing_keys_are_read(world: World) -> None:
     per_key(world)
     world.remote.outside_create(URL, "theirs")
@@ -291,6 +296,7 @@ def test_a_refused_list_is_told_and_the_known_keys_are_imported(world: World) ->
 # --- when a sync is added
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 def test_an_import_when_a_sync_is_added_comes_before_its_first_run(world: World) -> None:
     world.remote.outside_create("shop/second", '{"TOKEN":"theirs"}')
     draft = sync_draft("second", region=world.sync.region, adopt=Adopt.PREFER_AWS)

@@ -265,6 +265,7 @@ def test_the_printed_policy_is_enough_to_give_secrets_back_former_names_included
         assert not world.outside.describe(name).get("Tags")
 
 
+@pytest.mark.reads_values("port")
 @one_database
 @pytest.mark.parametrize("action", CALLED_BY_OTHERS)
 def test_what_no_run_calls_is_named_as_well(make_world: MakeWorld, action: str):
@@ -280,6 +281,7 @@ def test_what_no_run_calls_is_named_as_well(make_world: MakeWorld, action: str):
     assert action in f"{caught.value.message} {caught.value.hint}"
 
 
+@pytest.mark.reads_values("port")
 @one_database
 def test_reading_and_listing_are_in_the_policy_of_who_asks_for_them(make_world: MakeWorld):
     world = make_world()

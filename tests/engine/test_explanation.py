@@ -125,6 +125,7 @@ def results(world: World) -> dict[str, str]:
     return {one.remote_name: str(one.result) for one in verify_sync(world.context, "web").objects}
 
 
+@pytest.mark.reads_values("syncs verify")
 def test_values_are_compared_with_what_the_store_wants(world: World) -> None:
     """Byte for byte, and text with text."""
     per_key(world)

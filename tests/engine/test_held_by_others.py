@@ -88,6 +88,7 @@ def test_why_says_who_holds_it(world: World, make: Make) -> None:
     assert name in one.reason
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 @THEIRS
 def test_its_value_can_be_imported_with_a_warning(world: World, make: Make) -> None:
     """Reading harms no one; whoever imports has to know that the value gets old."""
@@ -99,6 +100,7 @@ def test_its_value_can_be_imported_with_a_warning(world: World, make: Make) -> N
     assert name in (read.warning or "")
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 def test_an_import_of_anything_else_warns_of_nothing(world: World) -> None:
     world.remote.outside_create(NAME, "theirs")
     read = read_remote(world.context, kind=KIND, credential="aws", region=None, remote_name=NAME)
@@ -193,6 +195,7 @@ def test_why_tells_of_a_copy_and_of_whose_rights_it_is_made_with(world: World) -
     assert "copy in 222222222222: InSync, replicated with the rights of the writer" in one.reported
 
 
+@pytest.mark.reads_values("syncs verify")
 def test_verify_says_why_a_value_is_another_one(world: World) -> None:
     make_external(world)
 

@@ -90,6 +90,7 @@ def test_what_somebody_else_writes_is_written_over(under_it: MakeWorld):
     assert values(world)["URL"] == "postgres://db"
 
 
+@pytest.mark.reads_values("syncs adopt --import")
 def test_existing_secrets_are_listed_imported_and_taken_over(under_it: MakeWorld):
     world = under_it()
     world.outside.create(world.name, '{"URL": "theirs"}')

@@ -122,6 +122,7 @@ def test_a_former_holder_that_wakes_during_its_successor_s_writes_says_nothing(w
     assert written.run().outcome is Outcome.UNCHANGED
 
 
+@pytest.mark.reads_values("syncs verify")
 def test_a_comparison_during_edits_is_that_of_a_later_moment(written: World) -> None:
     Editor(written, times=2)
 
@@ -130,11 +131,13 @@ def test_a_comparison_during_edits_is_that_of_a_later_moment(written: World) -> 
     assert [one.result for one in verified.objects] == [Comparison.SAME]
 
 
+@pytest.mark.reads_values("syncs verify")
 def test_a_difference_that_stays_is_told(written: World) -> None:
     written.remote.outside_put(written.name, "theirs")
     assert [one.result for one in verify_sync(written.context, "web").objects] == [Comparison.DIFFERS]
 
 
+@pytest.mark.reads_values("syncs verify")
 def test_a_difference_that_the_next_run_ends_says_so(written: World) -> None:
     written.edit(URL="postgres://newer")
 

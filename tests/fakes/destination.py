@@ -34,6 +34,7 @@ from phasesync.errors import (
     PhasesyncError,
 )
 from tests.fakes.remote import ACCOUNT, VALID_NAME, FakeObject, FakeRemote
+from tests.support.reads import reads
 
 T = TypeVar("T")
 When = Literal["before", "after"]
@@ -235,11 +236,12 @@ class FakeDestination:
         self._calls += 1
         self._call("put_resource_policy", lambda: self._remote.put_policy(self._find(arn), policy))
 
-    def sweep(self, instance_id: str) -> Iterator[Observed]:
-        """ListSecrets, a call for each 100 objects with our instance tag."""
+    def sweep(self, instance_id: str | None) -> Iterator[Observed]:
+        """ListSecrets, a call for each 100 objects with our instance tag, or with that of any instance."""
         first = 0
         while True:
-            page = self._call("sweep", lambda: self._listed(instance_id))[first : first + _PAGE + 1]
+            listed = self._call("sweep", lambda: self._listed(instance_id))
+            page = [item for item in listed if TAG_INSTANCE in item.tags][first : first + _PAGE + 1]
             yield from page[:_PAGE]
             if len(page) <= _PAGE:
                 return
@@ -260,8 +262,13 @@ class FakeDestination:
         return self._call("list_names", lambda: [self._listing(listed) for listed in self._listed()[:limit]])
 
     def read_value(self, remote_name: str) -> SecretValue | None:
-        """GetSecretValue."""
-        return self._call("read_value", lambda: self._remote.read(self._find(remote_name)))
+        """GetSecretValue. Refused, as everything that reads, unless the test asks for the right."""
+
+        def read() -> SecretValue | None:
+            reads.check("GetSecretValue")
+            return self._remote.read(self._find(remote_name))
+
+        return self._call("read_value", read)
 
     def _find(self, name: str) -> FakeObject | None:
         return self._remote.find(name, account=self._account, region=self._region)

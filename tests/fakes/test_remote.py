@@ -126,6 +126,7 @@ def test_others_are_bound_by_the_rules_of_deletion(remote: FakeRemote, destinati
         remote.outside_delete(NAME)
 
 
+@pytest.mark.reads_values("port")
 def test_reading_is_no_change(remote: FakeRemote, destination: FakeDestination, clock: HandClock):
     create(destination)
     clock.turn(timedelta(days=1))

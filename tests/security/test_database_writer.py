@@ -38,7 +38,11 @@ DECIDED: dict[str, dict[str, Worth]] = {
         "retired_to": NOTHING,
         "server": EXCEPTION,
     },
-    "data_keys": {**dict.fromkeys(("id", "purpose", "root_key_id", "wrapped"), REFUSED), "created_at": NOTHING},
+    "data_keys": {
+        **dict.fromkeys(("id", "purpose", "root_key_id", "wrapped"), REFUSED),
+        "created_at": NOTHING,
+        "retired_at": EXCEPTION,
+    },
     "apps": {
         **dict.fromkeys(("id", "name", "name_key", "windows"), REFUSED),
         **dict.fromkeys(("description", "created_at"), NOTHING),
@@ -123,7 +127,19 @@ DECIDED: dict[str, dict[str, Worth]] = {
         "error_code": EXCEPTION,
         **dict.fromkeys(("sent_at", "claim_owner", "claim_until"), EXCEPTION),
     },
-    "daemons": dict.fromkeys(("owner", "host", "pid", "role", "started_at", "beat_at", "until"), EXCEPTION),
+    "root_keys": {
+        **dict.fromkeys(("id", "source", "status", "wrapped", "wrapped_by", "mac"), REFUSED),
+        **dict.fromkeys(("created_at", "changed_at"), NOTHING),
+    },
+    "daemons": dict.fromkeys(
+        ("owner", "host", "pid", "role", "started_at", "beat_at", "until", "root_keys", "release"), EXCEPTION
+    ),
+    "audit": dict.fromkeys([column.name for column in tables.audit.columns], REFUSED),
+    "audit_head": dict.fromkeys([column.name for column in tables.audit_head.columns], REFUSED),
+    "backup_schedules": {
+        **dict.fromkeys(("id", "version", "sealed", "created_at"), REFUSED),
+        **dict.fromkeys(("next_at", "succeeded_at", "failed_at", "error_class"), EXCEPTION),
+    },
     "chores": dict.fromkeys(("name", "owner", "claimed_at"), EXCEPTION),
     "sweeps": dict.fromkeys(("destination_kind", "account", "region", "changed_since", "full_at"), EXCEPTION),
 }
@@ -276,6 +292,7 @@ NOTICED = (
     "leases",
     "syncs",
     "instance",
+    "audit_head",
 )
 """Tables of which an older row is refused, or reported."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from phasesync.core.backup_schedule import Folder
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.core.model import SecretValue
@@ -111,6 +112,7 @@ def fill(url: str) -> None:
 def fill_the_rest(store: Store) -> None:
     """Store what most databases do not have: something in every encrypted column."""
     leave_a_message(store)
+    back_up_daily(store)
     store.apps.add_app("owned", windows=["deny: 08:00-18:00"])
     owned = {(str(ObjectKind.APP), "an-id"): ("owned", {"description": ""}, "shop.yaml")}
     ownership = Ownership(name="shop", manage=Manage.TRACK, source="shop.yaml", objects=owned)
@@ -126,6 +128,12 @@ def fill_the_rest(store: Store) -> None:
     with pytest.raises(ApprovalNeededError) as needed:
         put(store, write("URL", "y"), environment="guarded")
     store.change_requests.file(needed.value.proposal, list(needed.value.environments), actor="ada")
+
+
+def back_up_daily(store: Store) -> None:
+    store.backup_schedules.set(
+        Folder(path="/backups"), every=timedelta(days=1), keep=7, credential_id=None, region=None, actor="ada"
+    )
 
 
 def rows_of(database_url: str, table: sa.Table) -> list[tuple[object, ...]]:

@@ -23,6 +23,7 @@ from phasesync.store.authenticity import authenticate_all
 from phasesync.store.backup import backup
 from phasesync.store.backup_check import verify_backup
 from phasesync.store.migrate import downgrade, status
+from phasesync.store.raw_writes import insert_rows
 from phasesync.store.restore import preview_restore, restore
 from phasesync.store.tables import runs
 from tests.support.databases import fresh_postgres_database
@@ -176,12 +177,11 @@ def test_an_edit_meanwhile_waits_and_is_not_lost_in_between(
     migrated_database_url: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is in the database that is kept, or in the one that was restored: never in neither."""
-    inserting = restore_module.insert_rows
     begun, done = threading.Event(), threading.Event()
 
     def slow(*arguments: object) -> None:
         begun.set()
-        inserting(*arguments)  # type: ignore[arg-type]
+        insert_rows(*arguments)  # type: ignore[arg-type]
 
     def edit() -> None:
         begun.wait(30)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from phasesync.adapters.clock import SystemClock
+from phasesync.core.backup_schedule import Folder
 from phasesync.core.lease_claim import Entry, LeaseEvent
 from phasesync.core.model import SecretValue, SecretWrite
 from phasesync.core.project.ownership import Manage, ObjectKind
@@ -27,6 +28,7 @@ from phasesync.engine.source import read_folder
 from phasesync.errors import ApprovalNeededError, PhasesyncError
 from phasesync.store import Store, migrate
 from phasesync.store.projects import Ownership
+from phasesync.store.root_keys import NewRootKey
 from phasesync.store.server_run import run_of_file
 from tests.fakes.destination import FakeDestinations
 from tests.fakes.remote import ACCOUNT, REGION, FakeRemote
@@ -36,6 +38,7 @@ from tests.support.stores import (
     ACTOR,
     EXPIRED,
     LONG,
+    OTHER_ROOT_KEY,
     TTL,
     access_key,
     add_dynamic,
@@ -102,6 +105,7 @@ class AlteredWorld:
             _make(store)
             notify(store)
             _own(store, "shop.yaml")
+            _back_up(store, keep=28)
             self.run_all(store)
         self.rows = self.all_rows()
         with self.opened() as store:
@@ -113,6 +117,8 @@ class AlteredWorld:
             place = Place(destination_kind="aws-secrets-manager", account=ACCOUNT, region=REGION)
             store.sweeps.save(place, changed_since=datetime(2026, 1, 2, tzinfo=UTC))
             store.sweeps.save_full(place, began_ago=HOUR)
+            store.root_keys.begin(NewRootKey(id=OTHER_ROOT_KEY.id, kind="file"), kind_of_current="file")
+            _back_up(store, keep=7)
             store.notifications.add("more", draft(url="mailto:ops@example.com", app="other"))
             leave_a_message(store)
             store.notifications.update("ops", draft(url="https://hooks.example.com/another"))
@@ -234,11 +240,19 @@ _LISTED: dict[str, Callable[[Store], list[str]]] = {
         *store.outbox.make().refused,
         *("a message is not sent" for one in store.outbox.claim("daemon", ttl=TTL, limit=9) if one.message is None),
     ],
+    "root keys": lambda store: [root.id for root in store.root_keys.list_all() if not root.authentic],
+    "backups": lambda store: list(store.backup_schedules.list_all().refused),
     "requests": lambda store: [
         request.error for request in store.change_requests.list_requests(closed=True) if request.error is not None
     ],
 }
 """Lists in which what was altered stands with the reason, so that it hides no other."""
+
+
+def _back_up(store: Store, *, keep: int) -> None:
+    store.backup_schedules.set(
+        Folder(path="/backups"), every=HOUR, keep=keep, credential_id=None, region=None, actor=ACTOR
+    )
 
 
 def _sync_ids(world: AlteredWorld) -> list[str]:
@@ -249,6 +263,15 @@ def _sync_ids(world: AlteredWorld) -> list[str]:
 def _reconciler(store: Store, remote: FakeRemote) -> Reconciler:
     destinations = FakeDestinations(remote, instance_id=store.instance_id)
     return Reconciler(context_of(store, destinations=destinations))
+
+
+def fill_store(store: Store) -> None:
+    """Make something in every table that is encrypted, of which some has an older state."""
+    _make(store)
+    notify(store)
+    _own(store, "shop.yaml")
+    _go_on(store)
+    leave_a_message(store)
 
 
 def _make(store: Store) -> None:

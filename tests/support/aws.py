@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from phasesync.emulator import AwsEmulator
+from tests.support.reads import LOOKS_AROUND
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
@@ -39,7 +40,7 @@ class Aws:
         from botocore.config import Config
 
         # Its connections close after each call, so that a client that a test drops leaves no socket behind.
-        config = Config(retries={"total_max_attempts": 1}, max_pool_connections=1)
+        config = Config(retries={"total_max_attempts": 1}, max_pool_connections=1, user_agent=LOOKS_AROUND)
         make: Any = boto3.session.Session().client
         return make(service, region_name=region, endpoint_url=self.server.url, config=config, **keys)
 

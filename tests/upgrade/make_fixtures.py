@@ -22,6 +22,7 @@ from phasesync.emulator import AwsEmulator
 from tests.support.aws import REGION, environ_of
 from tests.support.postgres import PostgresServer, program_folder, start_server
 from tests.upgrade import known
+from tests.upgrade.former import FormerCommands
 from tests.upgrade.origins import FIXTURES, Origin, origins, unpack
 
 _DUMP: Final = ("--format=plain", "--inserts", "--no-owner", "--no-privileges", "--no-comments")
@@ -43,54 +44,28 @@ def main(names: list[str]) -> None:
                 print(f"{fixture.name}: {len(made):,} bytes, {fixture.stat().st_size:,} in the file")
 
 
-class _Former:
+class _Former(FormerCommands):
     """An installation of a former phasesync, which runs from the tree of its commit."""
 
     def __init__(self, origin: Origin, folder: Path, aws: AwsEmulator, database_url: str | None = None) -> None:
         self.origin = origin
         self.folder = folder
-        self._code = folder / "code"
-        unpack(origin.commit, self._code)
+        unpack(origin.commit, folder / "code")
         key = folder / "root.key"
         key.write_bytes(base64.b64encode(known.ROOT_KEY) + b"\n")
         key.chmod(0o600)
-        self._environ = {
+        environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("PHASESYNC_", "AWS_"))},
             **environ_of(aws.url),
             "AWS_ACCESS_KEY_ID": known.ACCESS_KEY_ID,
             "AWS_SECRET_ACCESS_KEY": known.SECRET_ACCESS_KEY,
-            "PYTHONPATH": str(self._code),
             "PHASESYNC_DATA_DIR": str(folder / "data"),
             "PHASESYNC_ROOT_KEY_FILE": str(key),
             "HOME": str(folder),
         }
         if database_url is not None:
-            self._environ["PHASESYNC_DATABASE_URL"] = database_url
-
-    def __enter__(self) -> _Former:
-        # One process for all commands: each new one would import everything anew.
-        self._program = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
-            cwd=self._code,
-            env=self._environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._program.communicate(timeout=60)
-
-    def run(self, *args: str, stdin: bytes = b"", exit_code: int = 0) -> str:
-        """Run a command of that time, which has to end with an exit code; return what it prints."""
-        assert self._program.stdin and self._program.stdout
-        self._program.stdin.write(json.dumps([args, base64.b64encode(stdin).decode()]) + "\n")
-        self._program.stdin.flush()
-        ended_with, stdout, stderr = json.loads(self._program.stdout.readline())
-        if ended_with != exit_code:
-            raise SystemExit(f"{self.origin.name}: {' '.join(args)}: {ended_with}: {stdout}{stderr}")
-        return str(stdout)
+            environ["PHASESYNC_DATABASE_URL"] = database_url
+        super().__init__(folder / "code", environ)
 
     def fill(self) -> None:
         """Make the database, with what `known` says in it."""
@@ -163,16 +138,6 @@ environments:
 
 
 _HELD: Final = 4
-
-_PROGRAM: Final = """\
-import base64, json, sys
-from click.testing import CliRunner
-from phasesync.cli.main import cli
-for line in sys.stdin:
-    args, stdin = json.loads(line)
-    done = CliRunner().invoke(cli, args, input=base64.b64decode(stdin), prog_name="phasesync")
-    print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)
-"""
 
 
 def _make_sqlite(origin: Origin, folder: Path, aws: AwsEmulator, _server: PostgresServer) -> bytes:

@@ -165,7 +165,9 @@ def test_a_newer_schema_that_works_with_this_release_is_left_alone_by_a_migratio
 
     assert check_migration(migrated_database_url).needed is False
     assert migrate.status(migrated_database_url).current == "9999"
-    assert [sync.name for sync in open_test_store(migrated_database_url).syncs.list_syncs()] == ["web"]
+    store = open_test_store(migrated_database_url)
+    assert [sync.name for sync in store.syncs.list_syncs()] == ["web"]
+    store.close()
 
 
 def make_newer(url: str, *, works_with: str) -> None:

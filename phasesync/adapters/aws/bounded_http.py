@@ -60,6 +60,13 @@ takes three bytes. A value has 64 KiB, a page of 1,000 IAM users less than 1 MB.
 """
 
 
+NO_DEBUG: Final = 0
+"""
+Set on our own classes of connections: with `http.client.HTTPConnection.debuglevel = 1`, which holds for all others,
+http.client prints each request to stdout, with the values in it.
+"""
+
+
 class ResponseTooLargeError(Exception):
     """The response is larger than any that AWS sends."""
 
@@ -168,10 +175,12 @@ def _pool_classes() -> dict[str, type]:
 
     class HttpConnection(AWSHTTPConnection):
         response_class = BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
+        debuglevel = NO_DEBUG
         _new_conn = connect
 
     class HttpsConnection(AWSHTTPSConnection):
         response_class = BoundedResponse  # type: ignore[assignment]  # botocore starts from http.client's as well.
+        debuglevel = NO_DEBUG
         _new_conn = connect
 
     class HttpPool(AWSHTTPConnectionPool):

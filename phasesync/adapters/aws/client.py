@@ -65,7 +65,9 @@ class AwsClient:
         self._account = self._clients.identity_of(self._credential).account
         return self._account
 
-    def call(self, operation: str, *, write: bool = False, once: bool = False, **arguments: Any) -> Response:
+    def call(
+        self, operation: str, *, write: bool = False, once: bool = False, action: str | None = None, **arguments: Any
+    ) -> Response:
         """
         Make one call; one more with new keys if AWS refused those of the first call.
 
@@ -73,6 +75,7 @@ class AwsClient:
             operation: its name in the API reference, such as `PutSecretValue`.
             write: whether it changes something.
             once: the SDK does not retry it: a retry could create something twice.
+            action: its IAM action; None: the operation has the same name.
             arguments: of the call.
 
         Raises:
@@ -82,15 +85,22 @@ class AwsClient:
         """
         keys = self._clients.keys_of(self._credential)
         try:
-            return self._call_with(keys, operation, arguments, write=write, once=once)
+            return self._call_with(keys, operation, arguments, write=write, once=once, action=action)
         except (CredentialRejectedError, PermissionDeniedError) as error:
             newer = self._clients.newer_keys(self._credential, keys, error)
             if newer is None:
                 raise
-        return self._call_with(newer, operation, arguments, write=write, once=once)
+        return self._call_with(newer, operation, arguments, write=write, once=once, action=action)
 
     def _call_with(
-        self, keys: Keys, operation: str, arguments: Mapping[str, Any], *, write: bool, once: bool
+        self,
+        keys: Keys,
+        operation: str,
+        arguments: Mapping[str, Any],
+        *,
+        write: bool,
+        once: bool,
+        action: str | None,
     ) -> Response:
         from botocore import xform_name
 
@@ -100,7 +110,7 @@ class AwsClient:
             if reported != expected:
                 raise self._mismatch(reported, expected)
         client = self._clients.client(self._credential, self._service, self._region, keys, once=once)
-        action = f"{self._service}:{operation}"
+        action = action or f"{self._service}:{operation}"
         account = self._clients.account_key(self._credential)
         slot = self._tenant.take(action, account=account, region=self._region)
         self.calls += 1

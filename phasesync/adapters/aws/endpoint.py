@@ -17,6 +17,7 @@ _VARIABLE_FOR_ALL: Final = "AWS_ENDPOINT_URL"
 _VARIABLE_OF_SERVICE: Final = {
     "iam": "AWS_ENDPOINT_URL_IAM",
     "kms": "AWS_ENDPOINT_URL_KMS",
+    "s3": "AWS_ENDPOINT_URL_S3",
     "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
     "sns": "AWS_ENDPOINT_URL_SNS",
     "sts": "AWS_ENDPOINT_URL_STS",

@@ -31,6 +31,8 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         "AccessDenied AccessDeniedException UnauthorizedOperation NotAuthorized UnauthorizedAccess"
         # The state of a KMS key or our permissions on it: a person has to correct it, so retries are slow.
         " EncryptionFailure DecryptionFailure DisabledException KMSInvalidStateException KeyUnavailableException"
+        # S3.
+        " AllAccessDisabled"
         # SNS.
         " AuthorizationError KMSAccessDenied KMSDisabled KMSInvalidState KMSNotFound"
     ),
@@ -69,14 +71,19 @@ _BY_CLASS: Final[Mapping[type[PhasesyncError], str]] = {
         " UnknownOperationException RequestEntityTooLarge RequestEntityTooLargeException"
         " InvalidInput PolicyNotAttachable UnmodifiableEntity NotSupportedService"
         " InvalidParameter ParameterValueInvalid NotFound EndpointDisabled PlatformApplicationDisabled"
+        # S3.
+        " NoSuchBucket NoSuchKey NoSuchUpload PermanentRedirect AuthorizationHeaderMalformed InvalidBucketName"
+        " BadDigest InvalidDigest XAmzContentSHA256Mismatch EntityTooLarge EntityTooSmall InvalidPart InvalidPartOrder"
+        " PreconditionFailed InvalidRequest MalformedXML InvalidObjectState"
     ),
 }
 
 CODES: Final[Mapping[str, type[PhasesyncError]]] = {
     code: error for error, codes in _BY_CLASS.items() for code in codes.split()
 }
-"""AWS error code -> class. Sources: the API models of Secrets Manager, IAM, STS, KMS and SNS, AWS's common errors, and
-status codes if a response has no code. A code that is not listed is a DestinationRejectedError."""
+"""AWS error code -> class. Sources: the API models of Secrets Manager, IAM, STS, KMS and SNS, the list of S3,
+AWS's common errors, and status codes if a response has no code. A code that is not listed is a
+DestinationRejectedError."""
 
 TLS_FAILED: Final = "TLS failed"
 OUT_OF_DESCRIPTORS: Final = "this process, or its host, has too many open files"

@@ -126,5 +126,14 @@ resources at scale", part 2). 20 is our own assumption; throttling slows it down
 SNS: Final = (RateGroup(name="sns:publish", per_second=300, actions=("sns:Publish",)),)
 """SNS: Publish of an account in a Region; this is the least of all Regions (AWS General Reference, SNS quotas)."""
 
-RATE_GROUPS: Final = (*SECRETS_MANAGER, *STS, *KMS, *IAM, *SNS)
+S3: Final = (
+    RateGroup(
+        name="s3",
+        per_second=3_500,
+        actions=("s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:ListBucket", "s3:AbortMultipartUpload"),
+    ),
+)
+"""S3: writes to one prefix; reads may be more (S3 User Guide, optimizing performance)."""
+
+RATE_GROUPS: Final = (*SECRETS_MANAGER, *STS, *KMS, *IAM, *SNS, *S3)
 """All groups."""

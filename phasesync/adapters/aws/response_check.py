@@ -17,8 +17,8 @@ _STATUSES_NOT_FORWARDED: Final = frozenset({407, 421, 425})
 _MEDIA_TYPES: Final = ("application/x-amz-json-", "application/cbor", "text/xml", "application/xml")
 """Media types of the protocols of the services that are called here."""
 
-_XML_RESPONSE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?\w+Response[\s>/]")
-"""How a response in XML begins: its root has the name of the operation. botocore fails on any other root."""
+_XML_RESPONSE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:\w+:)?\w+(?:Response|Result)[\s>/]")
+"""How a response in XML begins: its root has the name of the operation; S3 calls some of them a result."""
 
 
 class NotFromAwsError(Exception):

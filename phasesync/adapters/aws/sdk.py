@@ -127,6 +127,8 @@ def _on_request(*, params: Mapping[str, Any], **_: object) -> None:
 
 
 def _on_response(*, operation_model: Any, response_dict: Mapping[str, Any], **_: object) -> None:
+    if operation_model.has_streaming_output and response_dict["status_code"] < 300:
+        return  # Whoever reads the body checks it.
     check_complete(
         response_dict["body"],
         response_dict["headers"],
@@ -185,10 +187,10 @@ def invoke(call: Callable[[], T], *, action: str, write: bool, throttled: Callab
 
 # --- clients
 
-Service = Literal["secretsmanager", "sts", "kms", "iam", "sns"]
+Service = Literal["secretsmanager", "sts", "kms", "iam", "sns", "s3"]
 
 _SERVICES_OF_A_RUN: Final[tuple[Service, ...]] = ("secretsmanager", "sts")
-_ALL_SERVICES: Final[tuple[Service, ...]] = ("secretsmanager", "sts", "kms", "iam", "sns")
+_ALL_SERVICES: Final[tuple[Service, ...]] = ("secretsmanager", "sts", "kms", "iam", "sns", "s3")
 _ENDPOINT_SETTINGS: Final = ("endpoint_url", "services", "use_fips_endpoint", "use_dualstack_endpoint")
 _NO_KEYS: Final = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
 """For a client that makes no call."""

@@ -134,9 +134,10 @@ class AwsSecretsManager:
             arguments["NextToken"] = response["NextToken"]
         return listings[:limit]
 
-    def sweep(self, instance_id: str) -> Iterator[Observed]:
+    def sweep(self, instance_id: str | None) -> Iterator[Observed]:
         """
         Yield the objects with our instance tag, also those scheduled for deletion; one call for each 100 of them.
+        None: with the tag of any instance.
 
         The list lags as that of `list_names` does.
         """
@@ -151,22 +152,21 @@ class AwsSecretsManager:
         """
         return self._pages(instance_id, SortBy="last-changed-date", SortOrder="desc")
 
-    def _pages(self, instance_id: str, **order: str) -> Iterator[ChangesPage]:
+    def _pages(self, instance_id: str | None, **order: str) -> Iterator[ChangesPage]:
         arguments: dict[str, Any] = {
             "IncludePlannedDeletion": True,
             "MaxResults": PAGE,
             # The two filters do not refer to the same tag, and match prefixes (User Guide, find secrets) ...
-            "Filters": [
-                {"Key": "tag-key", "Values": [TAG_INSTANCE]},
-                {"Key": "tag-value", "Values": [instance_id]},
-            ],
+            "Filters": [{"Key": "tag-key", "Values": [TAG_INSTANCE]}],
             **order,
         }
+        if instance_id is not None:
+            arguments["Filters"].append({"Key": "tag-value", "Values": [instance_id]})
         while True:
             response = self._client.call("ListSecrets", **arguments)
             page = [observed_of(entry, "ListSecrets") for entry in entries_of(response)]
             # ... so the tag of each result is checked.
-            ours = tuple(observed for observed in page if observed.tags.get(TAG_INSTANCE) == instance_id)
+            ours = tuple(item for item in page if _is_marked(item, instance_id))
             yield ChangesPage(entries=ours, answered_at=answered_at_of(response))
             if not response.get("NextToken"):
                 return
@@ -387,6 +387,11 @@ def _of_known_object(read: Callable[[], Response]) -> Response:
             request_id=error.request_id,
         )
     raise changed
+
+
+def _is_marked(observed: Observed, instance_id: str | None) -> bool:
+    marked = observed.tags.get(TAG_INSTANCE)
+    return marked is not None and instance_id in (None, marked)
 
 
 def open_destination(

@@ -18,7 +18,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from phasesync import __version__
-from phasesync.adapters.aws.bounded_http import BoundedResponse
+from phasesync.adapters.aws.bounded_http import NO_DEBUG, BoundedResponse
 from phasesync.adapters.aws.endpoint import is_loopback
 from phasesync.adapters.aws.sdk import quiet_sdk_loggers
 from phasesync.adapters.channels.connection import (
@@ -66,6 +66,7 @@ class _Response(BoundedResponse):
 
 
 class _Connection(HTTPConnection):
+    debuglevel = NO_DEBUG
     response_class = _Response
 
     def _new_conn(self) -> "socket.socket":
@@ -73,6 +74,7 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(HTTPSConnection):
+    debuglevel = NO_DEBUG
     response_class = _Response
 
     def _new_conn(self) -> "socket.socket":

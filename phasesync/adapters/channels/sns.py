@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from phasesync.adapters.aws.client import AwsClient
 from phasesync.adapters.aws.session import AwsClients
@@ -104,13 +104,13 @@ def _who(topic: Topic) -> str:
     return "the identity of the daemon (in a test from a shell: of that shell)"
 
 
-def _arguments(topic: Topic, message: Message) -> dict[str, object]:
+def _arguments(topic: Topic, message: Message) -> dict[str, Any]:
     forms = {
         "default": document_bytes(message).decode("utf-8"),
         "email": cut(message.text, MAX_TEXT_CHARACTERS),
         "sms": cut(message.title, _MAX_SMS_CHARACTERS),
     }
-    arguments: dict[str, object] = {
+    arguments: dict[str, Any] = {
         "TopicArn": topic.arn,
         "Subject": subject(message.title),
         "MessageStructure": "json",

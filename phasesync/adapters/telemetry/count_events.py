@@ -5,6 +5,8 @@ import time
 from phasesync.adapters.telemetry.metrics import Metrics
 from phasesync.core.chores import Chore
 from phasesync.core.events import (
+    BackupFailed,
+    BackupMade,
     ChoreFailed,
     ClaimExpired,
     ClaimLost,
@@ -61,6 +63,10 @@ class CountEvents:
             case MessageFailed():
                 result = "given-up" if event.retry_in_s is None else "failed"
                 metrics.messages_sent.labels(event.channel, result).inc()
+            case BackupMade():
+                metrics.backups.labels("made").inc()
+            case BackupFailed():
+                metrics.backups.labels("failed").inc()
             case ChoreFailed() if event.chore in _NOT_IN_ROUNDS:
                 metrics.chore_failures.labels(event.chore.value).inc()
 

@@ -218,6 +218,19 @@ def _families(figures: "Figures") -> Iterator[Metric]:
         "For how long the oldest of them has waited; 0 if there is none.",
         0 if oldest is None else oldest.total_seconds(),
     )
+    backups = figures.backups
+    yield gauge("backup_schedules", "Schedules of backups.", backups.schedules)
+    yield gauge("backups_failing", "Of these, how many failed at their newest attempt.", backups.failing)
+    yield gauge(
+        "backup_age_seconds",
+        "Time since the newest backup was complete, of the schedule with the oldest one; 0 without a schedule.",
+        backups.age.total_seconds(),
+    )
+    yield gauge(
+        "backup_overdue_seconds",
+        "For how long a scheduled backup has been missing, beyond two of its intervals; 0 if none is.",
+        backups.overdue.total_seconds(),
+    )
     yield gauge(
         "restored", "Whether the database counts as older than AWS, so that nothing is written.", figures.restored
     )

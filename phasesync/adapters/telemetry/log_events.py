@@ -13,6 +13,10 @@ from structlog.stdlib import BoundLogger
 from phasesync.adapters.telemetry.logging import get_logger
 from phasesync.core.chores import Chore
 from phasesync.core.events import (
+    AuditEmptied,
+    AuditHeadNoted,
+    BackupFailed,
+    BackupMade,
     ChoreFailed,
     ClaimExpired,
     ClaimLost,
@@ -67,6 +71,7 @@ _CHORES: Final = frozenset(
         Chore.REAP_USERS,
         Chore.HOUSEKEEPING,
         Chore.NOTIFY,
+        Chore.BACKUP,
         Chore.RELEASE,
         Chore.SIGN_OFF,
     }
@@ -124,18 +129,31 @@ class LogEvents:
                     expected=event.expected,
                     command=event.command,
                 )
-            case RunsPruned():
-                self._log.info("old runs deleted", count=event.count, leases=event.leases)
-            case QueueCleared():
-                self._log.info("entries of dead daemons removed from the queue", count=event.count)
+            case RunsPruned() | QueueCleared() | AuditHeadNoted() | AuditEmptied():
+                self._of_housekeeping(event)
             case SweepFinished() | SweepDenied() | IncrementalSweepUnavailable() | DriftMissedByIncrementalSweep():
                 self._of_sweeps(event)
             case LeaseRevoked() | LeaseEndMoved() | LeaseUnreadable() | OrphanUsersRemoved():
                 self._of_leases(event)
             case MessageSent() | MessageFailed() | NotificationUnreadable():
                 self._of_notifications(event)
+            case BackupMade() | BackupFailed():
+                self._of_backups(event)
             case ChoreFailed():
                 self._chore(event)
+
+    def _of_housekeeping(self, event: RunsPruned | QueueCleared | AuditHeadNoted | AuditEmptied) -> None:
+        match event:
+            case RunsPruned():
+                self._log.info("old runs deleted", count=event.count, leases=event.leases)
+            case QueueCleared():
+                self._log.info("entries of dead daemons removed from the queue", count=event.count)
+            case AuditHeadNoted(head=None):
+                self._log.error("the head of the audit log was altered or removed", command=event.command)
+            case AuditHeadNoted():
+                self._log.info("head of the audit log", head=event.head)
+            case AuditEmptied():
+                self._log.info("old rows of the audit log emptied", emptied=event.emptied, dropped=event.dropped)
 
     def _of_leases(self, event: LeaseRevoked | LeaseEndMoved | LeaseUnreadable | OrphanUsersRemoved) -> None:
         match event:
@@ -183,6 +201,20 @@ class LogEvents:
                     listed=event.listed,
                     unlisted=event.unlisted,
                 )
+
+    def _of_backups(self, event: BackupMade | BackupFailed) -> None:
+        if isinstance(event, BackupMade):
+            self._log.info(
+                "backup made",
+                place=event.place,
+                bytes=event.size,
+                rows=event.rows,
+                removed=event.removed,
+                duration_ms=event.duration_ms,
+            )
+            return
+        fields = {"place": event.place, "error": event.error, "code": event.code, "message": event.message}
+        self._log.error("backup failed", **{name: value for name, value in fields.items() if value is not None})
 
     def _of_notifications(self, event: MessageSent | MessageFailed | NotificationUnreadable) -> None:
         if isinstance(event, NotificationUnreadable):

@@ -143,6 +143,9 @@ class Metrics:
             ["channel", "result"],
             registry=registry,
         )
+        self.backups = Counter(
+            "phasesync_backups", "Attempts to make a scheduled backup.", ["result"], registry=registry
+        )
         self.chore_failures = Counter(
             "phasesync_chore_failures", "Rounds of a chore that failed.", ["chore"], registry=registry
         )
@@ -199,6 +202,8 @@ class Metrics:
             self.sweeps.labels(kind)
         for result in REVOCATIONS:
             self.lease_revocations.labels(result)
+        for result in ("made", "failed"):
+            self.backups.labels(result)
         for kind in ("read", "write"):
             self.transaction_duration.labels(kind)
         for chore in Chore:

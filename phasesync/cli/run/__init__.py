@@ -14,6 +14,7 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.lease_revocation import revoke_of_command
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, ENVIRONMENT, Name, comma_list, path_option
+from phasesync.cli.reveals import note_reveal
 from phasesync.cli.run.child import Child, Stopped
 from phasesync.cli.run.executable import NOT_EXECUTABLE, find_command, show_start_error
 from phasesync.cli.run.variables import check_names, check_size, environ_with, read_variables, warn_of_loading
@@ -82,6 +83,7 @@ def run(
     if is_dry_run():
         _show_preview(application, dynamics, ttl, program, values, out)
         return 0
+    note_reveal(application, "secret.run", environment, path, values)
     if not dynamics:
         application.close()
         _become(program, command, environ)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from phasesync.core.audit import AuditKind
 from phasesync.core.chores import Chore
 from phasesync.core.credential import Credential, require_account
 from phasesync.core.dynamic import DynamicSecret
@@ -266,6 +267,12 @@ class OrphanCollector:
         if place not in issuers:
             credential = self._context.store.credentials.get(orphan.credential)
             issuers[place] = self._context.issuers.open(orphan.issuer, credential, tenant=_TENANT)
+        self._context.store.audit.add(
+            "lease.reap",
+            orphan.credential,
+            kind=AuditKind.LEASE,
+            details={"user": orphan.user.name, "account": orphan.account, "lease": orphan.lease_id},
+        )
         outcome = issuers[place].revoke(_spec_of(orphan), access_key_id=None, proven=False, checkpoint=checkpoint)
         if (
             orphan.verdict is OrphanVerdict.LEFT_OVER

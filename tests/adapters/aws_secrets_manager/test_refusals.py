@@ -110,6 +110,7 @@ def test_a_refused_write_becomes_its_class(
         assert caught.value.action == f"secretsmanager:{operation}"
 
 
+@pytest.mark.reads_values("port")
 @pytest.mark.parametrize("operation", sorted(READS))
 @pytest.mark.parametrize(("answer", "expected"), REFUSED_READS, ids=shown)
 def test_a_refused_read_is_never_taken_for_absence(

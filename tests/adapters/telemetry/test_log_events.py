@@ -12,6 +12,10 @@ import pytest
 from phasesync.adapters.telemetry.log_events import LogEvents
 from phasesync.core.chores import Chore, DaemonRole
 from phasesync.core.events import (
+    AuditEmptied,
+    AuditHeadNoted,
+    BackupFailed,
+    BackupMade,
     ChoreFailed,
     ClaimExpired,
     ClaimLost,
@@ -111,6 +115,8 @@ EVENTS: list[Event] = [
     DatabaseCompared(places=1, objects=900, unanswered=0, older=True),
     SchemaWaiting(found="0001", expected="0002", command="phasesync db migrate"),
     RunsPruned(count=3),
+    AuditHeadNoted(head="4711:0f3a5c0d9b1e4f7a8c2d6e5b4a3f2e1d"),
+    AuditEmptied(emptied=3, dropped=2),
     QueueCleared(count=2),
     SweepFinished(
         account="111122223333", region="eu-west-1", full=True, objects=900, suspects=0, syncs=9, calls=9, duration_ms=80
@@ -125,6 +131,8 @@ EVENTS: list[Event] = [
     MESSAGE_SENT,
     MESSAGE_FAILED,
     NotificationUnreadable(reason="ops: does not authenticate"),
+    BackupMade(place="/var/backups", size=8192, rows=9, removed=1, duration_ms=80),
+    BackupFailed(place="s3://backups", error="PermissionDeniedError", code="AccessDenied", message="not allowed"),
     ChoreFailed(chore=Chore.POLL, error="StoreUnavailableError", message="the database is locked"),
 ]
 

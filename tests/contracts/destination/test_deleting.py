@@ -13,6 +13,7 @@ from tests.contracts.destination.worlds import ELSEWHERE, NAME, World, create
 # --- deleting
 
 
+@pytest.mark.reads_values("port")
 def test_a_deleted_object_is_scheduled_and_cannot_be_read(destination: Destination):
     arn = create(destination).arn
     destination.delete(arn, recovery_days=30)

@@ -30,6 +30,7 @@ def test_a_type_is_told_by_itself_and_in_lists(destination: Destination, world: 
     assert [one.external_type for one in destination.sweep(INSTANCE)] == ["DatadogApiKey"]
 
 
+@pytest.mark.reads_values("port")
 def test_a_copy_of_anothers_secret_names_its_primary_and_can_be_read(destination: Destination, world: World):
     primary, arn = world.outside_copy_here(NAME)
     seen = destination.observe(NAME)

@@ -47,15 +47,18 @@ def test_lists_no_more_than_asked_for(destination: Destination, world: World):
     assert destination.list_names(limit=0) == []
 
 
+@pytest.mark.reads_values("port")
 def test_reads_a_value_for_an_import(destination: Destination, world: World):
     world.outside_create(NAME, "theirs")
     assert destination.read_value(NAME) == SecretValue("theirs")
 
 
+@pytest.mark.reads_values("port")
 def test_reads_none_where_nothing_is(destination: Destination):
     assert destination.read_value(NAME) is None
 
 
+@pytest.mark.reads_values("port")
 def test_does_not_read_what_is_going(destination: Destination, world: World):
     world.outside_create(NAME, "theirs")
     world.outside_delete(NAME)
@@ -66,7 +69,7 @@ def test_does_not_read_what_is_going(destination: Destination, world: World):
 # --- sweeping
 
 
-def swept(destination: Destination, instance_id: str = INSTANCE) -> set[str]:
+def swept(destination: Destination, instance_id: str | None = INSTANCE) -> set[str]:
     """Names that a sweep yields."""
     return {seen.name for seen in destination.sweep(instance_id)}
 
@@ -79,6 +82,7 @@ def test_sweeps_what_carries_our_instance_and_nothing_else(destination: Destinat
     world.outside_create("longer", "x", tags={TAG_INSTANCE: INSTANCE + "0", f"{TAG_INSTANCE}-old": INSTANCE})
     assert swept(destination) == {"ours"}
     assert swept(destination, "another-instance") == {"another", "value-elsewhere"}
+    assert swept(destination, None) == {"ours", "another", "value-elsewhere", "longer"}
     assert swept(destination, "nobody") == set()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from phasesync.ports.destination import Destination
 from tests.contracts.destination.worlds import NAME, OURS, World, create, put
 from tests.support.aws_builders import token
@@ -67,6 +69,7 @@ def test_tells_the_day_of_the_last_read(destination: Destination, world: World):
     assert (before.last_read_on, after.last_read_on) == (None, world.now().date())
 
 
+@pytest.mark.reads_values("port")
 def test_our_own_read_counts_as_a_read(destination: Destination, world: World):
     create(destination)
     destination.read_value(NAME)

@@ -60,6 +60,7 @@ def test_a_create_whose_token_is_spent_on_another_payload_is_occupied(destinatio
     assert world.text(NAME) == "one"
 
 
+@pytest.mark.reads_values("port")
 def test_creates_a_binary_object(destination: Destination):
     create(destination, b"\x00\xff")
     assert destination.read_value(NAME) == SecretValue(b"\x00\xff", ValueType.BINARY)

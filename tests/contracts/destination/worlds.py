@@ -25,6 +25,7 @@ from tests.fakes.remote import ACCOUNT as FAKE_ACCOUNT
 from tests.fakes.remote import START, FakeRemote
 from tests.support.aws import ACCOUNT, REGION
 from tests.support.aws_builders import INSTANCE, HandClock, access_key_credential, no_sources, payload, token
+from tests.support.reads import LOOKS_AROUND
 
 KIND = "aws-secrets-manager"
 NAME = "shop/production"
@@ -289,7 +290,7 @@ class EmulatorWorld:
 
 def plain_client(service: str, region: str, url: str) -> Any:
     """Return a client of boto3 that is none of ours."""
-    config = Config(retries={"total_max_attempts": 1}, max_pool_connections=1)
+    config = Config(retries={"total_max_attempts": 1}, max_pool_connections=1, user_agent=LOOKS_AROUND)
     make: Any = _session().client
     return make(service, region_name=region, endpoint_url=url, config=config)
 

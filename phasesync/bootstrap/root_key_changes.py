@@ -1,0 +1,320 @@
+"""
+Replacing and escrowing root keys: the places of the settings, the use case of the engine, and the files at the end.
+
+A root key itself is handled here and in the adapters below, and nowhere else.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from phasesync.adapters.root_keys.age import decrypt_age, encrypt_age, is_age_file
+from phasesync.adapters.root_keys.files import (
+    AGE,
+    FILE,
+    former_file_of,
+    key_file_exists,
+    key_text,
+    next_file_of,
+    parse_key,
+    put_next_in_place,
+    read_file,
+    read_key_file,
+    write_next_root_key,
+)
+from phasesync.adapters.root_keys.sources import (
+    CREDENTIAL,
+    ENVIRONMENT,
+    NEXT_CREDENTIAL_NAME,
+    NEXT_VARIABLE,
+    VARIABLE,
+)
+from phasesync.bootstrap.app import Application, call_limits
+from phasesync.bootstrap.root_keys import key_ring_of, load_root_keys
+from phasesync.engine.root_key_rotation import RootKeysInUse, RotatedRootKey, root_keys_in_use, rotate_root_key
+from phasesync.errors import KeyUnavailableError, PhasesyncError, SettingsError
+from phasesync.settings.model import Settings
+from phasesync.store import read_instance_id, read_wrapped_keys
+from phasesync.store.key_ring import CURRENT, KeyRing, RootKey, read_root_statuses
+from phasesync.store.migrate import open_migrated
+
+if TYPE_CHECKING:
+    from phasesync.store import Database
+    from phasesync.store.root_keys import NewRootKey
+
+AWS_KMS: Final = "aws-kms"
+KINDS: Final = (FILE, AGE, ENVIRONMENT, CREDENTIAL, AWS_KMS)
+"""Where a root key may be kept."""
+
+_NEW_KEY: Final = "head -c 32 /dev/urandom | base64"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RootKeyChange:
+    """
+    What `rotate_root` did.
+
+    Attributes:
+        rotated: what was done in the database; None if only the file had to be put in place.
+        current: id of the root key in use now.
+        source: where it is kept.
+        kept: where the former key is; None if nothing was moved.
+        to_do: what an operator has to do by hand now, one line each.
+    """
+
+    rotated: RotatedRootKey | None
+    current: str
+    source: str
+    kept: Path | None
+    to_do: tuple[str, ...]
+
+
+def rotate_root(
+    application: Application, *, kind: str | None, wait: timedelta, report: Callable[[str], object]
+) -> RootKeyChange:
+    """
+    Replace the root key, or go on with that; see `engine.root_key_rotation`.
+
+    Args:
+        application: opened with the present root key.
+        kind: where the next one is kept; None: where the present one is, or at the KMS key that the settings name.
+        wait: how long to wait for daemons.
+        report: takes a line for the operator at each step.
+
+    Raises:
+        SettingsError: there is no next root key, and none can be made there.
+        PhasesyncError: as `rotate_root_key`, and as AWS KMS.
+    """
+    settings, keys = application.settings, application.store.keys
+    known, rotated = root_keys_in_use(application.context), None
+    if not waits_for_its_place(application, known):
+        _load_former(settings, application, known)
+        rotated = rotate_root_key(
+            application.context,
+            find_next=lambda known: _find_next(application, known, next_kind(application, known, kind)),
+            kind_of=lambda root: (keys.place_of(root) or (FILE, ""))[0],
+            wait=wait,
+            report=report,
+            pause=lambda pause: time.sleep(pause.total_seconds()),
+        )
+        known = root_keys_in_use(application.context)
+    return _put_in_place(application, known, rotated)
+
+
+def waits_for_its_place(application: Application, known: RootKeysInUse) -> bool:
+    """Return whether the root key in use lies in the file of the next one: only the files have to be moved."""
+    file = application.settings.default_root_key_file
+    if known.next is not None or known.left or file is None:
+        return False
+    _, source = application.store.keys.place_of(known.current.id) or ("", "")
+    return source == str(next_file_of(file))
+
+
+def next_kind(application: Application, known: RootKeysInUse, kind: str | None) -> str:
+    """Return where the next root key is to be kept."""
+    if kind is not None:
+        return kind
+    if known.next is not None and known.next.kind is not None:
+        return known.next.kind
+    settings = application.settings
+    present, _ = application.store.keys.place_of(known.current.id) or (FILE, "")
+    if settings.root_key_kms_key_next is not None or settings.root_key_kms_key is not None:
+        return AWS_KMS
+    return present
+
+
+def _find_next(application: Application, known: RootKeysInUse, kind: str) -> "NewRootKey":
+    """Return the root key that is to become the current one; make it where it can be made."""
+    from phasesync.store.root_keys import NewRootKey
+
+    settings, keys = application.settings, application.store.keys
+    if kind == AWS_KMS:
+        return _find_next_at_kms(application, known)
+    if kind in (FILE, AGE):
+        source = _made_beside(settings, application, kind)
+    elif kind == ENVIRONMENT:
+        source = NEXT_VARIABLE
+    else:
+        source = NEXT_CREDENTIAL_NAME
+    for root in keys.root_key_ids:
+        found_kind, found = keys.place_of(root) or ("", "")
+        if found == source or (kind == CREDENTIAL == found_kind and Path(found).name == source):
+            return NewRootKey(id=root, kind=found_kind)
+    if kind == ENVIRONMENT:
+        raise SettingsError(
+            f"there is no next root key: {NEXT_VARIABLE} is not set",
+            hint=f"set it to a new key, here and for each daemon, beside {VARIABLE}: {_NEW_KEY} prints one",
+        )
+    raise SettingsError(
+        f"there is no next root key: systemd gives no credential {NEXT_CREDENTIAL_NAME}",
+        hint=f"LoadCredential={NEXT_CREDENTIAL_NAME}:FILE in the unit; or name the file of the present key with "
+        "PHASESYNC_ROOT_KEY_FILE here, and the next one is made beside it",
+    )
+
+
+def _made_beside(settings: Settings, application: Application, kind: str) -> str:
+    """Return the file of the next root key; make it if it is missing."""
+    file = settings.default_root_key_file
+    if file is None:
+        raise SettingsError(
+            "the root key would be in the home directory, and this user has none",
+            hint="name another place: PHASESYNC_ROOT_KEY_FILE=/etc/phasesync/root.key",
+        )
+    beside = next_file_of(file)
+    if os.path.lexists(beside):
+        application.store.keys.reload_roots()
+        return str(beside)
+    if kind == AGE and settings.age_identity_file is None:
+        raise SettingsError(
+            "nothing says for which age identity the next root key is to be encrypted",
+            hint="name the file with the identity: PHASESYNC_AGE_IDENTITY_FILE",
+        )
+    try:
+        made = write_next_root_key(file, age_identity_file=settings.age_identity_file if kind == AGE else None)
+    except SettingsError as error:
+        raise SettingsError(
+            error.message, hint=f"put a new key there as the present one got there; {_NEW_KEY} prints one"
+        ) from None
+    application.store.keys.add_root(made)
+    return str(beside)
+
+
+def _find_next_at_kms(application: Application, known: RootKeysInUse) -> "NewRootKey":
+    from phasesync.adapters.root_keys.kms import generate_root_key
+    from phasesync.store.root_keys import NewRootKey
+
+    settings, keys, registered = application.settings, application.store.keys, known.next
+    kms_key = settings.root_key_kms_key_next or settings.root_key_kms_key
+    if kms_key is None:
+        raise SettingsError(
+            "nothing says which KMS key is to encrypt the next root key",
+            hint="name it, here and for each daemon: PHASESYNC_ROOT_KEY_KMS_KEY=ARN",
+        )
+    if (
+        registered is not None
+        and registered.authentic
+        and registered.wrapped_by == kms_key
+        and registered.id in keys.root_key_ids
+    ):
+        return NewRootKey(id=registered.id, kind=AWS_KMS, wrapped=registered.wrapped, wrapped_by=registered.wrapped_by)
+    root, wrapped = generate_root_key(kms_key, application.store.instance_id, call_limits(settings))
+    keys.add_root(root)
+    return NewRootKey(id=root.id, kind=AWS_KMS, wrapped=wrapped, wrapped_by=kms_key)
+
+
+def _load_former(settings: Settings, application: Application, known: RootKeysInUse) -> None:
+    """Load former root keys from the files that they are kept in, if data keys are still wrapped under them."""
+    file, keys = settings.default_root_key_file, application.store.keys
+    for root in known.former:
+        if not root.data_keys or root.id in keys.root_key_ids or file is None:
+            continue
+        if key_file_exists(kept := former_file_of(file, root.id)):
+            keys.add_root(read_key_file(kept, identity_file=settings.age_identity_file))
+
+
+def _put_in_place(application: Application, known: RootKeysInUse, rotated: RotatedRootKey | None) -> RootKeyChange:
+    settings, keys = application.settings, application.store.keys
+    kind, source = keys.place_of(known.current.id) or (known.current.kind or FILE, "")
+    kept, to_do = None, list[str]()
+    file = settings.default_root_key_file
+    if file is not None and source == str(next_file_of(file)):
+        there = next((root for root in keys.root_key_ids if (keys.place_of(root) or ("", ""))[1] == str(file)), None)
+        try:
+            kept, source = put_next_in_place(file, there), str(file)
+        except PhasesyncError as error:
+            to_do.append(f"{error.message}: put the content of {next_file_of(file)} in the place of {file} by hand")
+        to_do += _other_hosts(application)
+        if settings.root_key_kms_key is not None:
+            to_do.append("remove root_key_kms_key from the settings of each daemon: the root key is in a file now")
+    elif kind == ENVIRONMENT and source == NEXT_VARIABLE:
+        to_do.append(f"set {VARIABLE} to what {NEXT_VARIABLE} is, here and for each daemon; remove {NEXT_VARIABLE}")
+    elif kind == CREDENTIAL and Path(source).name == NEXT_CREDENTIAL_NAME:
+        to_do.append(f"have systemd give as root_key what {NEXT_CREDENTIAL_NAME} is, and remove {NEXT_CREDENTIAL_NAME}")
+    elif kind == AWS_KMS and settings.root_key_kms_key_next is not None:
+        to_do.append(f"set root_key_kms_key to {settings.root_key_kms_key_next}, and remove root_key_kms_key_next")
+    former = rotated.former if rotated is not None else None
+    if former is not None:
+        where = "" if kept is None else f" ({kept})"
+        to_do.append(f"keep the former root key {former}{where} as long as the backups from before, which it opens")
+    return RootKeyChange(rotated=rotated, current=known.current.id, source=source, kept=kept, to_do=tuple(to_do))
+
+
+def _other_hosts(application: Application) -> list[str]:
+    here = os.uname().nodename
+    hosts = sorted({one.host for one in application.store.root_keys.daemons()} - {here})
+    if not hosts:
+        return []
+    return [
+        f"put the next root key in place on {', '.join(hosts)} too: phasesync keys rotate-root there moves the files"
+    ]
+
+
+# --- escrow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Escrow:
+    """
+    A root key for safekeeping.
+
+    Attributes:
+        root_key_id: its id.
+        text: an age file in its text form.
+    """
+
+    root_key_id: str
+    text: str
+
+
+def escrow_root_key(application: Application, recipients: Sequence[str]) -> Escrow:
+    """
+    Return the root key in use, encrypted so that any one of the recipients opens it.
+
+    Raises:
+        InvalidInputError: a recipient is no public key of age.
+        SettingsError: the package for age is not installed.
+    """
+    root = _current_root_key(application.settings, application.store.database)
+    return Escrow(root_key_id=root.id, text=encrypt_age(key_text(root), recipients).decode("ascii"))
+
+
+def _current_root_key(settings: Settings, database: "Database") -> RootKey:
+    roots = load_root_keys(settings, database)
+    keys = key_ring_of(settings, database, roots)
+    keys.verify()
+    current = [root for root, status in read_root_statuses(database).items() if status == CURRENT]
+    in_use = current[0] if current else next(iter(keys.root_ids_in_use))
+    for root in roots:
+        if root.id == in_use:
+            return root
+    raise KeyUnavailableError(f"the root key {in_use} is not at hand")
+
+
+def verify_escrow(settings: Settings, file: Path, identity_file: Path) -> str:
+    """
+    Recover a root key from escrow, and open this database with it and with nothing else; return its id.
+
+    Raises:
+        KeyUnavailableError: the identity does not open the file, or what is in it is not the root key of this database.
+        SettingsError: the file is no age file, or the package for age is not installed.
+    """
+    data, _ = read_file(file)
+    if not is_age_file(data):
+        raise SettingsError(
+            f"{file} is not an age file", hint="phasesync keys escrow --recipient age1… prints one; keep it as it is"
+        )
+    source = str(file)
+    root = RootKey(material=parse_key(decrypt_age(data, identity_file, source), source), source=source, kind=AGE)
+    with closing(open_migrated(settings.database_url)) as database:
+        read_instance_id(database)
+        keys = KeyRing(
+            [root], partial(read_wrapped_keys, database), read_statuses=partial(read_root_statuses, database)
+        )
+        keys.verify()
+    return root.id

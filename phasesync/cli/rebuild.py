@@ -1,0 +1,268 @@
+"""`phasesync rebuild`: an installation anew from what is at AWS, after its root key was lost."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from phasesync.cli.dry_run import dry_run_flag, show_dry_run
+from phasesync.cli.input import confirm, confirmation_options, read_file
+from phasesync.cli.invocation import invocation, with_application
+from phasesync.cli.output import Output, output_option
+from phasesync.cli.params import DIGEST, REGION, Name, comma_list
+from phasesync.core.rebuild import Said
+from phasesync.core.sync import Layout
+from phasesync.errors import IllegalTransitionError, InvalidInputError
+
+if TYPE_CHECKING:
+    from phasesync.bootstrap import Application
+    from phasesync.core.rebuild import RebuildPlan, RebuiltSync
+    from phasesync.engine.rebuild import Rebuild
+
+_WORDS = frozenset({"id", "name", "env", "path", "layout", "names"})
+_PROGRESS_EVERY = 100
+
+
+def _regions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(REGION.convert(part, param, ctx) for part in comma_list(ctx, param, value))
+
+
+@click.command(short_help="After the root key was lost: everything anew from AWS.")
+@click.option("--from-aws", is_flag=True, required=True, help="From the AWS secrets with our tags.")
+@click.option(
+    "--credential",
+    type=Name("credential"),
+    required=True,
+    help="Credential that lists and reads the AWS secrets.",
+)
+@click.option(
+    "--syncs-credential",
+    type=Name("credential"),
+    help="Credential that the syncs use from then on. Default: the one of --credential.",
+)
+@click.option(
+    "--region",
+    "regions",
+    multiple=True,
+    callback=_regions,
+    metavar="REGION",
+    help="AWS Region to look in. Repeat it, or separate several with commas. Default: the credential's.",
+)
+@click.option(
+    "--instance",
+    metavar="ID",
+    help="Id of the lost installation, from the tag phasesync:instance. Default: the only one there.",
+)
+@click.option(
+    "--former-database",
+    metavar="URL",
+    help="The former database: names and settings in it are not encrypted. - reads the URL from stdin. Default: the "
+    "names of the AWS secrets tell.",
+)
+@click.option(
+    "--mapping",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON that says what a sync was, where nothing else tells it; docs/rebuild.md describes it. Default: none.",
+)
+@click.option(
+    "--plan",
+    "digest",
+    type=DIGEST,
+    metavar="DIGEST",
+    help="Do exactly what --dry-run showed with this digest, or nothing. Default: what is there now.",
+)
+@confirmation_options
+@dry_run_flag
+@output_option
+@with_application
+def rebuild(
+    application: "Application",
+    from_aws: bool,
+    credential: str,
+    syncs_credential: str | None,
+    regions: Sequence[str],
+    instance: str | None,
+    former_database: str | None,
+    mapping: Path | None,
+    digest: str | None,
+    dry_run: bool,
+    yes: bool,
+    no_input: bool,
+    out: Output,
+) -> int:
+    """
+    Make apps, environments, secrets, syncs and journal anew from the AWS secrets with our tags.
+
+    For an installation whose root key was lost: into a new database with a new root key. Values are read with the
+    rights of the credential; nothing is written at AWS. The id of the installation is taken over, so the AWS secrets
+    stay ours, and syncs are in step without a new version. Shows a plan and asks.
+
+    \b
+    Examples:
+      phasesync rebuild --from-aws --credential admin --dry-run
+      phasesync rebuild --from-aws --credential admin --former-database sqlite:////var/lib/phasesync/lost.db
+      phasesync rebuild --from-aws --credential admin --mapping syncs.json --plan 0123456789abcdef --yes
+    """
+    from phasesync.cli.output import show_identity
+    from phasesync.cli.syncs import AWS_SECRETS_MANAGER
+    from phasesync.engine.error_hints import hints_about
+    from phasesync.engine.rebuild import carry_out, prepare_rebuild
+
+    reach = application.store.credentials.get(credential)
+    used = application.store.credentials.get(syncs_credential or credential).name
+    said, skipped = ({}, frozenset[str]()) if mapping is None else _read_mapping(mapping)
+    if former_database is not None:
+        instance, said = _with_former(former_database, instance, said)
+    with hints_about(credential):
+        show_identity(application, reach, out)
+        prepared = prepare_rebuild(
+            application.context,
+            credential,
+            kind=AWS_SECRETS_MANAGER,
+            regions=regions or (reach.region,),
+            instance_id=instance,
+            said=said,
+            skipped=skipped,
+            report=lambda count: out.say(f"read {count:,} AWS secrets") if count % _PROGRESS_EVERY == 0 else None,
+        )
+    document = rebuild_document(prepared)
+    if not out.as_json:
+        _show(prepared, document, out)
+    if digest is not None and digest != prepared.plan.digest:
+        raise IllegalTransitionError(
+            f"what is at AWS, or what was said of it, is not what the plan {digest} was made from: the plan is "
+            f"{prepared.plan.digest} now",
+            hint="look at it again: phasesync rebuild --from-aws --dry-run",
+        )
+    if dry_run:
+        # A rehearsal of the whole, so that nothing is shown that could not be done.
+        with application.store.database.rehearsal():
+            if not prepared.plan.problems:
+                carry_out(application.context, prepared, used, kind=AWS_SECRETS_MANAGER, actor=invocation().actor)
+        show_dry_run(out, f"would rebuild {_summary(prepared.plan)} (plan {prepared.plan.digest})", document)
+        return IllegalTransitionError.exit_code if prepared.plan.problems else 0
+    if not prepared.plan.problems:
+        confirm(f"rebuild {_summary(prepared.plan)}", yes=yes, no_input=no_input)
+    carry_out(application.context, prepared, used, kind=AWS_SECRETS_MANAGER, actor=invocation().actor)
+    out.done(f"rebuilt {_summary(prepared.plan)}; next: phasesync syncs run --all, then start the daemon", document)
+    return 0
+
+
+def rebuild_document(prepared: "Rebuild") -> dict[str, Any]:
+    """Return a plan of a rebuild; its `syncs` are what --mapping takes."""
+    plan = prepared.plan
+    return {
+        "instance": plan.instance_id,
+        "digest": plan.digest,
+        "environments": [f"{app}/{environment}" for app, environment in plan.environments],
+        "keys": sum(len(values) for values in plan.folders.values()),
+        "syncs": [_sync_document(sync, plan) for sync in plan.syncs],
+        "problems": [{"id": sync_id, "reason": reason} for sync_id, reason in sorted(plan.problems.items())],
+        "left_out": [{"remote_name": name, "reason": reason} for name, reason in prepared.left_out.items()],
+    }
+
+
+def _sync_document(sync: "RebuiltSync", plan: "RebuildPlan") -> dict[str, Any]:
+    return {
+        "id": sync.id,
+        "name": sync.name,
+        "env": f"{sync.app}/{sync.environment}",
+        "path": sync.path,
+        "layout": sync.config.layout.value,
+        "names": sync.config.names,
+        "account": sync.account,
+        "region": sync.region,
+        "objects": len(sync.objects),
+        "keys": len(plan.folders[sync.app, sync.environment, sync.path]),
+        "kms_key": sync.config.kms_key,
+        "writes": list(sync.writes),
+        "left_behind": list(sync.left_behind),
+    }
+
+
+def _show(prepared: "Rebuild", document: Mapping[str, Any], out: Output) -> None:
+    out.items(document["syncs"], ["name", "env", "path", "layout", "names", "region", "objects", "keys"])
+    for sync in prepared.plan.syncs:
+        if sync.writes:
+            out.warn(
+                f"the first run of {sync.name} writes {len(sync.writes)} AWS secrets: they are not as it writes them"
+            )
+        if sync.left_behind:
+            out.warn(f"{sync.name} leaves alone what its names do not give: {', '.join(sync.left_behind)}")
+    for name, reason in prepared.left_out.items():
+        out.warn(f"{name} is left out: {reason}")
+    for problem in document["problems"]:
+        out.warn(f"the sync {problem['id']} cannot be rebuilt: {problem['reason']}")
+
+
+def _summary(plan: "RebuildPlan") -> str:
+    keys, objects = sum(map(len, plan.folders.values())), sum(len(sync.objects) for sync in plan.syncs)
+    return (
+        f"the installation {plan.instance_id}: environments: {len(plan.environments)}, keys: {keys}, syncs: "
+        f"{len(plan.syncs)}, AWS secrets: {objects}"
+    )
+
+
+# --- what is known of the syncs
+
+
+def _with_former(url: str, instance: str | None, said: dict[str, Said]) -> tuple[str, dict[str, Said]]:
+    """Return the installation's id and what is said of its syncs, with what the former database has in the clear."""
+    from phasesync.cli.db import url_of_option
+    from phasesync.store.rebuild import read_former
+
+    former_instance, former = read_former(url_of_option(url, "--former-database"))
+    return instance or former_instance, {**former, **{key: _over(former.get(key), one) for key, one in said.items()}}
+
+
+def _over(former: Said | None, said: Said) -> Said:
+    """Return what the mapping says of a sync, over what the former database has of it."""
+    if former is None:
+        return said
+    given = {name: value for name in Said.__dataclass_fields__ if (value := getattr(said, name)) is not None}
+    if said.layout is not None or said.names is not None:
+        given["config"] = None
+    return replace(former, **given)
+
+
+def _read_mapping(file: Path) -> tuple[dict[str, Said], frozenset[str]]:
+    """Return sync id -> what a file says of it, and the ids that it skips. InvalidInputError."""
+    try:
+        document = json.loads(read_file(file))
+    except (ValueError, RecursionError):
+        raise InvalidInputError(f"{file} is not JSON", hint="docs/rebuild.md describes it") from None
+    if not isinstance(document, dict) or not document.keys() <= {"syncs", "skip"}:
+        raise _bad_mapping(file, 'it is an object with "syncs" and "skip"')
+    items, skip = document.get("syncs", []), document.get("skip", [])
+    if not isinstance(items, list) or not isinstance(skip, list) or not all(isinstance(one, str) for one in skip):
+        raise _bad_mapping(file, '"syncs" is a list of objects, "skip" one of ids')
+    return dict(_said_of(file, item) for item in items), frozenset(skip)
+
+
+def _said_of(file: Path, item: Any) -> tuple[str, Said]:
+    if not isinstance(item, dict) or not all(isinstance(value, str) for value in item.values()) or "id" not in item:
+        raise _bad_mapping(file, 'each of "syncs" is an object of texts with an "id"')
+    if unknown := sorted(item.keys() - _WORDS):
+        raise _bad_mapping(file, f"{', '.join(unknown)} is not one of {', '.join(sorted(_WORDS))}")
+    app, slash, environment = item.get("env", "").partition("/")
+    if "env" in item and not (app and slash and environment):
+        raise _bad_mapping(file, '"env" has the form APP/ENV')
+    layout = item.get("layout")
+    if layout is not None and layout not in list(Layout):
+        raise _bad_mapping(file, '"layout" is json or per-key')
+    return item["id"], Said(
+        name=item.get("name"),
+        app=app or None,
+        environment=environment or None,
+        path=item.get("path"),
+        layout=None if layout is None else Layout(layout),
+        names=item.get("names"),
+    )
+
+
+def _bad_mapping(file: Path, rule: str) -> InvalidInputError:
+    return InvalidInputError(f"{file} is no mapping of syncs: {rule}", hint="docs/rebuild.md describes it")

@@ -1,0 +1,152 @@
+"""
+Makes a backup that is due: a copy of the database, proved with the root key, in its place, and proved there. Only then
+are old ones removed: those that are ours, by name and by the MAC of their manifest, and of which enough newer ones are
+complete.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+from typing import TYPE_CHECKING
+
+from phasesync.core.backup_schedule import TRY_AGAIN, BackupSchedule, backup_name, superfluous
+from phasesync.core.events import BackupFailed, BackupMade
+from phasesync.engine.context import Context
+from phasesync.errors import (
+    CiphertextError,
+    HostUnavailableError,
+    InterruptedRunError,
+    NotFoundError,
+    PhasesyncError,
+    SettingsError,
+)
+from phasesync.ports.backups import BackupStorage, OpenStorage
+from phasesync.store.backup_manifest import MOST_BYTES, SUFFIX, check_mac, manifest_of, parse_manifest
+
+if TYPE_CHECKING:
+    from phasesync.store.backup_manifest import Manifest
+
+
+class BackupMaker:
+    """Makes the backups that are scheduled, one at a time."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        open_storage: OpenStorage,
+        database_url: str,
+        folder: Path | None,
+    ) -> None:
+        """
+        Args:
+            context: of the installation.
+            open_storage: returns the place of a schedule.
+            database_url: of the installation.
+            folder: where a backup is made before it goes to its place; None: where temporary files are.
+        """
+        self._context = context
+        self._open_storage = open_storage
+        self._database_url = database_url
+        self._folder = folder
+
+    def round(self, stopped: Callable[[], bool]) -> None:
+        """
+        Make every backup that is due. How each of them ended is stored, and an event says it.
+
+        `stopped`: returns whether this daemon stops, or stands by now; asked often.
+        """
+
+        def checkpoint() -> None:
+            if stopped():
+                raise InterruptedRunError("phasesync was asked to stop")
+
+        schedules = self._context.store.backup_schedules
+        while not stopped() and (schedule := schedules.claim_due()) is not None:
+            began = self._context.clock.monotonic()
+            try:
+                manifest, removed = self._make(schedule, checkpoint)
+            except InterruptedRunError:
+                schedules.release(schedule)
+                return
+            except PhasesyncError as error:
+                self._failed(schedule, error)
+                continue
+            except OSError as error:
+                self._failed(schedule, HostUnavailableError(f"the backup could not be made: {error.strerror}"))
+                continue
+            schedules.succeeded(schedule)
+            self._context.events.emit(
+                BackupMade(
+                    place=str(schedule.place),
+                    size=manifest.size,
+                    rows=sum(manifest.rows.values()),
+                    removed=removed,
+                    duration_ms=round((self._context.clock.monotonic() - began) * 1000),
+                )
+            )
+
+    def _failed(self, schedule: BackupSchedule, error: PhasesyncError) -> None:
+        self._context.store.backup_schedules.failed(
+            schedule, type(error).__name__, pause=min(TRY_AGAIN, schedule.every)
+        )
+        message = error.message if error.hint is None else f"{error.message}; {error.hint}"
+        self._context.events.emit(
+            BackupFailed(place=str(schedule.place), error=type(error).__name__, code=error.code, message=message)
+        )
+
+    def _make(self, schedule: BackupSchedule, checkpoint: Callable[[], None]) -> "tuple[Manifest, int]":
+        # Imported here, since most daemons make none.
+        from phasesync.store.backup import backup, digest_of_file
+        from phasesync.store.backup_check import verify_backup
+
+        storage = self._open_storage(schedule)
+        storage.names()  # Whatever is wrong with the place is known before the work.
+        keys = self._context.store.keys
+        with _temporary_folder(self._folder, schedule.id) as folder:
+            file = folder / "backup.db"
+            backup(self._database_url, file, open_keys=lambda _: keys, checkpoint=checkpoint)
+            checkpoint()
+            manifest = verify_backup(file, open_keys=lambda _: keys, folder=folder).manifest
+            if manifest is None:
+                raise SettingsError("the manifest of the backup is gone: something else removes files there")
+            name = backup_name(manifest.instance_id, manifest.made_at)
+            # First the manifest: a backup without one would be nobody's.
+            for end, source in ((SUFFIX, manifest_of(file)), ("", file)):
+                digest = digest_of_file(source) if end else manifest.sha256
+                storage.put(name + end, source, sha256=digest, checkpoint=checkpoint)
+        return manifest, self._remove_old(storage, schedule.keep, checkpoint)
+
+    def _remove_old(self, storage: BackupStorage, keep: int, checkpoint: Callable[[], None]) -> int:
+        """Remove backups beyond the newest ones; return how many were removed."""
+        removed = 0
+        names = storage.names()
+        for name in superfluous(names, instance_id=self._context.instance_id, keep=keep, suffix=SUFFIX):
+            checkpoint()
+            if not self._is_ours(storage, name):
+                continue
+            # The manifest last: with it, an interrupted removal is gone on with.
+            for each in (name, name + SUFFIX):
+                storage.remove(each)
+            removed += name in names
+        return removed
+
+    def _is_ours(self, storage: BackupStorage, name: str) -> bool:
+        """Return whether the manifest of a backup proves that this installation made it."""
+        try:
+            manifest = parse_manifest(storage.read(name + SUFFIX, most_bytes=MOST_BYTES), name=name + SUFFIX)
+            return manifest.instance_id == self._context.instance_id and check_mac(manifest, self._context.store.keys)
+        except (NotFoundError, SettingsError, CiphertextError):
+            return False
+
+
+@contextmanager
+def _temporary_folder(parent: Path | None, schedule_id: str) -> Iterator[Path]:
+    """Yield a private folder for one backup; what a process left there that was killed is removed first."""
+    prefix, place = f".backup-{schedule_id}-", parent or Path(gettempdir())
+    for former in place.glob(f"{prefix}*"):
+        shutil.rmtree(former, ignore_errors=True)
+    with TemporaryDirectory(prefix=prefix, dir=place) as folder:
+        yield Path(folder)

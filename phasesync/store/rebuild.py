@@ -1,0 +1,156 @@
+"""
+Makes an installation anew from what is at AWS, in one transaction: the id of the lost one is taken over, and its apps,
+environments, secrets, syncs and journal are made. `core/rebuild.py` decides what they are.
+"""
+
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from phasesync.core.model import SecretWrite
+from phasesync.core.rebuild import RebuildPlan, Said
+from phasesync.core.sync import SyncConfig, SyncDraft
+from phasesync.errors import IllegalTransitionError, SchemaMismatchError, SettingsError
+from phasesync.store.apps import AppStore
+from phasesync.store.base import BaseStore
+from phasesync.store.daemons import DaemonRegistry
+from phasesync.store.database import open_database
+from phasesync.store.instance import lock_registry
+from phasesync.store.journal import store_entries, with_id
+from phasesync.store.secrets import SecretStore
+from phasesync.store.serialization import from_json
+from phasesync.store.syncs import SyncStore
+from phasesync.store.tables import apps, dynamic_secrets, environments, instance, syncs
+
+_USED: Final = (apps, syncs, dynamic_secrets)
+
+
+class RebuildStore(BaseStore):
+    """Makes an installation anew."""
+
+    def check_fresh(self) -> None:
+        """
+        Refuse a database that is in use.
+
+        Raises:
+            IllegalTransitionError: it has apps, syncs or dynamic secrets, or a daemon is at work on it.
+        """
+        with self._database.read() as connection:
+            for table in _USED:
+                if connection.scalar(sa.select(table.c.name).limit(1)) is not None:
+                    raise IllegalTransitionError(
+                        "this database is in use: an installation is rebuilt into a new one",
+                        hint="move database and root key away, then phasesync init, phasesync credentials add, and "
+                        "repeat it",
+                    )
+        if alive := DaemonRegistry(self._database).alive():
+            raise IllegalTransitionError(
+                f"a daemon is at work on this database: pid {alive[0]['pid']} on {alive[0]['host']}",
+                hint="stop it first: systemctl stop phasesync",
+            )
+
+    def make(self, plan: RebuildPlan, *, credential: str, kind: str, actor: str) -> None:
+        """
+        Take over the installation of a plan, and make what it says.
+
+        Args:
+            plan: without problems.
+            credential: name of the one that the syncs use.
+            kind: their destination kind.
+            actor: who rebuilds, for the history.
+
+        Raises:
+            IllegalTransitionError: the database is in use.
+        """
+        app_store = AppStore(self._database, self._keys)
+        secret_store = SecretStore(self._database, self._keys)
+        sync_store = SyncStore(self._database, self._keys)
+        with self._database.transaction() as connection:
+            registry = lock_registry(connection, self._keys)
+            self.check_fresh()
+            registry.store(instance_id=plan.instance_id)
+            for app in sorted({app for app, _ in plan.environments}):
+                app_store.add_app(app)
+            for app, environment in plan.environments:
+                app_store.add_environment(app, environment)
+            for (app, environment, path), values in sorted(plan.folders.items()):
+                writes = [SecretWrite(path=path, key=key, value=value) for key, value in sorted(values.items())]
+                secret_store.edit(app, environment, actor=actor, origin="import", writes=writes)
+            for sync in plan.syncs:
+                draft = SyncDraft(
+                    name=sync.name,
+                    app=sync.app,
+                    environment=sync.environment,
+                    path=sync.path,
+                    credential=credential,
+                    destination_kind=kind,
+                    region=sync.region,
+                    config=sync.config,
+                    account=sync.account,
+                    adopt=None,
+                )
+                sync_store.add_sync(draft, sync_id=sync.id)
+                data_key_id = connection.scalar(
+                    sa.select(environments.c.data_key_id)
+                    .join(syncs, syncs.c.environment_id == environments.c.id)
+                    .where(syncs.c.id == sync.id)
+                )
+                store_entries(connection, self._keys, str(data_key_id), [with_id(entry) for entry in sync.entries])
+            self._audit(
+                connection,
+                "installation.rebuild",
+                plan.instance_id,
+                details={"syncs": [sync.name for sync in plan.syncs], "environments": len(plan.environments)},
+            )
+
+
+def read_former(database_url: str) -> tuple[str, dict[str, Said]]:
+    """
+    Return what a database whose root key is lost has in the clear: its instance id, and sync id -> what it was.
+
+    Nothing of it is verified, since the key for that is lost: an operator looks at the plan.
+
+    Raises:
+        SettingsError, StoreUnavailableError: it cannot be opened, or is no database of phasesync.
+    """
+    statement = (
+        sa.select(
+            *(syncs.c.id, syncs.c.name, syncs.c.path, syncs.c.config),
+            apps.c.name.label("app"),
+            environments.c.name.label("environment"),
+        )
+        .join_from(syncs, environments, environments.c.id == syncs.c.environment_id)
+        .join(apps, apps.c.id == environments.c.app_id)
+    )
+    with closing(open_database(database_url)) as database:
+        try:
+            with database.read() as connection:
+                instance_id = connection.scalar(sa.select(instance.c.instance_id))
+                rows = connection.execute(statement).all()
+        except SchemaMismatchError:
+            raise SettingsError("the former database is no database of phasesync") from None
+    if instance_id is None:
+        raise SettingsError("the former database was never initialised")
+    return str(instance_id), dict(_said(rows))
+
+
+def _said(rows: Iterable[Any]) -> Iterable[tuple[str, Said]]:
+    for row in rows:
+        try:
+            config = from_json(SyncConfig, row.config)
+        except (ValueError, TypeError, KeyError):
+            continue  # It was altered: the names tell, or the mapping does.
+        yield (
+            row.id,
+            Said(
+                name=row.name,
+                app=row.app,
+                environment=row.environment,
+                path=row.path,
+                layout=config.layout,
+                names=config.names,
+                config=config,
+            ),
+        )

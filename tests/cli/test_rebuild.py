@@ -1,0 +1,236 @@
+"""`phasesync rebuild --from-aws`, typed in: the root key is lost, and everything goes on from what is at AWS."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import CommandLine
+from tests.support.aws import REGION, Aws
+
+SECRET = "postgres://hidden"
+KEY = '{"type": "service_account"}'
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An installation and its AWS."""
+
+    phasesync: CommandLine
+    aws: Aws
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.phasesync.directory / "data"
+
+    def lose_the_root_key(self) -> str:
+        """Move database and key away, and begin anew as the documentation says; return the former database's URL."""
+        former = self.phasesync.directory / "lost"
+        self.data.rename(former)
+        (self.phasesync.directory / "root.key").unlink()
+        self.phasesync.done("init")
+        self.phasesync.done("credentials", "add", "host", "--type", "ambient", "--region", REGION)
+        return f"sqlite:///{former / 'phasesync.db'}"
+
+    def versions(self) -> dict[str, list[str]]:
+        """Name -> ids of all versions at AWS."""
+        client = self.aws.boto("secretsmanager")
+        return {
+            secret["Name"]: sorted(
+                version["VersionId"]
+                for version in client.list_secret_version_ids(SecretId=secret["Name"], IncludeDeprecated=True)[
+                    "Versions"
+                ]
+            )
+            for secret in client.list_secrets()["SecretList"]
+        }
+
+    def tags(self) -> dict[str, dict[str, str]]:
+        """Name -> tags at AWS."""
+        listed = self.aws.boto("secretsmanager").list_secrets()["SecretList"]
+        return {secret["Name"]: {tag["Key"]: tag["Value"] for tag in secret.get("Tags", [])} for secret in listed}
+
+    def values(self, environment: str, path: str = "/") -> Any:
+        """What the store has in a folder, as AWS gets it."""
+        options = ("--path", path, "--format", "json", "--resolve")
+        return json.loads(self.phasesync.done("secrets", "export", environment, *options).stdout)
+
+    def run_all(self) -> list[str]:
+        """Run every sync; return the outcomes."""
+        names = [sync["name"] for sync in self.phasesync.items("syncs", "list")]
+        return [self.phasesync.json("syncs", "run", name)["outcome"] for name in names]
+
+
+@pytest.fixture
+def lost(phasesync: CommandLine, aws: Aws) -> Installation:
+    """One sync of each layout, in step: text with a reference sign, JSON, an empty value, a folder, a binary value."""
+    (phasesync.directory / "data" / "phasesync.db").unlink()
+    (phasesync.directory / "root.key").unlink()
+    phasesync.done("init")
+    for environment in ("shop/production", "shop/jobs"):
+        phasesync.done("apps", "add", "shop") if environment == "shop/production" else None
+        phasesync.done("envs", "add", environment)
+    phasesync.done("credentials", "add", "aws", "--type", "ambient", "--region", REGION)
+    texts = json.dumps({"URL": SECRET, "PRICE": "5 ${US}", "EMPTY": "", "LIMITS": {"cpu": 1.10}})
+    phasesync.done("secrets", "import", "shop/production", "-", "--format", "json", "--yes", stdin=texts)
+    keys = json.dumps({"TOKEN": "t-1", "ACCOUNT": KEY})
+    phasesync.done("secrets", "import", "shop/jobs", "-", "--format", "json", "--path", "/night", "--yes", stdin=keys)
+    phasesync.done(
+        "secrets", "set", "shop/jobs", "BLOB", "-", "--type", "binary", "--path", "/night", stdin=b"\x00\xff"
+    )
+    given = ("--credential", "aws")
+    phasesync.done("syncs", "add", "web", "--env", "shop/production", *given, "--secret-name", "shop/production")
+    template = ("--path", "/night", "--name-template", "{app}/{env}/{path}/{key}")
+    phasesync.done("syncs", "add", "jobs", "--env", "shop/jobs", *given, *template)
+    installation = Installation(phasesync, aws)
+    assert installation.run_all() == ["applied", "applied"]
+    return installation
+
+
+def test_every_sync_is_in_step_again_and_nothing_is_written_at_aws(lost: Installation) -> None:
+    """From names, tags and values alone: environments, journal and ownership."""
+    values = lost.values("shop/production"), lost.values("shop/jobs", "/night")
+    lost.lose_the_root_key()
+    versions, tags = lost.versions(), lost.tags()
+
+    rebuilt = lost.phasesync.json("rebuild", "--from-aws", "--credential", "host", "--yes")
+
+    assert rebuilt["environments"] == ["shop/jobs", "shop/production"]
+    assert [(sync["name"], sync["objects"], sync["writes"]) for sync in rebuilt["syncs"]] == [
+        ("shop-jobs-night", 3, []),
+        ("shop-production", 1, []),
+    ]
+    assert (lost.values("shop/production"), lost.values("shop/jobs", "/night")) == values
+    assert lost.run_all() == ["unchanged", "unchanged"]
+    assert (lost.versions(), lost.tags()) == (versions, tags)
+    assert {sync["status"] for sync in lost.phasesync.items("syncs", "list")} == {"in-sync"}
+
+
+def test_what_is_rebuilt_goes_on_as_ever(lost: Installation) -> None:
+    """An edit is one version more, and drift is found: the objects are ours."""
+    lost.lose_the_root_key()
+    lost.phasesync.done("rebuild", "--from-aws", "--credential", "host", "--yes")
+    lost.run_all()
+    before = len(lost.versions()["shop/production"])
+
+    lost.phasesync.done("secrets", "set", "shop/production", "URL", "-", stdin="postgres://new")
+    assert lost.phasesync.json("syncs", "run", "shop-production")["outcome"] == "applied"
+
+    assert json.loads(lost.aws.secret_text("shop/production"))["URL"] == "postgres://new"
+    assert len(lost.versions()["shop/production"]) == before + 1
+    lost.aws.server.outside.put("shop/jobs/night/TOKEN", "theirs")
+    assert lost.phasesync.json("syncs", "run", "shop-jobs-night")["outcome"] == "applied"
+    assert lost.aws.secret_text("shop/jobs/night/TOKEN") == "t-1"
+
+
+def test_the_former_database_tells_names_and_settings(lost: Installation) -> None:
+    """They are in the clear there, so the syncs are as they were, names that tell nothing included."""
+    given = (
+        "--env",
+        "shop/production",
+        "--credential",
+        "aws",
+        "--secret-name",
+        "legacy",
+        "--description",
+        "of the shop",
+    )
+    lost.phasesync.done("syncs", "add", "legacy", *given, "--on-drift", "hold", "--interval", "15m")
+    lost.phasesync.done("syncs", "run", "legacy")
+    url = lost.lose_the_root_key()
+    versions = lost.versions()
+
+    lost.phasesync.done("rebuild", "--from-aws", "--credential", "host", "--former-database", url, "--yes")
+
+    assert [sync["name"] for sync in lost.phasesync.items("syncs", "list")] == ["jobs", "legacy", "web"]
+    shown = lost.phasesync.json("syncs", "show", "legacy")
+    assert (shown["on_drift"], shown["description"]) == ("hold", "of the shop")
+    assert lost.run_all() == ["unchanged"] * 3
+    assert lost.versions() == versions
+
+
+def test_a_mapping_says_what_names_do_not(lost: Installation) -> None:
+    """The problem names the sync; the mapping has the form of the plan."""
+    given = ("--env", "shop/jobs", "--path", "/night", "--credential", "aws", "--secret-name", "legacy")
+    lost.phasesync.done("syncs", "add", "legacy", *given)
+    lost.phasesync.done("syncs", "run", "legacy")
+    lost.lose_the_root_key()
+    versions = lost.versions()
+
+    refused = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--yes")
+    sync_id = lost.tags()["legacy"]["phasesync:sync"]
+    assert refused.exit_code == 4
+    assert f"the sync {sync_id} cannot be rebuilt: its names do not tell the app and the environment" in refused.stderr
+    assert lost.phasesync.items("syncs", "list") == []
+
+    file = lost.phasesync.directory / "mapping.json"
+    said = {"id": sync_id, "name": "legacy", "env": "old/production", "path": "/"}
+    file.write_text(json.dumps({"syncs": [said], "skip": [lost.tags()["shop/production"]["phasesync:sync"]]}))
+    lost.phasesync.done("rebuild", "--from-aws", "--credential", "host", "--mapping", str(file), "--yes")
+
+    assert [sync["name"] for sync in lost.phasesync.items("syncs", "list")] == ["legacy", "shop-jobs-night"]
+    assert lost.run_all() == ["unchanged", "unchanged"]
+    assert lost.versions() == versions
+
+
+def test_a_plan_first_and_exactly_that_plan(lost: Installation) -> None:
+    """A dry run shows it, writes nothing, and shows no value; a plan that is no longer true is refused."""
+    lost.lose_the_root_key()
+    lost.aws.server.operations.clear()
+
+    shown = lost.phasesync.done("rebuild", "--from-aws", "--credential", "host", "--dry-run")
+    digest = lost.phasesync.json("rebuild", "--from-aws", "--credential", "host", "--dry-run")["would"]["digest"]
+
+    assert SECRET not in shown.output
+    assert lost.phasesync.items("apps", "list") == []
+    assert not {one.name for one in lost.aws.server.operations} & {"PutSecretValue", "CreateSecret", "TagResource"}
+    lost.aws.server.outside.put("shop/jobs/night/TOKEN", "theirs")
+    moved = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--plan", digest, "--yes")
+    assert moved.exit_code == 4
+    assert lost.phasesync.items("apps", "list") == []
+    new = lost.phasesync.json("rebuild", "--from-aws", "--credential", "host", "--dry-run")["would"]["digest"]
+    lost.phasesync.done("rebuild", "--from-aws", "--credential", "host", "--plan", new, "--yes")
+    assert lost.values("shop/jobs", "/night")["TOKEN"] == "theirs"
+
+
+def test_a_database_in_use_is_refused(lost: Installation) -> None:
+    """Also one that was rebuilt already."""
+    lost.lose_the_root_key()
+    lost.phasesync.done("rebuild", "--from-aws", "--credential", "host", "--yes")
+
+    again = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--yes")
+
+    assert again.exit_code == 4
+    assert "this database is in use" in again.stderr
+
+
+def test_without_the_right_to_read_nothing_is_made(lost: Installation) -> None:
+    """The error names the action."""
+    lost.lose_the_root_key()
+    lost.aws.server.deny("secretsmanager:GetSecretValue")
+
+    denied = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--yes")
+
+    assert denied.exit_code == 7
+    assert "secretsmanager:GetSecretValue" in denied.stderr
+    assert lost.phasesync.items("apps", "list") == []
+
+
+def test_several_installations_in_one_account_are_told_apart(lost: Installation) -> None:
+    """The tags name them; without --instance nothing is guessed."""
+    mine = lost.tags()["shop/production"]["phasesync:instance"]
+    other = [{"Key": "phasesync:instance", "Value": "f" * 32}, {"Key": "phasesync:sync", "Value": "e" * 32}]
+    lost.aws.boto("secretsmanager").create_secret(Name="other/production", SecretString="{}", Tags=other)
+    lost.lose_the_root_key()
+
+    unclear = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--yes")
+    lost.phasesync.done("rebuild", "--from-aws", "--credential", "host", "--instance", mine, "--yes")
+
+    assert unclear.exit_code == 2
+    assert "several installations have objects here" in unclear.stderr
+    assert [sync["env"] for sync in lost.phasesync.items("syncs", "list")] == ["shop/jobs", "shop/production"]

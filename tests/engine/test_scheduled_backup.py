@@ -1,0 +1,242 @@
+"""The daemon makes backups: each is proved, and old ones go only after that, and only if they are ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from phasesync.adapters.backup_storage.folder import FolderStorage
+from phasesync.core.backup_schedule import TRY_AGAIN, BackupSchedule, Folder, backup_name
+from phasesync.core.events import BackupFailed, BackupMade
+from phasesync.engine.scheduled_backup import BackupMaker
+from phasesync.errors import CiphertextError, DestinationUnavailableError
+from phasesync.ports.backups import BackupStorage
+from phasesync.store import Store
+from phasesync.store.backup_check import verify_backup
+from phasesync.store.backup_manifest import manifest_of
+from phasesync.store.db_time import now
+from phasesync.store.tables import backup_schedules, syncs
+from tests.support.databases import on_each_database
+from tests.support.stores import add_sync, alter, open_test_store, opens_with, put, values_of, write
+from tests.support.values import NOW
+
+EVERY = timedelta(hours=6)
+
+
+class Made:
+    """An installation with a schedule, and what a daemon makes of it."""
+
+    def __init__(self, store: Store, url: str, folder: Path) -> None:
+        self.store = store
+        self.folder = folder
+        self.events: list[Any] = []
+        clock = SimpleNamespace(now=lambda: NOW, monotonic=lambda: 0.0)
+        context = SimpleNamespace(
+            store=store, clock=clock, events=SimpleNamespace(emit=self.events.append), instance_id=store.instance_id
+        )
+        self.storage: Callable[[BackupSchedule], BackupStorage] = lambda schedule: FolderStorage(
+            schedule.place if isinstance(schedule.place, Folder) else Folder(path="/")
+        )
+        self.work = folder.parent / "work"
+        self.work.mkdir()
+        self.maker = BackupMaker(
+            context,  # type: ignore[arg-type]
+            open_storage=lambda schedule: self.storage(schedule),
+            database_url=url,
+            folder=self.work,
+        )
+
+    def schedule(self, *, keep: int = 2) -> None:
+        self.store.backup_schedules.set(
+            Folder(path=str(self.folder)), every=EVERY, keep=keep, credential_id=None, region=None, actor="ada"
+        )
+
+    def make(self, *, stopped: Callable[[], bool] = lambda: False) -> Any:
+        """Have the backup be due now, make it, and return its event."""
+        with self.store.database.write() as connection:
+            connection.execute(backup_schedules.update().values(next_at=now()))
+        self.events.clear()
+        self.maker.round(stopped)
+        assert list(self.work.iterdir()) == [], "nothing temporary is left"
+        return self.events[-1] if self.events else None
+
+    def age(self, days: int) -> None:
+        """Have the newest backup in the folder look older by its name."""
+        newest = self.backups()[-1]
+        older = self.folder / backup_name(self.store.instance_id, NOW - timedelta(days=days))
+        manifest_of(newest).rename(manifest_of(older))
+        newest.rename(older)
+
+    def backups(self) -> list[Path]:
+        return sorted(self.folder.glob(f"phasesync-{self.store.instance_id[:12]}-*.db"))
+
+
+@pytest.fixture
+def made(migrated_database_url: str, tmp_path: Path) -> Iterator[Made]:
+    with closing(open_test_store(migrated_database_url)) as store:
+        put(store, write("URL", "a"))
+        add_sync(store, "web")
+        yield Made(store, migrated_database_url, tmp_path / "backups")
+
+
+@on_each_database
+def test_a_backup_that_is_due_is_made_and_proved(made: Made) -> None:
+    made.schedule()
+    event = made.make()
+
+    (file,) = made.backups()
+    assert event == BackupMade(
+        place=str(made.folder), size=file.stat().st_size, rows=event.rows, removed=0, duration_ms=0
+    )
+    assert verify_backup(file, open_keys=opens_with()).signed
+    with closing(open_test_store(f"sqlite:///{file}")) as copy:
+        assert values_of(copy) == {"URL": "a"}
+    made.events.clear()
+    made.maker.round(lambda: False)
+    assert made.events == [], "the next one is due in six hours"
+
+
+def test_only_so_many_are_kept(made: Made) -> None:
+    made.schedule(keep=2)
+    for days in (3, 2, 1):
+        assert isinstance(made.make(), BackupMade)
+        made.age(days)
+    event = made.make()
+
+    assert event.removed == 1
+    kept = made.backups()
+    assert len(kept) == 2
+    assert sorted(made.folder.iterdir()) == sorted([*kept, *map(manifest_of, kept)])
+
+
+def test_what_is_not_ours_stays_whatever_it_is_called(made: Made) -> None:
+    """A file with our name and a manifest that does not authenticate, or none; and everything else."""
+    made.schedule(keep=1)
+    made.folder.mkdir()
+    forged, bare = (made.folder / backup_name(made.store.instance_id, NOW - timedelta(days=n)) for n in (9, 8))
+    for file in (forged, bare, made.folder / "notes.txt", made.folder / backup_name("f" * 32, NOW)):
+        file.write_bytes(b"precious")
+    manifest_of(forged).write_bytes(b'{"format": "phasesync-backup-1"}')
+    before_it = set(made.folder.iterdir())
+    made.make()
+    made.age(1)
+    made.make()
+
+    assert before_it <= set(made.folder.iterdir())
+    assert len(made.backups()) == 3
+
+
+def test_a_database_that_was_altered_removes_no_good_backup(made: Made) -> None:
+    made.schedule(keep=1)
+    made.make()
+    made.age(1)
+    good = set(made.folder.iterdir())
+    alter(made.store, syncs, made.store.syncs.get_sync("web").id, path="/other")
+    event = made.make()
+
+    assert isinstance(event, BackupFailed)
+    assert (event.error, "sync web" in event.message) == (CiphertextError.__name__, True)
+    assert set(made.folder.iterdir()) == good
+
+
+def test_a_place_that_fails_is_tried_again_soon_and_loses_nothing(made: Made) -> None:
+    made.schedule(keep=1)
+    made.make()
+    made.age(1)
+    good = set(made.folder.iterdir())
+
+    def gone(_schedule: BackupSchedule) -> BackupStorage:
+        raise DestinationUnavailableError("the bucket cannot be reached", code="x")
+
+    working, made.storage = made.storage, gone
+    event = made.make()
+    assert (event.error, event.code) == ("DestinationUnavailableError", "x")
+    (schedule,) = made.store.backup_schedules.list_all().usable
+    assert schedule.next_at is not None
+    assert schedule.failed_at is not None
+    assert schedule.next_at - schedule.failed_at <= TRY_AGAIN
+    assert set(made.folder.iterdir()) == good
+    made.storage = working
+    assert isinstance(made.make(), BackupMade)
+
+
+def test_a_daemon_that_stops_leaves_the_backup_to_another(made: Made) -> None:
+    made.schedule()
+    calls = iter(range(100))
+    assert made.make(stopped=lambda: next(calls) > 2) is None
+    assert list(made.folder.glob("*")) == []
+    made.events.clear()
+    made.maker.round(lambda: False)
+    assert isinstance(made.events[-1], BackupMade)
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+@pytest.mark.parametrize("step", ["put 1", "put 2", "remove 1", "remove 2"])
+def test_a_daemon_that_was_killed_leaves_what_the_next_goes_on_with(made: Made, step: str) -> None:
+    made.schedule(keep=1)
+    made.make()
+    made.age(1)
+    died = False
+
+    class Dying(FolderStorage):
+        def __init__(self) -> None:
+            super().__init__(Folder(path=str(made.folder)))
+            self.counts = {"put": 0, "remove": 0}
+
+        def _die(self, what: str) -> None:
+            nonlocal died
+            self.counts[what] += 1
+            if step == f"{what} {self.counts[what]}":
+                died = True
+                raise Killed
+
+        def put(self, *args: Any, **options: Any) -> None:
+            self._die("put")
+            super().put(*args, **options)
+
+        def remove(self, name: str) -> None:
+            self._die("remove")
+            super().remove(name)
+
+    working, made.storage = made.storage, lambda _: Dying()
+    with pytest.raises(Killed):
+        made.make()
+    assert died
+    assert made.backups(), "there is always a good one"
+    # The next one is made in another second.
+    newest = max(file.name.removesuffix(".manifest.json") for file in made.folder.glob("*.manifest.json"))
+    earlier = backup_name(made.store.instance_id, NOW - timedelta(hours=1))
+    for end in ("", ".manifest.json"):
+        if (made.folder / (newest + end)).exists():
+            (made.folder / (newest + end)).rename(made.folder / (earlier + end))
+    made.storage = working
+    made.make()
+    kept = made.backups()
+    assert verify_backup(kept[-1], open_keys=opens_with()).signed
+    assert len(kept) == 1
+    assert sorted(made.folder.iterdir()) == sorted([*kept, *map(manifest_of, kept)])
+
+
+def test_what_a_killed_process_left_is_removed(made: Made) -> None:
+    made.schedule()
+    (schedule,) = made.store.backup_schedules.list_all().usable
+    (made.work / f".backup-{schedule.id}-x").mkdir()
+    (made.work / f".backup-{schedule.id}-x" / "backup.db").write_bytes(b"half")
+    assert isinstance(made.make(), BackupMade)
+
+
+def test_without_a_schedule_one_statement_finds_nothing(made: Made) -> None:
+    from tests.support.sql import counted
+
+    with counted(made.store.database.engine) as statements:
+        made.maker.round(lambda: False)
+    assert len(statements) == 1
