@@ -170,9 +170,6 @@ class World:
     def remove_orphan_users(self) -> bool:
         return True
 
-    def back_up(self) -> bool:
-        return True
-
     def prune(self) -> bool:
         return True
 
