@@ -41,9 +41,17 @@ with_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no
 
 @dataclass(frozen=True)
 class Installed:
-    """A database with something of everything, and a backup of it."""
+    """
+    A database with something of everything.
 
+    Attributes:
+        before: a backup from before its root key was replaced.
+        backup: one from after that.
+    """
+
+    before: Path
     backup: Path
+    former_root_key: Path
     root_key: Path
     environ: dict[str, str]
 
@@ -65,7 +73,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     data = folder / "data"
     data.mkdir(mode=0o700)
     installed = Installed(
+        before=folder / "before.db",
         backup=folder / "backup.db",
+        former_root_key=folder / "former.key",
         root_key=folder / "root.key",
         environ={
             "HOME": str(folder),
@@ -78,9 +88,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     put(store, *(write(f"KEY_{n}", "v" * (n * 7)) for n in range(MANY)), environment="staging")
     put(store, write("QUOTED", 'a "quoted" \\ text\twith\x01controls'), write("ÜMLAUT", "ß"), environment="other")
     store.close()
-    installed.phasesync("keys", "rotate-data")
     put(store := open_test_store(url), write("LATER", "under the new key"))
     store.close()
+    installed.phasesync("keys", "rotate-data")
+    installed.phasesync("db", "backup", str(installed.before))
+    shutil.copyfile(installed.root_key, installed.former_root_key)
+    installed.phasesync("keys", "rotate-root")
     installed.phasesync("db", "backup", str(installed.backup))
     return installed
 
@@ -189,15 +202,15 @@ def test_the_reader_prints_nothing_of_a_backup_with_an_alteration(
 
 
 @with_node
-def test_the_reader_names_the_root_key_that_a_backup_needs(installed: Installed, tmp_path: Path) -> None:
-    other = tmp_path / "other.key"
-    other.write_text("A" * 43 + "=\n")
+def test_a_backup_needs_the_root_key_of_its_time(installed: Installed) -> None:
+    former, present = installed.former_root_key, installed.root_key
 
-    done = read(installed.backup, other)
-
-    assert (done.returncode, done.stdout) == (1, "")
-    assert f"needs the root key {ROOT_KEY.id}" in done.stderr
-    assert read(installed.backup, other, installed.root_key).returncode == 0, "one of several will do"
+    for backup, wrong, right in ((installed.before, present, former), (installed.backup, former, present)):
+        refused = read(backup, wrong)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "needs the root key" in refused.stderr
+        assert read(backup, right).returncode == read(backup, wrong, right).returncode == 0
+    assert ROOT_KEY.id in read(installed.before, present).stderr
 
 
 @with_node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ import pytest
 from phasesync.emulator.errors import AwsError
 from phasesync.store import migrate, open_database
 from phasesync.store.authenticity import authenticate_all
+from phasesync.store.key_ring import RootKey
 from tests.e2e.conftest import values_of, versions_of
 from tests.support.aws import REGION, Aws
 from tests.support.installation import Installation
@@ -78,6 +80,8 @@ def test_the_former_release_works_with_a_database_of_this_one(
     fill(lambda *args, stdin=b"": installation.done(*args, stdin=stdin.decode()), tmp_path)
     installation.done("syncs", "run", "web")
     lease = installation.json("leases", "issue", "ci")
+    installation.done("keys", "rotate-data")
+    installation.done("keys", "rotate-root")
 
     # It reads what this release wrote, edits, writes it to AWS, and issues and revokes leases.
     assert former.json("db", "status")["is_current"] is True
@@ -105,8 +109,10 @@ def test_the_former_release_works_with_a_database_of_this_one(
 
 
 def assert_all_authentic(installation: Installation) -> None:
+    key = RootKey(material=base64.b64decode((installation.folder / "root.key").read_bytes()), source="a test")
     with closing(open_database(installation.database_url)) as database:
-        authenticate_all(database, opens_with()(database))
+        authenticate_all(database, opens_with(key)(database))
+    installation.done("audit", "verify")
 
 
 def test_daemons_are_replaced_one_after_the_other(
