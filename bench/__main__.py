@@ -27,6 +27,8 @@ BENCHMARKS = {
     "soak": "Whether daemons stay right, and as large as they are, while everything around them fails.",
     "alerting": "Each alert made to fire and to end, with a real Prometheus, and the notifications that came.",
     "keys": "Data keys and the root key replaced under load, killed at each step; the time for 10,000 secrets.",
+    "audit": "Replicas and command lines that write to the audit log at once; each kind of tampering is named.",
+    "restore_drill": "Everything lost but a backup and the root key: minutes and commands until every sync is in step.",
     "rolling": "How long edits take while three replicas are started anew, one by one.",
 }
 """Module -> what it measures."""

@@ -53,20 +53,20 @@ def verify_backup(settings: Settings, file: Path) -> "VerifiedBackup":
 @contextmanager
 def drill_backup(settings: Settings, file: Path) -> "Iterator[tuple[VerifiedBackup, Application]]":
     """
-    Yield a backup that was proved, and an installation on a private copy of it that was restored as `db restore` does.
+    Yield a backup that was proved, and an installation on a private copy of it. The copy has no restore mark, so that
+    plans tell the syncs that are behind AWS from others.
 
     The copy is removed at the end; the database of the settings is not opened. Raises as `verify_backup`.
     """
     from phasesync.store.backup_check import opened_copy
     from phasesync.store.database_url import sqlite_url
-    from phasesync.store.restore import make_ready
 
     open_keys = keys_by(settings)
-    with opened_copy(file, open_keys=open_keys) as (copy, verified):
-        url = sqlite_url(copy)
-        make_ready(url, file, open_keys)
-        with open_application(settings.model_copy(update={"database_url": url})) as application:
-            yield verified, application
+    with (
+        opened_copy(file, open_keys=open_keys) as (copy, verified),
+        open_application(settings.model_copy(update={"database_url": sqlite_url(copy)})) as application,
+    ):
+        yield verified, application
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,9 +48,16 @@ _FILE: Final = click.argument("file", type=click.Path(path_type=Path))
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--every", type=EVERY, help="Have the daemon make backups so often: 6h. off: no longer, to that place.")
+@click.option(
+    "--every", type=EVERY, help="Have the daemon make backups so often: 6h; off ends it. Default: one now, to FILE."
+)
 @click.option("--keep", type=int, default=KEEP, show_default=True, help="With --every: how many are kept there.")
-@click.option("--to", "place", metavar="PLACE", help="With --every: a folder of the daemon, or s3://BUCKET/PREFIX.")
+@click.option(
+    "--to",
+    "place",
+    metavar="PLACE",
+    help="With --every: a folder of the daemon, or s3://BUCKET/PREFIX. Default, with off: the only one.",
+)
 @click.option("--credential", metavar="NAME", help="With s3://: who writes there. Default: the identity of the daemon.")
 @click.option("--region", type=REGION, help="With s3://: of the bucket. Default: that of the credential.")
 @output_option

@@ -185,11 +185,14 @@ def _sync_document(sync: "RebuiltSync", plan: "RebuildPlan") -> dict[str, Any]:
 
 
 def _show(prepared: "Rebuild", document: Mapping[str, Any], out: Output) -> None:
+    from phasesync.cli.sync_ownership import secrets_of
+
     out.items(document["syncs"], ["name", "env", "path", "layout", "names", "region", "objects", "keys"])
     for sync in prepared.plan.syncs:
         if sync.writes:
             out.warn(
-                f"the first run of {sync.name} writes {len(sync.writes)} AWS secrets: they are not as it writes them"
+                f"the first run of {sync.name} writes {secrets_of(sync.writes)}: what is there is not what its "
+                "environment has now"
             )
         if sync.left_behind:
             out.warn(f"{sync.name} leaves alone what its names do not give: {', '.join(sync.left_behind)}")

@@ -42,7 +42,7 @@ class PeriodicChores:
     """The periodic chores of a daemon. A chore never runs twice at once, and goes on after a failure."""
 
     def __init__(
-        self, *, threads: int = 12, ended: Callable[[str, bool], object] = lambda _chore, _succeeded: None
+        self, *, threads: int = 14, ended: Callable[[str, bool], object] = lambda _chore, _succeeded: None
     ) -> None:
         """
         Args:

@@ -218,7 +218,7 @@ def _make_candidate(url: sa.URL, candidate: Path, file: Path, open_keys: Callabl
     if url.get_backend_name() == "sqlite":
         prepare_sqlite_file(url.set(database=str(candidate)), create=True)
     copy_checked(file, candidate, message=f"{file} is not a database")
-    return make_ready(sqlite_url(candidate), file, open_keys)
+    return _make_ready(sqlite_url(candidate), file, open_keys)
 
 
 def _kept_as(target: Path, at: datetime) -> Path:
@@ -264,7 +264,7 @@ def _require_unused(database_url: str) -> None:
         database.close()
 
 
-def make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], KeyRing]) -> str | None:
+def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], KeyRing]) -> str | None:
     """
     Migrate the copy of a backup to this release's schema, check that it is usable, and set the restore mark.
 

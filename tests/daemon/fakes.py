@@ -158,6 +158,12 @@ class World:
     def follow_root_keys(self) -> bool:
         return True
 
+    def back_up(self) -> bool:
+        return True
+
+    def note_audit_head(self) -> bool:
+        return True
+
     def notify(self) -> bool:
         return True
 

@@ -62,7 +62,7 @@ def everything() -> Scrape:
 
     class Components:
         def __init__(self) -> None:
-            self.key_ids = {"root": "root-1"}
+            self.key_ids = lambda: {"root": "root-1"}
 
         def read_figures(self, each_asked: bool) -> object:
             return replace(a_figure(), each=each if each_asked else ())

@@ -247,20 +247,55 @@ def test_a_bill_of_materials_of_something_else(verify: Any, dist: Path, release:
     ]
 
 
-def test_archives_of_another_tree(verify: Any, dist: Path, release: Callable[[], Any], tmp_path: Path) -> None:
+HATCHLINGS_TIME = 1_580_601_600
+HOOK = """
+from pathlib import Path
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class Hook(BuildHookInterface):
+    def initialize(self, version, build_data):
+        Path("{ran}").touch()
+"""
+
+
+def test_a_source_archive_of_another_tree_is_found_and_nothing_in_it_is_run(
+    verify: Any, dist: Path, release: Callable[[], Any], tmp_path: Path
+) -> None:
     """Whoever changes both archives alike is found by the tree: it is what was reviewed."""
-    with tarfile.open(dist / f"{STEM}.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    (tmp_path / STEM / "phasesync" / "core" / "sync.py").write_text("# Other.")
+    verify.unpack(dist / f"{STEM}.tar.gz", tmp_path)
+    with (tmp_path / STEM / "pyproject.toml").open("a") as project:
+        project.write("[tool.hatch.build.hooks.custom]\n")
+    (tmp_path / STEM / "hatch_build.py").write_text(HOOK.format(ran=tmp_path / "ran"))
     with tarfile.open(dist / f"{STEM}.tar.gz", "w:gz", compresslevel=1) as archive:
-        archive.add(tmp_path / STEM, STEM)
+        for path in sorted(path for path in (tmp_path / STEM).rglob("*") if path.is_file()):
+            archive.add(
+                path, path.relative_to(tmp_path), filter=lambda info: info.replace(mtime=HATCHLINGS_TIME, deep=False)
+            )
 
     with pytest.raises(verify.NotAsItShouldBe) as caught:
         verify.check_same_again(release())
-    said = str(caught.value)
-    changed = "is another one if it is made from the"
-    assert f"{WHEEL} {changed} source archive: {INFORMATION}/RECORD, phasesync/core/sync.py\n" in said
-    assert said.endswith(f"{STEM}.tar.gz {changed} tree here: phasesync/core/sync.py")
+    assert str(caught.value).endswith("made from the tree here: hatch_build.py, pyproject.toml")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["../outside", f"{STEM}/../../outside", "/tmp/outside", "elsewhere/file"])
+def test_a_source_archive_that_leads_elsewhere_is_not_unpacked(verify: Any, tmp_path: Path, name: str) -> None:
+    archive = tmp_path / f"{STEM}.tar.gz"
+    with tarfile.open(archive, "w:gz") as made:
+        made.addfile(tarfile.TarInfo(name))
+
+    with pytest.raises(SystemExit, match="which no source archive of ours has"):
+        verify.unpack(archive, tmp_path / "place")
+    assert list(tmp_path.iterdir()) == [archive]
+
+
+def test_a_wheel_of_another_tree_is_found(verify: Any, dist: Path, release: Callable[[], Any]) -> None:
+    with zipfile.ZipFile(dist / WHEEL, "a") as wheel:
+        wheel.writestr("phasesync/more.py", "")
+
+    with pytest.raises(verify.NotAsItShouldBe, match=f"{WHEEL} is .* made from the source archive: phasesync/more.py$"):
+        verify.check_same_again(release())
 
 
 def test_what_another_zlib_packed_has_the_same_content(

@@ -41,9 +41,17 @@ with_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no
 
 @dataclass(frozen=True)
 class Installed:
-    """A database with something of everything, and a backup of it."""
+    """
+    A database with something of everything.
 
+    Attributes:
+        before: a backup from before its root key was replaced.
+        backup: one from after that.
+    """
+
+    before: Path
     backup: Path
+    former_root_key: Path
     root_key: Path
     environ: dict[str, str]
 
@@ -65,7 +73,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     data = folder / "data"
     data.mkdir(mode=0o700)
     installed = Installed(
+        before=folder / "before.db",
         backup=folder / "backup.db",
+        former_root_key=folder / "former.key",
         root_key=folder / "root.key",
         environ={
             "HOME": str(folder),
@@ -78,9 +88,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     put(store, *(write(f"KEY_{n}", "v" * (n * 7)) for n in range(MANY)), environment="staging")
     put(store, write("QUOTED", 'a "quoted" \\ text\twith\x01controls'), write("ÜMLAUT", "ß"), environment="other")
     store.close()
-    installed.phasesync("keys", "rotate-data")
     put(store := open_test_store(url), write("LATER", "under the new key"))
     store.close()
+    installed.phasesync("keys", "rotate-data")
+    installed.phasesync("db", "backup", str(installed.before))
+    shutil.copyfile(installed.root_key, installed.former_root_key)
+    installed.phasesync("keys", "rotate-root")
     installed.phasesync("db", "backup", str(installed.backup))
     return installed
 
@@ -140,6 +153,26 @@ def test_the_reader_opens_backups_of_former_schemas(origin: Any, tmp_path: Path)
     assert "postgres://shop:s3cret-3@db/shop" in done.stdout
 
 
+@with_node
+@pytest.mark.parametrize("database_backend", ["postgresql"], indirect=True)
+def test_the_reader_opens_a_backup_of_postgresql(migrated_database_url: str, tmp_path: Path) -> None:
+    put(store := open_test_store(migrated_database_url), write("URL", "from PostgreSQL"))
+    store.close()
+    write_root_key(tmp_path / "root.key")
+    environ = {
+        "HOME": str(tmp_path),
+        "PHASESYNC_DATABASE_URL": migrated_database_url,
+        "PHASESYNC_ROOT_KEY_FILE": str(tmp_path / "root.key"),
+    }
+    copied = CliRunner().invoke(cli, ["db", "backup", str(tmp_path / "backup.db")], env=environ, prog_name="phasesync")
+    assert copied.exit_code == 0, copied.stderr
+
+    done = read(tmp_path / "backup.db", tmp_path / "root.key")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(line)["value"] for line in done.stdout.splitlines()] == ["from PostgreSQL"]
+
+
 # --- what it refuses
 
 
@@ -189,15 +222,15 @@ def test_the_reader_prints_nothing_of_a_backup_with_an_alteration(
 
 
 @with_node
-def test_the_reader_names_the_root_key_that_a_backup_needs(installed: Installed, tmp_path: Path) -> None:
-    other = tmp_path / "other.key"
-    other.write_text("A" * 43 + "=\n")
+def test_a_backup_needs_the_root_key_of_its_time(installed: Installed) -> None:
+    former, present = installed.former_root_key, installed.root_key
 
-    done = read(installed.backup, other)
-
-    assert (done.returncode, done.stdout) == (1, "")
-    assert f"needs the root key {ROOT_KEY.id}" in done.stderr
-    assert read(installed.backup, other, installed.root_key).returncode == 0, "one of several will do"
+    for backup, wrong, right in ((installed.before, present, former), (installed.backup, former, present)):
+        refused = read(backup, wrong)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "needs the root key" in refused.stderr
+        assert read(backup, right).returncode == read(backup, wrong, right).returncode == 0
+    assert ROOT_KEY.id in read(installed.before, present).stderr
 
 
 @with_node
@@ -250,7 +283,7 @@ def test_the_document_says_what_each_ciphertext_is_bound_to() -> None:
     stated = bound()
 
     encrypted = {f"{each.table.name}.{column}": of for each in ENCRYPTED for column, of in each.columns.items()}
-    assert set(stated) >= set(encrypted)
+    assert set(stated) == set(encrypted)
     for name, context_of in encrypted.items():
         table, column = name.split(".")
         row = Named(tables.metadata.tables[table])

@@ -260,6 +260,18 @@ def test_the_fast_endpoint_lists_in_every_order_page_by_page_and_keeps_a_token_f
         assert listed(SortBy="last-changed-date", SortOrder="asc") == [*others, "o/007"]
 
 
+def test_everything_lost_but_a_backup_and_the_root_key_comes_back_in_step(bench: Bench) -> None:
+    """On PostgreSQL, into an empty database; what AWS had newer is written over once, and nothing else is written."""
+    options = ("--databases", "postgresql", "--syncs", "4", "--edits", "1", "--in-process")
+    code, printed = bench("restore_drill", *options)
+
+    assert code == 0, printed
+    assert '{"behind-aws": 1, "in-step": 3}; versions written at AWS since the loss: 1' in printed
+    assert [line.split()[3:5] for line in printed.splitlines() if " phasesync db " in line] == [
+        ["db", verb] for verb in ("verify", "drill", "restore", "accept-restore")
+    ]
+
+
 def test_the_list_names_what_there_is() -> None:
     done = subprocess.run([sys.executable, "-m", "bench"], cwd=ROOT, capture_output=True, text=True, check=True)
 

@@ -233,6 +233,7 @@ _READS: dict[str, Callable[[Store], object]] = {
 """What leads to AWS or shows values, beside runs."""
 
 _LISTED: dict[str, Callable[[Store], list[str]]] = {
+    "audit": lambda store: [finding.message for finding in store.audit.verify().findings],
     "dynamic": lambda store: [dynamic.error for dynamic in store.dynamics.list_all() if dynamic.error is not None],
     "leases": _leases,
     "notifications": lambda store: [

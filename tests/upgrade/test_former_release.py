@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ import pytest
 from phasesync.emulator.errors import AwsError
 from phasesync.store import migrate, open_database
 from phasesync.store.authenticity import authenticate_all
+from phasesync.store.key_ring import RootKey
 from tests.e2e.conftest import values_of, versions_of
 from tests.support.aws import REGION, Aws
 from tests.support.installation import Installation
@@ -20,7 +22,7 @@ from tests.support.stores import opens_with, write_root_key
 from tests.support.waiting import wait_until
 from tests.upgrade.former import FormerCommands, install_release
 from tests.upgrade.origins import has_commit, releases
-from tests.upgrade.policies import printed_actions
+from tests.upgrade.policies import called_actions, printed_actions
 
 FORMER = releases()[-1]
 NAME = "shop/production"
@@ -78,6 +80,8 @@ def test_the_former_release_works_with_a_database_of_this_one(
     fill(lambda *args, stdin=b"": installation.done(*args, stdin=stdin.decode()), tmp_path)
     installation.done("syncs", "run", "web")
     lease = installation.json("leases", "issue", "ci")
+    installation.done("keys", "rotate-data")
+    installation.done("keys", "rotate-root")
 
     # It reads what this release wrote, edits, writes it to AWS, and issues and revokes leases.
     assert former.json("db", "status")["is_current"] is True
@@ -105,8 +109,10 @@ def test_the_former_release_works_with_a_database_of_this_one(
 
 
 def assert_all_authentic(installation: Installation) -> None:
+    key = RootKey(material=base64.b64decode((installation.folder / "root.key").read_bytes()), source="a test")
     with closing(open_database(installation.database_url)) as database:
-        authenticate_all(database, opens_with()(database))
+        authenticate_all(database, opens_with(key)(database))
+    installation.done("audit", "verify")
 
 
 def test_daemons_are_replaced_one_after_the_other(
@@ -162,7 +168,11 @@ def test_the_former_release_restores_the_backup_that_was_made_before_the_migrati
 
 
 @pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
-def test_the_list_of_its_iam_actions_is_what_its_policies_ask_for(former: FormerCommands, tmp_path: Path) -> None:
+def test_the_lists_of_its_iam_actions_are_right(
+    former: FormerCommands, release: Path, installation: Installation, tmp_path: Path
+) -> None:
+    """What its policies ask for, and what it calls: the notes of the next release are compared with them."""
     former.run("init")
 
     assert printed_actions(former.run, tmp_path) == FORMER.actions
+    assert called_actions(installation.environ | {"PYTHONPATH": str(release)}) == FORMER.calls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from phasesync.store.migration_check import check_migration
 from tests.support.databases import fresh_postgres_database
 from tests.support.postgres import PostgresServer
 from tests.support.stores import OTHER_ROOT_KEY, add_sync, open_test_store, opens_with
+from tests.upgrade.origins import ROOT
 
 WRITERS_WAIT_FOR = {"AccessExclusiveLock", "ExclusiveLock", "ShareRowExclusiveLock", "ShareLock"}
 """Modes that conflict with what an INSERT or UPDATE locks: PostgreSQL's documentation, 13.3.1."""
@@ -109,6 +111,13 @@ def test_the_database_says_what_the_newest_migration_states(migrated_database_ur
         (stored,) = connection.scalars(sa.text("SELECT works_with FROM schema_compatibility")).all()
 
     assert stored == stated(migrate.EXPECTED).WORKS_WITH
+
+
+def test_the_document_says_what_each_migration_works_with() -> None:
+    text = (ROOT / "docs" / "upgrade.md").read_text()
+    rows = dict(re.findall(r"^\| (\d{4}) \|[^|]*\| (\d{4})[^|]*\|", text, flags=re.MULTILINE))
+
+    assert rows == {revision: stated(revision).WORKS_WITH for revision in migrate.REVISIONS[1:]}
 
 
 # --- the check

@@ -303,7 +303,9 @@ class LogEvents:
         )
 
     def _chore(self, failed: ChoreFailed) -> None:
-        if failed.chore in _CHORES and failed.error in _TELLING_ERRORS:
+        # What fails at the start is the database, or the root key at AWS KMS.
+        telling = failed.error in _TELLING_ERRORS or failed.chore is Chore.START
+        if failed.chore in _CHORES and telling:
             self._log.warning("chore failed", chore=failed.chore.value, error=failed.error, message=failed.message)
         else:
             self._log.warning("chore failed", chore=failed.chore.value, error=failed.error)

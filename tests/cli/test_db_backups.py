@@ -1,0 +1,168 @@
+"""`phasesync db backup`, `verify`, `drill` and `restore`: documents, messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import CommandLine
+from tests.support.aws import REGION, Aws
+from tests.support.stores import OTHER_ROOT_KEY
+
+
+@pytest.fixture
+def filled(phasesync: CommandLine, aws: Aws) -> CommandLine:
+    """Two syncs in step."""
+    phasesync.done("apps", "add", "shop")
+    phasesync.done("credentials", "add", "host", "--type", "ambient", "--region", REGION)
+    for name in ("web", "api"):
+        phasesync.done("envs", "add", f"shop/{name}")
+        phasesync.done("secrets", "set", f"shop/{name}", "URL", "-", stdin="kept")
+        arguments = ("--env", f"shop/{name}", "--credential", "host", "--secret-name", f"shop/{name}")
+        phasesync.done("syncs", "add", name, *arguments)
+        phasesync.done("syncs", "run", name)
+    return phasesync
+
+
+def test_a_backup_is_made_proved_tried_out_and_restored(filled: CommandLine, aws: Aws, tmp_path: Path) -> None:
+    file = tmp_path / "monday.db"
+    made = filled.json("db", "backup", str(file))
+    filled.done("secrets", "set", "shop/web", "URL", "-", stdin="newer")
+    filled.done("syncs", "run", "web")
+
+    verified = filled.json("db", "verify", str(file))
+    assert (made["signed"], made["bytes"], verified["manifest"]) == (True, file.stat().st_size, "authentic")
+    assert (verified["made_at"], verified["authentic"]["syncs"]) == (made["made_at"], 2)
+
+    before = len(aws.server.operations)
+    tried = filled.json("db", "drill", str(file))
+    assert tried["states"] == {"behind-aws": 1, "in-step": 1}
+    assert {sync["sync"]: sync["state"] for sync in tried["syncs"]} == {"web": "behind-aws", "api": "in-step"}
+    assert set(tried["took_s"]) == {"verify", "plan", "total"}
+    assert {one.name for one in aws.server.operations[before:]} <= {"DescribeSecret", "GetCallerIdentity"}
+    assert filled.json("secrets", "get", "shop/web", "URL", "--reveal")["value"] == "newer", "nothing was restored"
+
+    restored = filled.json("db", "restore", str(file))
+    assert Path(restored["kept"]).exists()
+    assert filled.json("db", "verify", restored["kept"])["rows"]["secret_versions"] == 3
+    assert filled.json("secrets", "get", "shop/web", "URL", "--reveal")["value"] == "kept"
+    filled.done("db", "accept-restore", "--yes")
+    filled.done("syncs", "run", "web")
+    assert json.loads(aws.secret_text("shop/web")) == {"URL": "kept"}
+
+
+def test_a_drill_for_people_says_what_would_change_and_why_not_planned(
+    filled: CommandLine, aws: Aws, tmp_path: Path
+) -> None:
+    filled.done("secrets", "set", "shop/api", "NEW", "-", stdin="pending")
+    filled.done("db", "backup", str(tmp_path / "monday.db"))
+    shown = filled.done("db", "drill", str(tmp_path / "monday.db"))
+    assert "would-change" in shown.stdout
+    assert "1 put" in shown.stdout
+    assert "can be restored: 1 in-step, 1 would-change" in shown.stderr
+
+    aws.server.fail("DescribeSecret", times=100)
+    failed = filled("db", "drill", str(tmp_path / "monday.db"))
+    assert failed.exit_code == 7
+    assert "not-planned" in failed.stdout
+
+
+def test_without_the_root_key_there_is_a_backup_that_nothing_proves(
+    filled: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("PHASESYNC_ROOT_KEY_FILE", str(tmp_path / "missing.key"))
+        made = filled.done("db", "backup", str(tmp_path / "monday.db"))
+        assert "nothing proves the manifest" in made.stderr
+        for command in ("verify", "drill", "restore"):
+            assert filled("db", command, str(tmp_path / "monday.db")).exit_code == 6
+    verified = filled.done("db", "verify", str(tmp_path / "monday.db"))
+    assert "the manifest has no MAC" in verified.stderr
+
+
+def test_another_root_key_and_an_altered_file_end_with_exit_6(
+    filled: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import base64
+
+    file = tmp_path / "monday.db"
+    filled.done("db", "backup", str(file))
+    other = tmp_path / "other.key"
+    other.write_bytes(base64.b64encode(OTHER_ROOT_KEY.material))
+    other.chmod(0o600)
+    with monkeypatch.context() as patch:
+        patch.setenv("PHASESYNC_ROOT_KEY_FILE", str(other))
+        assert "root key" in (refused := filled("db", "verify", str(file))).stderr
+        assert refused.exit_code == 6
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "is not the file that its manifest is of" in (damaged := filled("db", "verify", str(file))).stderr
+    assert damaged.exit_code == 6
+    assert filled("db", "verify", str(tmp_path / "gone.db")).exit_code == 5
+
+
+# --- schedules
+
+
+def test_a_schedule_is_set_shown_and_ended(phasesync: CommandLine, tmp_path: Path) -> None:
+    assert phasesync.json("db", "status")["backups"] == []
+    phasesync.done("credentials", "add", "store", "--type", "ambient", "--region", REGION)
+    folder = phasesync.done("db", "backup", "--every", "6h", "--to", str(tmp_path / "backups"))
+    bucket = ("--every", "1d", "--keep", "7", "--to", "s3://acme/phasesync", "--credential", "store")
+    document = phasesync.json("db", "backup", *bucket)
+
+    assert "no daemon is running" in folder.stderr
+    assert (document["place"], document["every"], document["keep"]) == ("s3://acme/phasesync", "1d", 7)
+    assert (document["credential"], document["region"]) == ("store", REGION)
+    listed = phasesync.json("db", "status")["backups"]
+    assert [(one["place"], one["every"]) for one in listed] == [
+        (str(tmp_path / "backups"), "6h"),
+        ("s3://acme/phasesync", "1d"),
+    ]
+    assert "s3://acme/phasesync" in phasesync.done("db", "status").stdout
+    assert phasesync("db", "backup", "--every", "off").exit_code == 2
+    phasesync.done("db", "backup", "--every", "off", "--to", "s3://acme/phasesync")
+    phasesync.done("db", "backup", "--every", "off")
+    assert phasesync.json("db", "status")["backups"] == []
+
+
+def test_a_dry_run_sets_nothing(phasesync: CommandLine) -> None:
+    shown = phasesync.json("db", "backup", "--every", "6h", "--to", "/backups", "--dry-run")
+    assert shown["would"]["place"] == "/backups"
+    assert phasesync.json("db", "status")["backups"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "name a file, or say how often"),
+        (("FILE", "--every", "6h"), "go without a FILE"),
+        (("FILE", "--to", "/backups"), "go without a FILE"),
+        (("--every", "6h"), "where to?"),
+        (("--every", "6h", "--to", "backups"), "no absolute path"),
+        (("--every", "1m", "--to", "/backups"), "every 5m at most"),
+        (("--every", "6h", "--keep", "0", "--to", "/backups"), "from 1 to"),
+        (("--every", "6h", "--to", "s3://acme/x"), "in which Region"),
+        (("--every", "6h", "--to", "/backups", "--region", "eu-west-1"), "a folder needs no credential"),
+        (("--every", "soon", "--to", "/backups"), "is not a duration"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_does(
+    phasesync: CommandLine, arguments: tuple[str, ...], said: str
+) -> None:
+    refused = phasesync("db", "backup", *arguments)
+    assert refused.exit_code == 2
+    assert said in refused.stderr
+
+
+def test_an_altered_schedule_is_named_and_others_are_shown(phasesync: CommandLine) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    phasesync.done("db", "backup", "--every", "6h", "--to", "/backups")
+    with closing(sqlite3.connect(phasesync.directory / "data" / "phasesync.db")) as connection:
+        connection.execute("UPDATE backup_schedules SET version = 7")
+        connection.commit()
+    shown = phasesync.done("db", "status")
+    assert "a schedule of backups does not authenticate" in shown.stderr
