@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.audit import AuditKind
 from phasesync.core.backup_schedule import BackupPlace, BackupSchedule, Bucket, parse_place
 from phasesync.errors import CiphertextError, InvalidInputError, NotFoundError
 from phasesync.store.base import BaseStore, new_id
@@ -152,7 +153,9 @@ class BackupScheduleStore(BaseStore):
 
     def succeeded(self, schedule: BackupSchedule) -> None:
         """Store that the backup of a schedule is complete; the next one is due `every` later."""
-        self._end(schedule, pause=schedule.every, succeeded_at=now(), error_class=None)
+        with self._database.transaction() as connection:
+            self._end(schedule, pause=schedule.every, succeeded_at=now(), error_class=None)
+            self._audit(connection, "db.backup", str(schedule.place), kind=AuditKind.ACCESS)
 
     def failed(self, schedule: BackupSchedule, error_class: str, *, pause: timedelta) -> None:
         """Store that an attempt failed; the next one is due after a pause."""
