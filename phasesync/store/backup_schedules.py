@@ -107,7 +107,7 @@ class BackupScheduleStore(BaseStore):
         """
         with self._database.write() as connection:
             connection.execute(row_lock(sa.select(instance.c.id))).all()
-            listed = self._list(connection)
+            listed = load_schedules(connection, self._keys)
             if place is None and len(listed.usable) > 1:
                 raise InvalidInputError(
                     f"there are backups to {', '.join(str(one.place) for one in listed.usable)}", hint="name one: --to"
@@ -127,7 +127,7 @@ class BackupScheduleStore(BaseStore):
     def list_all(self) -> Listed:
         """Return all schedules, with what is wrong with those that were altered."""
         with self._database.read() as connection:
-            return self._list(connection)
+            return load_schedules(connection, self._keys)
 
     def claim_due(self) -> BackupSchedule | None:
         """
@@ -172,16 +172,7 @@ class BackupScheduleStore(BaseStore):
             connection.execute(backup_schedules.update().where(here).values(**values, next_at=after(pause)))
 
     def _find(self, connection: sa.Connection, place: BackupPlace) -> BackupSchedule | None:
-        return next((one for one in self._list(connection).usable if one.place == place), None)
-
-    def _list(self, connection: sa.Connection) -> Listed:
-        usable, refused = [], []
-        for row in connection.execute(select_schedules()).all():
-            try:
-                usable.append(to_schedule(row, self._keys))
-            except CiphertextError as error:
-                refused.append(error.message)
-        return Listed(usable=tuple(usable), refused=tuple(refused))
+        return next((one for one in load_schedules(connection, self._keys).usable if one.place == place), None)
 
     def _get(self, connection: sa.Connection, schedule_id: str) -> BackupSchedule:
         row = connection.execute(select_schedules().where(backup_schedules.c.id == schedule_id)).first()
@@ -194,6 +185,17 @@ def has_schedules(database: Database) -> bool:
     """Return whether there is any schedule, usable or not."""
     with database.read() as connection:
         return connection.scalar(sa.select(backup_schedules.c.id).limit(1)) is not None
+
+
+def load_schedules(connection: sa.Connection, keys: KeyRing) -> Listed:
+    """Return all schedules, as one transaction reads them."""
+    usable, refused = [], []
+    for row in connection.execute(select_schedules()).all():
+        try:
+            usable.append(to_schedule(row, keys))
+        except CiphertextError as error:
+            refused.append(error.message)
+    return Listed(usable=tuple(usable), refused=tuple(refused))
 
 
 def select_schedules() -> sa.Select[Any]:
