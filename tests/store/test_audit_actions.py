@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from phasesync.core.audit import AuditKind
+from phasesync.core.backup_schedule import BackupSchedule, Folder
 from phasesync.core.change_request import RequestStatus
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.lease_claim import Entry, LeaseEvent
@@ -120,6 +121,13 @@ def paused(store: Store) -> Store:
 
 OWNERSHIP = Ownership(name="shop", manage=Manage.STRICT, source="shop.yaml", objects={}, dropped=())
 
+
+def back_up(store: Store) -> BackupSchedule:
+    return store.backup_schedules.set(
+        Folder(path="/backups"), every=timedelta(days=1), keep=7, credential_id=None, region=None, actor=ACTOR
+    )
+
+
 WRITES: dict[str, tuple[Callable[[Store], object], str]] = {
     "audit.add": (
         lambda store: store.audit.add("secret.reveal", "shop/production", kind=AuditKind.REVEAL),
@@ -221,6 +229,12 @@ WRITES: dict[str, tuple[Callable[[Store], object], str]] = {
     "projects.save": (lambda store: store.projects.save(OWNERSHIP, actor=ACTOR), "project.apply"),
     "notifications.add": (lambda store: notify(store, "more"), "notification.add"),
     "notifications.update": (lambda store: store.notifications.update("ops", draft()), "notification.update"),
+    "backup_schedules.set": (back_up, "db.schedule-backup"),
+    "backup_schedules.remove": (
+        lambda store: store.backup_schedules.remove(back_up(store).place),
+        "db.unschedule-backup",
+    ),
+    "backup_schedules.succeeded": (lambda store: store.backup_schedules.succeeded(back_up(store)), "db.backup"),
     "notifications.remove": (lambda store: store.notifications.remove("ops"), "notification.remove"),
     "data_keys.replace": (replace_keys, "key.rotate-data"),
     "data_keys.remove_former": (remove_keys, "key.rotate-data"),
@@ -265,6 +279,8 @@ NOTHING = {
     "change_requests": {"approved_plan", "find", "list_requests", "lock", "prune", "lapse"},
     "projects": {"applied", "check_by_hand", "list_projects", "owner_of"},
     "notifications": {"find_by_id", "get", "list_all", "page", "sent"},
+    # The daemon logs what failed, and counts it.
+    "backup_schedules": {"claim_due", "failed", "list_all", "release"},
     "alerts": {"check_times", "counts", "stale_after"},
     # Batches of a rotation: `replace` and `remove_former` are its rows.
     "data_keys": {"clock", "count_rows", "encrypt_anew", "former", "in_use"},
