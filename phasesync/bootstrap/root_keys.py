@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from phasesync.adapters.root_keys import find_root_key, key_file_exists, load_next_root_keys, load_root_key
+from phasesync.adapters.root_keys.files import former_file_of, read_key_file
 from phasesync.errors import KeyUnavailableError, PhasesyncError
 from phasesync.settings.model import Settings
 from phasesync.store import Database, read_wrapped_keys
-from phasesync.store.key_ring import KeyRing, RootKey, read_root_statuses
+from phasesync.store.key_ring import FORMER, KeyRing, RootKey, read_root_statuses
 from phasesync.store.tables import instance
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def load_root_keys(settings: Settings, database: Database, known: Collection[str
             if known:
                 raise
             problems.append(error)
+    if known:
+        others += _former_root_keys(settings, database, known)
     needed = not others and not known
     try:
         placed = find_placed_root_key(settings, needed=needed and not problems)
@@ -111,6 +114,18 @@ def _next_root_keys(settings: Settings) -> list[RootKey]:
         value=settings.root_key_next.get_secret_value() if settings.root_key_next else None,
         identity_file=settings.age_identity_file,
     )
+
+
+def _former_root_keys(settings: Settings, database: Database, known: Collection[str]) -> list[RootKey]:
+    """
+    Return former root keys that still wrap data keys, from the files that they are kept in.
+
+    A command of a former release that was at work during the switch may have left one: `rotate-root` wraps it anew.
+    """
+    file, statuses = settings.default_root_key_file, read_root_statuses(database)
+    in_use = {key.root_key_id for key in read_wrapped_keys(database)} - set(known)
+    kept = [] if file is None else [former_file_of(file, root) for root in in_use if statuses.get(root) == FORMER]
+    return [read_key_file(path, identity_file=settings.age_identity_file) for path in kept if key_file_exists(path)]
 
 
 def _from_kms(settings: Settings, database: Database, known: Collection[str]) -> list[Callable[[], Sequence[RootKey]]]:

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from phasesync.adapters.root_keys import age
 from phasesync.bootstrap import open_application
 from phasesync.bootstrap.root_key_changes import rotate_root
 from phasesync.settings import load_settings
+from phasesync.store import read_wrapped_keys, tables
 from phasesync.store.database import Database
+from phasesync.store.db_time import now
+from phasesync.store.key_ring import KeyRing
 from tests.cli.conftest import CommandLine
 from tests.support.aws import REGION, Aws
 from tests.support.stores import ROOT_KEY
@@ -94,6 +98,22 @@ def test_a_backup_from_before_is_opened_by_the_former_key(filled: CommandLine, m
     monkeypatch.setenv("PHASESYNC_ROOT_KEY_FILE", kept)
     filled.done("db", "restore", str(filled.directory / "backup.db"))
     assert value(filled) == "postgres://first"
+
+
+def test_what_a_former_release_wrapped_during_the_switch_is_wrapped_anew(filled: CommandLine) -> None:
+    with open_application(load_settings().settings) as application:
+        database = application.store.database
+        key = KeyRing([ROOT_KEY], partial(read_wrapped_keys, database)).new_data_key("environment")
+    filled.done("keys", "rotate-root")
+    with open_application(load_settings().settings) as application, application.store.database.write() as connection:
+        values = {"id": key.id, "purpose": key.purpose, "root_key_id": key.root_key_id, "wrapped": key.wrapped}
+        connection.execute(tables.data_keys.insert().values(**values, created_at=now()))
+
+    status = filled.json("keys", "status")
+    assert (status["replacing"], status["left_to_wrap"]) == (True, 1)
+    done = filled.json("keys", "rotate-root")
+    assert (done["went_on"], done["data_keys"]) == (True, 1)
+    assert not filled.json("keys", "status")["replacing"]
 
 
 def test_a_next_key_that_cannot_be_read_stops_no_start(filled: CommandLine) -> None:

@@ -41,6 +41,7 @@ WANTED = {
     "database": ALL,
     "write-ahead log": ALL,
     "backup": ALL,
+    "audit export": UNWATCHED,
     "log": UNWATCHED,
     "stdout": UNWATCHED,
     "trace of libpq": ALL,
@@ -107,7 +108,9 @@ def work_and_fail(installation: Installation, aws: Aws, program: str, *, planted
         installation.wait_for("web")
         assert values_of(aws, NAME) == {CANARY_KEY: CANARY_VALUE}, "otherwise there is nothing to find"
         outputs += fail(installation, aws, daemon, receiver)
-        if not planted:
+        if planted:
+            installation.done("--actor", CANARY_VALUE, "envs", "add", "shop/leak")
+        else:
             outputs += get_it_wrong(installation)
         wait_until(lambda: collector.requests, what="the spans")
         metrics = scrape(daemon.address).text
@@ -181,7 +184,11 @@ def get_it_wrong(installation: Installation) -> list[Done]:
 
 
 def look_at_files(installation: Installation, left: Places) -> None:
-    """The database while the daemon works, with its WAL, and a backup of it."""
+    """The database while the daemon works, with its WAL, a backup of it, and its audit log."""
+    audit = installation.done("audit", "export", "--format", "jsonl").stdout
+    assert "secret.set" in audit, "otherwise there is nothing to find"
+    left.add("audit export", audit)
+    left.add("commands", installation.done("audit", "export", "--details").stdout)
     backup = installation.folder / "backup.db"
     installation.done("db", "backup", str(backup))
     left.add("backup", backup.read_bytes())

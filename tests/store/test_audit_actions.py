@@ -20,6 +20,7 @@ from phasesync.core.run import ChangeResult, Outcome, RunError
 from phasesync.core.sync import Adopt, Paused, SyncConfig, Trigger
 from phasesync.errors import ApprovalNeededError, StaleDatabaseError
 from phasesync.store import Store
+from phasesync.store.data_keys import encrypted_tables
 from phasesync.store.projects import Ownership
 from phasesync.store.tables import leases
 from tests.support.alerts import draft, notify
@@ -62,6 +63,18 @@ def change(outcome: Outcome = Outcome.APPLIED) -> ChangeResult:
 def end_run(store: Store, **changes: Any) -> None:
     claim = claim_one(store)
     store.runs.finish(claim, run_of(claim, **changes), after())
+
+
+def replace_keys(store: Store) -> None:
+    made_before = store.data_keys.clock() + TTL
+    assert all(store.data_keys.replace(key, made_before=made_before) for key in store.data_keys.in_use())
+
+
+def remove_keys(store: Store) -> None:
+    replace_keys(store)
+    for table in encrypted_tables():
+        store.data_keys.encrypt_anew(table, after=None, limit=500)
+    assert store.data_keys.remove_former().kept == frozenset()
 
 
 def halt(store: Store) -> None:
@@ -223,6 +236,8 @@ WRITES: dict[str, tuple[Callable[[Store], object], str]] = {
     ),
     "backup_schedules.succeeded": (lambda store: store.backup_schedules.succeeded(back_up(store)), "db.backup"),
     "notifications.remove": (lambda store: store.notifications.remove("ops"), "notification.remove"),
+    "data_keys.replace": (replace_keys, "key.rotate-data"),
+    "data_keys.remove_former": (remove_keys, "key.rotate-data"),
 }
 """Method of a store -> a call, and the action of the newest row afterwards."""
 
@@ -267,6 +282,8 @@ NOTHING = {
     # The daemon logs what failed, and counts it.
     "backup_schedules": {"claim_due", "failed", "list_all", "release"},
     "alerts": {"check_times", "counts", "stale_after"},
+    # Batches of a rotation: `replace` and `remove_former` are its rows.
+    "data_keys": {"clock", "count_rows", "encrypt_anew", "former", "in_use"},
     "outbox": {"claim", "failed", "has_work", "make", "prune", "release", "sent"},
     "figures": {"read"},
     "daemons": {"alive", "beat", "claim_chore", "deregister"},
