@@ -178,7 +178,8 @@ def add_documents(root: Path, version: str, epoch: int) -> None:
     """Add documents; and from the program that was just installed manual pages, and what completes its commands."""
     documents = root / "usr/share/doc/phasesync"
     documents.mkdir(parents=True)
-    for source in (HERE / "copyright", HERE / "README.Debian", TREE / "config.example.toml"):
+    licences = TREE / "THIRD-PARTY-LICENSES.txt"
+    for source in (HERE / "copyright", HERE / "README.Debian", TREE / "config.example.toml", licences):
         shutil.copyfile(source, documents / source.name)
     for source in sorted((TREE / "docs").glob("*.md")):
         shutil.copyfile(source, documents / source.name)

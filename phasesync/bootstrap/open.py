@@ -140,7 +140,7 @@ def preview_installation(settings: Settings) -> InitPreview:
             with suppress(SchemaMismatchError):  # Migrated, and never initialised.
                 instance_id = read_instance_id(database)
     else:
-        placed = find_placed_root_key(settings, needed=False)
+        placed = None if settings.root_key_kms_key is not None else find_placed_root_key(settings, needed=False)
         roots = [] if placed is None else [placed]
     return InitPreview(
         root_key=roots[0] if roots else None,

@@ -18,14 +18,11 @@ from phasesync.adapters.root_keys.age import decrypt_age, encrypt_age, is_age_fi
 from phasesync.adapters.root_keys.files import (
     AGE,
     FILE,
-    former_file_of,
-    key_file_exists,
     key_text,
     next_file_of,
     parse_key,
     put_next_in_place,
     read_file,
-    read_key_file,
     write_next_root_key,
 )
 from phasesync.adapters.root_keys.sources import (
@@ -91,10 +88,9 @@ def rotate_root(
         SettingsError: there is no next root key, and none can be made there.
         PhasesyncError: as `rotate_root_key`, and as AWS KMS.
     """
-    settings, keys = application.settings, application.store.keys
+    keys = application.store.keys
     known, rotated = root_keys_in_use(application.context), None
     if not waits_for_its_place(application, known):
-        _load_former(settings, application, known)
         rotated = rotate_root_key(
             application.context,
             find_next=lambda known: _find_next(application, known, next_kind(application, known, kind)),
@@ -206,16 +202,6 @@ def _find_next_at_kms(application: Application, known: RootKeysInUse) -> "NewRoo
     root, wrapped = generate_root_key(kms_key, application.store.instance_id, call_limits(settings))
     keys.add_root(root)
     return NewRootKey(id=root.id, kind=AWS_KMS, wrapped=wrapped, wrapped_by=kms_key)
-
-
-def _load_former(settings: Settings, application: Application, known: RootKeysInUse) -> None:
-    """Load former root keys from the files that they are kept in, if data keys are still wrapped under them."""
-    file, keys = settings.default_root_key_file, application.store.keys
-    for root in known.former:
-        if not root.data_keys or root.id in keys.root_key_ids or file is None:
-            continue
-        if key_file_exists(kept := former_file_of(file, root.id)):
-            keys.add_root(read_key_file(kept, identity_file=settings.age_identity_file))
 
 
 def _put_in_place(application: Application, known: RootKeysInUse, rotated: RotatedRootKey | None) -> RootKeyChange:

@@ -1,17 +1,22 @@
 """Settings and a database -> the root keys at hand, and the key ring that they open."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from phasesync.adapters.root_keys import find_root_key, key_file_exists, load_next_root_keys, load_root_key
-from phasesync.errors import KeyUnavailableError
+from phasesync.adapters.root_keys.files import former_file_of, read_key_file
+from phasesync.errors import KeyUnavailableError, PhasesyncError
 from phasesync.settings.model import Settings
 from phasesync.store import Database, read_wrapped_keys
-from phasesync.store.key_ring import KeyRing, RootKey, read_root_statuses
+from phasesync.store.key_ring import FORMER, KeyRing, RootKey, read_root_statuses
 from phasesync.store.tables import instance
+
+if TYPE_CHECKING:
+    from phasesync.store.root_keys import KmsRootKey
 
 
 def open_key_ring(settings: Settings, database: Database) -> KeyRing:
@@ -51,15 +56,38 @@ def load_root_keys(settings: Settings, database: Database, known: Collection[str
         database: has those that AWS KMS encrypted.
         known: ids of root keys that need not be asked for at AWS KMS again.
 
+    What is not in use yet, and cannot be loaded, is a warning at the first one: an installation opens without it.
+
     Raises:
-        As `open_key_ring`, if there is none at all.
+        As `open_key_ring`. With `known` also if one that is not in use yet cannot be loaded.
     """
-    others = [*_from_kms(settings, database, known), *_next_root_keys(settings)]
+    loads: list[Callable[[], Sequence[RootKey]]] = [
+        partial(_next_root_keys, settings),
+        *_from_kms(settings, database, known),
+    ]
+    others: list[RootKey] = []
+    problems: list[PhasesyncError] = []
+    for load in loads:
+        try:
+            others += load()
+        except PhasesyncError as error:
+            if known:
+                raise
+            problems.append(error)
+    if known:
+        others += _former_root_keys(settings, database, known)
+    needed = not others and not known
     try:
-        placed = find_placed_root_key(settings, needed=not others and not known)
+        placed = find_placed_root_key(settings, needed=needed and not problems)
     except KeyUnavailableError as error:
-        raise _kept_by_kms(database) or error from None
-    return others if placed is None else [placed, *others]
+        raise (_kept_by_kms(settings, database) if needed else None) or error from None
+    roots = others if placed is None else [placed, *others]
+    if not problems:
+        return roots
+    if not roots:
+        raise problems[-1]
+    told = tuple(f"the next root key is not loaded: {error.message}" for error in problems)
+    return [replace(roots[0], warnings=(*roots[0].warnings, *told)), *roots[1:]]
 
 
 def find_placed_root_key(settings: Settings, *, needed: bool) -> RootKey | None:
@@ -88,9 +116,21 @@ def _next_root_keys(settings: Settings) -> list[RootKey]:
     )
 
 
-def _from_kms(settings: Settings, database: Database, known: Collection[str]) -> list[RootKey]:
-    """Return the root keys that AWS KMS encrypted and that are in use, or are to be."""
-    allowed = {settings.root_key_kms_key, settings.root_key_kms_key_next} - {None}
+def _former_root_keys(settings: Settings, database: Database, known: Collection[str]) -> list[RootKey]:
+    """
+    Return former root keys that still wrap data keys, from the files that they are kept in.
+
+    A command of a former release that was at work during the switch may have left one: `rotate-root` wraps it anew.
+    """
+    file, statuses = settings.default_root_key_file, read_root_statuses(database)
+    in_use = {key.root_key_id for key in read_wrapped_keys(database)} - set(known)
+    kept = [] if file is None else [former_file_of(file, root) for root in in_use if statuses.get(root) == FORMER]
+    return [read_key_file(path, identity_file=settings.age_identity_file) for path in kept if key_file_exists(path)]
+
+
+def _from_kms(settings: Settings, database: Database, known: Collection[str]) -> list[Callable[[], Sequence[RootKey]]]:
+    """Return what loads the root keys that AWS KMS encrypted and that are to be in use; those in use are loaded now."""
+    allowed = _kms_keys(settings)
     if not allowed:
         return []
     # Imported here, so that an installation without KMS does not pay for it.
@@ -98,32 +138,38 @@ def _from_kms(settings: Settings, database: Database, known: Collection[str]) ->
     from phasesync.bootstrap.app import call_limits
     from phasesync.store.root_keys import read_kms_root_keys
 
-    wrapped = [root for root in read_kms_root_keys(database) if root.id not in known]
+    # Which KMS keys may be asked is for the settings to say: whoever can write to the database has keys of their own.
+    wrapped = [root for root in read_kms_root_keys(database) if root.id not in known and root.wrapped_by in allowed]
     if not wrapped:
         return []
-    instance_id = read_context(database)
-    # Which KMS keys may be asked is for the settings to say: whoever can write to the database has keys of their own.
-    return [
-        decrypt_root_key(root.wrapped_by, root.wrapped, instance_id, call_limits(settings))
-        for root in wrapped
-        if root.wrapped_by in allowed
-    ]
+    instance_id, limits = read_instance_of(database), call_limits(settings)
+
+    def load(root: "KmsRootKey") -> list[RootKey]:
+        return [decrypt_root_key(root.wrapped_by, root.wrapped, instance_id, limits)]
+
+    in_use = [found for root in wrapped if root.in_use for found in load(root)]
+    return [lambda: in_use, *(partial(load, root) for root in wrapped if not root.in_use)]
 
 
-def _kept_by_kms(database: Database) -> KeyUnavailableError | None:
+def _kms_keys(settings: Settings) -> set[str]:
+    return {arn for arn in (settings.root_key_kms_key, settings.root_key_kms_key_next) if arn is not None}
+
+
+def _kept_by_kms(settings: Settings, database: Database) -> KeyUnavailableError | None:
     """Return the error for a root key that AWS KMS has, where the settings do not say so; None if it has none."""
     from phasesync.store.root_keys import read_kms_root_keys
 
     for root in read_kms_root_keys(database):
-        return KeyUnavailableError(
-            f"the root key {root.id} of this database is encrypted by the KMS key {root.wrapped_by}, which the "
-            "settings do not name",
-            hint=f"PHASESYNC_ROOT_KEY_KMS_KEY={root.wrapped_by}",
-        )
+        if root.in_use and root.wrapped_by not in _kms_keys(settings):
+            return KeyUnavailableError(
+                f"the root key {root.id} of this database is encrypted by the KMS key {root.wrapped_by}, which the "
+                "settings do not name",
+                hint=f"PHASESYNC_ROOT_KEY_KMS_KEY={root.wrapped_by}",
+            )
     return None
 
 
-def read_context(database: Database) -> str:
+def read_instance_of(database: Database) -> str:
     """Return the instance id as it stands in a database, also in a retired one or in a copy that is not complete."""
     with database.read() as connection:
         return str(connection.scalar(sa.select(instance.c.instance_id)) or "")

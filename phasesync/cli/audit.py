@@ -12,7 +12,7 @@ from phasesync.cli.input import read_file
 from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
-from phasesync.cli.params import MOMENT, Words, comma_list
+from phasesync.cli.params import MOMENT, Words, comma_list, comma_list_or_empty
 from phasesync.core.audit import AuditHead, AuditKind
 from phasesync.errors import IllegalTransitionError, InvalidInputError
 
@@ -144,7 +144,7 @@ def list_(
     "--head",
     "heads",
     multiple=True,
-    callback=comma_list,
+    callback=comma_list_or_empty,
     metavar="NUMBER:DIGEST,...",
     help="A head that was kept elsewhere, as the daemon logs it each hour: finds a tail that was cut off. Repeat it, "
     "or separate several with commas. Default: none.",

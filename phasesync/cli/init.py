@@ -38,7 +38,9 @@ def init(dry_run: bool, out: Output) -> None:
             f"the root key {key_file} is inside the data directory: a backup of it would hold its own key; "
             "move it and set PHASESYNC_ROOT_KEY_FILE"
         )
-    if done.key_made:
+    if done.key_made and settings.root_key_kms_key is not None:
+        out.say(f"made the root key: {done.root_key.source} has encrypted it, and it lies in the database")
+    elif done.key_made:
         out.say(f"made the root key {key_file}; keep a copy in a safe place: without it nothing can be decrypted")
     out.done(
         "ready; next: phasesync apps add NAME",
@@ -60,7 +62,10 @@ def _show_dry_run(settings: "Settings", out: Output) -> None:
     made = []
     if preview.folder_made:
         made.append(f"the data directory {settings.data_dir}")
-    if root_key is None:
+    kms_key = settings.root_key_kms_key
+    if root_key is None and kms_key is not None:
+        made.append(f"a root key that the KMS key {kms_key} encrypts")
+    elif root_key is None:
         made.append(f"the root key {settings.root_key_file}")
     if preview.revisions:
         made.append(f"the schema {schema.expected} of the database, which has {schema.current or 'none'}")
@@ -69,7 +74,7 @@ def _show_dry_run(settings: "Settings", out: Output) -> None:
         f"would make {', and '.join(made)}" if made else "everything is there already",
         {
             "instance_id": preview.instance_id,
-            "root_key": str(settings.root_key_file) if root_key is None else root_key.source,
+            "root_key": kms_key or str(settings.root_key_file) if root_key is None else root_key.source,
             "root_key_id": None if root_key is None else root_key.id,
             "root_key_made": root_key is None,
             "data_dir": str(settings.data_dir),

@@ -5,6 +5,7 @@ Commands that only read are left out, unless they reveal something. So are wrong
 is opened, and rehearsals.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -44,26 +45,35 @@ _LONGEST: Final = 200
 
 def write_refusal(application: "Application", error: PhasesyncError) -> None:
     """Write that the command of this process was refused or failed. A failure to do so is a warning."""
+    write_refusals(application, {_object_of(click.get_current_context()): error})
+
+
+def write_refusals(application: "Application", errors: Mapping[str, PhasesyncError]) -> None:
+    """Write the same of several objects of one command: name -> what was wrong with it."""
     context = click.get_current_context()
     action = action_of(context)
     writes = any(parameter.name == "dry_run" for parameter in context.command.params)
-    if is_dry_run() or not (writes or action in _REVEALING):
+    if is_dry_run() or not errors or not (writes or action in _REVEALING):
         return
-    refused = error.disposition is Disposition.HALT
-    outcome = AuditOutcome.REFUSED if refused else AuditOutcome.FAILED
-    if isinstance(error, ApprovalNeededError):
-        outcome = AuditOutcome.HELD
     try:
-        application.store.audit.add(
-            action,
-            _object_of(context),
-            kind=AuditKind.REFUSAL,
-            outcome=outcome,
-            details={"error": type(error).__name__},
-        )
+        with application.store.database.transaction():
+            for name, error in errors.items():
+                application.store.audit.add(
+                    action,
+                    name,
+                    kind=AuditKind.REFUSAL,
+                    outcome=_outcome_of(error),
+                    details={"error": type(error).__name__},
+                )
     except PhasesyncError as failure:
         line = f"this attempt is not in the audit log: {one_line(failure.message)}"
         print_to_stderr(f"{styled('warning:', fg='yellow')} {line}")
+
+
+def _outcome_of(error: PhasesyncError) -> AuditOutcome:
+    if isinstance(error, ApprovalNeededError):
+        return AuditOutcome.HELD
+    return AuditOutcome.REFUSED if error.disposition is Disposition.HALT else AuditOutcome.FAILED
 
 
 def action_of(context: click.Context) -> str:

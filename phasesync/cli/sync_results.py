@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from phasesync.cli.output import Item, Output
+from phasesync.cli.refusals import write_refusals
 from phasesync.core.pages import PAGE_SIZE, Page
 from phasesync.core.run import Outcome
 from phasesync.core.sync import SyncStatus
@@ -74,7 +75,8 @@ def error_document(sync: str, error: PhasesyncError) -> dict[str, Any]:
 
 
 def errors_as_results(application: "Application", errors: "Errors") -> dict[str, SyncResult]:
-    """Return name -> result of syncs that errors were raised for."""
+    """Return name -> result of syncs that errors were raised for, and write these to the audit log."""
+    write_refusals(application, errors)
     refused = [name for name, error in errors.items() if isinstance(error, IllegalTransitionError)]
     paused = {sync.name for sync in application.store.syncs.get_syncs(refused) if sync.paused is not None}
     return {

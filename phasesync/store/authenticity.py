@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from phasesync.errors import CiphertextError
 from phasesync.store.app_windows import decrypt_windows
 from phasesync.store.apps import select_environments
+from phasesync.store.audit_chain import open_row, select_rows
 from phasesync.store.backup_schedules import select_schedules, to_schedule
 from phasesync.store.change_requests import ChangeRequestStore
 from phasesync.store.credentials import select_credentials, to_credential
@@ -71,6 +72,7 @@ class Authenticated:
     change_requests: int
     notifications: int
     messages: int
+    audit: int
     root_keys: int
     backup_schedules: int
 
@@ -134,6 +136,7 @@ def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
             change_requests=len(requests),
             notifications=_each(connection, select_notifications(), check_notification),
             messages=_each(connection, sa.select(messages), lambda row: open_message(row, keys)),
+            audit=_each(connection, select_rows(), lambda row: _check_audit_row(row, keys)),
             root_keys=_each(connection, sa.select(root_keys), lambda row: check_root_key(row, keys)),
             backup_schedules=_each(connection, select_schedules(), lambda row: to_schedule(row, keys)),
         )
@@ -143,6 +146,19 @@ def authenticate_all(database: Database, keys: KeyRing) -> Authenticated:
                     f"rows of table {table.name} are missing: the registry has {expected}, the table {found}"
                 )
     return count
+
+
+def _check_audit_row(row: sa.Row[Any], keys: KeyRing) -> None:
+    """
+    Raise CiphertextError if a row of the audit log was altered. Whether rows are missing is for `audit verify`.
+
+    What was removed cannot be brought back, and must not make every later backup count as one that cannot be restored.
+    """
+    if open_row(keys, row) is None:
+        raise CiphertextError(
+            f"row {row.number} of the audit log is not what was written",
+            hint="phasesync audit verify names all that is wrong with it",
+        )
 
 
 def _each(connection: sa.Connection, statement: sa.Select[Any], check: Callable[[sa.Row[Any]], object]) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.audit import AuditKind
 from phasesync.core.backup_schedule import BackupPlace, BackupSchedule, Bucket, parse_place
 from phasesync.errors import CiphertextError, InvalidInputError, NotFoundError
 from phasesync.store.base import BaseStore, new_id
@@ -106,7 +107,7 @@ class BackupScheduleStore(BaseStore):
         """
         with self._database.write() as connection:
             connection.execute(row_lock(sa.select(instance.c.id))).all()
-            listed = self._list(connection)
+            listed = load_schedules(connection, self._keys)
             if place is None and len(listed.usable) > 1:
                 raise InvalidInputError(
                     f"there are backups to {', '.join(str(one.place) for one in listed.usable)}", hint="name one: --to"
@@ -126,7 +127,7 @@ class BackupScheduleStore(BaseStore):
     def list_all(self) -> Listed:
         """Return all schedules, with what is wrong with those that were altered."""
         with self._database.read() as connection:
-            return self._list(connection)
+            return load_schedules(connection, self._keys)
 
     def claim_due(self) -> BackupSchedule | None:
         """
@@ -152,7 +153,9 @@ class BackupScheduleStore(BaseStore):
 
     def succeeded(self, schedule: BackupSchedule) -> None:
         """Store that the backup of a schedule is complete; the next one is due `every` later."""
-        self._end(schedule, pause=schedule.every, succeeded_at=now(), error_class=None)
+        with self._database.transaction() as connection:
+            self._end(schedule, pause=schedule.every, succeeded_at=now(), error_class=None)
+            self._audit(connection, "db.backup", str(schedule.place), kind=AuditKind.ACCESS)
 
     def failed(self, schedule: BackupSchedule, error_class: str, *, pause: timedelta) -> None:
         """Store that an attempt failed; the next one is due after a pause."""
@@ -169,16 +172,7 @@ class BackupScheduleStore(BaseStore):
             connection.execute(backup_schedules.update().where(here).values(**values, next_at=after(pause)))
 
     def _find(self, connection: sa.Connection, place: BackupPlace) -> BackupSchedule | None:
-        return next((one for one in self._list(connection).usable if one.place == place), None)
-
-    def _list(self, connection: sa.Connection) -> Listed:
-        usable, refused = [], []
-        for row in connection.execute(select_schedules()).all():
-            try:
-                usable.append(to_schedule(row, self._keys))
-            except CiphertextError as error:
-                refused.append(error.message)
-        return Listed(usable=tuple(usable), refused=tuple(refused))
+        return next((one for one in load_schedules(connection, self._keys).usable if one.place == place), None)
 
     def _get(self, connection: sa.Connection, schedule_id: str) -> BackupSchedule:
         row = connection.execute(select_schedules().where(backup_schedules.c.id == schedule_id)).first()
@@ -191,6 +185,17 @@ def has_schedules(database: Database) -> bool:
     """Return whether there is any schedule, usable or not."""
     with database.read() as connection:
         return connection.scalar(sa.select(backup_schedules.c.id).limit(1)) is not None
+
+
+def load_schedules(connection: sa.Connection, keys: KeyRing) -> Listed:
+    """Return all schedules, as one transaction reads them."""
+    usable, refused = [], []
+    for row in connection.execute(select_schedules()).all():
+        try:
+            usable.append(to_schedule(row, keys))
+        except CiphertextError as error:
+            refused.append(error.message)
+    return Listed(usable=tuple(usable), refused=tuple(refused))
 
 
 def select_schedules() -> sa.Select[Any]:

@@ -17,6 +17,7 @@ from phasesync.core.model import SecretValue
 from phasesync.core.names import check_name
 from phasesync.core.pages import PAGE_SIZE, Page, each_page, page_of
 from phasesync.core.project.ownership import ObjectKind
+from phasesync.core.times import duration_text
 from phasesync.errors import (
     AlreadyExistsError,
     CiphertextError,
@@ -267,6 +268,7 @@ class CredentialStore(BaseStore):
             if others := Names.of(connection, credentials, credentials.c.source_id == row.id):
                 raise IllegalTransitionError(f"the credential {row.name} is the source of: {others}")
             _refuse_publishing(connection, self._keys, row.name)
+            _refuse_keeping_backups(connection, self._keys, row)
             note_edit(connection, self._keys, ObjectKind.CREDENTIAL, row.id, removed=True)
             connection.execute(credentials.delete().where(credentials.c.id == row.id))
             registry.forget(credentials, row.id)
@@ -494,6 +496,20 @@ def _first_users(table: sa.Table, ids: list[str], count: int) -> sa.Select[Any]:
         .subquery()
     )
     return sa.select(first)
+
+
+def _refuse_keeping_backups(connection: sa.Connection, keys: KeyRing, row: sa.Row[Any]) -> None:
+    """Refuse to remove a credential that backups are written with."""
+    # Imported here, so that other commands do not pay for it.
+    from phasesync.store.backup_schedules import load_schedules
+
+    for schedule in load_schedules(connection, keys).usable:
+        if schedule.credential_id == row.id:
+            raise IllegalTransitionError(
+                f"backups to {schedule.place} are made with the credential {row.name}",
+                hint=f"phasesync db backup --every {duration_text(schedule.every)} --to {schedule.place} "
+                f"--credential OTHER, or phasesync db backup --every off --to {schedule.place}",
+            )
 
 
 def _refuse_publishing(connection: sa.Connection, keys: KeyRing, name: str) -> None:

@@ -332,11 +332,17 @@ def altered(root_key_id: str) -> CiphertextError:
 
 @dataclass(frozen=True, kw_only=True)
 class KmsRootKey:
-    """A root key that AWS KMS has encrypted, as it has to be opened before anything of the database can be."""
+    """
+    A root key that AWS KMS has encrypted, as it has to be opened before anything of the database can be.
+
+    Attributes:
+        in_use: it wraps data keys; otherwise it is to do so.
+    """
 
     id: str
     wrapped: bytes = field(repr=False)
     wrapped_by: str
+    in_use: bool
 
 
 def read_kms_root_keys(database: Database) -> list[KmsRootKey]:
@@ -347,8 +353,9 @@ def read_kms_root_keys(database: Database) -> list[KmsRootKey]:
     with database.read() as connection:
         if not sa.inspect(connection).has_table(root_keys.name):
             return []  # A database that is not migrated yet.
+        used = set(connection.scalars(in_use.distinct()))
         return [
-            KmsRootKey(id=row.id, wrapped=row.wrapped, wrapped_by=str(row.wrapped_by))
+            KmsRootKey(id=row.id, wrapped=row.wrapped, wrapped_by=str(row.wrapped_by), in_use=row.id in used)
             for row in connection.execute(statement)
             if isinstance(row.wrapped, bytes)
         ]

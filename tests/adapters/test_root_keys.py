@@ -6,7 +6,9 @@ import stat
 
 import pytest
 
-from phasesync.adapters.root_keys import load_root_key, write_new_root_key
+from phasesync.adapters.root_keys import load_next_root_keys, load_root_key, next_file_of, write_new_root_key
+from phasesync.adapters.root_keys.age import recipients_of
+from phasesync.adapters.root_keys.files import put_next_in_place, write_next_root_key
 from phasesync.errors import AlreadyExistsError, KeyUnavailableError, SettingsError
 from phasesync.store.key_ring import RootKey
 
@@ -188,3 +190,89 @@ def test_a_key_names_itself_without_telling_itself():
     assert repr(MATERIAL) not in shown
     assert MATERIAL.hex() not in shown
     assert TEXT not in shown
+
+
+# --- the next key, and age
+
+
+def test_the_next_key_lies_beside_with_the_mode_of_the_present_one_and_is_made_once(key_file):
+    key_file.chmod(0o640)
+    made = write_next_root_key(key_file)
+    beside = next_file_of(key_file)
+    assert (made.source, stat.S_IMODE(beside.stat().st_mode)) == (str(beside), 0o640)
+    assert [found.material for found in load_next_root_keys(file=key_file, environ={})] == [made.material]
+    with pytest.raises(AlreadyExistsError):
+        write_next_root_key(key_file)
+    assert load_root_key(file=key_file, environ={}).material == MATERIAL
+    assert sorted(path.name for path in key_file.parent.iterdir()) == ["root.key", "root.key.next"]
+
+
+def test_the_next_key_takes_the_place_of_the_present_one_which_is_kept(key_file):
+    made = write_next_root_key(key_file)
+    for _ in range(2):
+        kept = put_next_in_place(key_file, "0123")
+        assert kept is not None
+        assert kept.read_text() == TEXT + "\n"
+        assert load_root_key(file=key_file, environ={}).material == made.material
+        next_file_of(key_file).write_bytes(key_file.read_bytes())
+        next_file_of(key_file).chmod(0o600)
+
+
+def test_every_place_of_a_next_key_is_looked_at(key_file, tmp_path):
+    (tmp_path / "root_key_next").write_text(base64.b64encode(bytes(range(1, 33))).decode())
+    write_next_root_key(key_file)
+    value = base64.b64encode(bytes(range(2, 34))).decode()
+    found = load_next_root_keys(file=key_file, value=value, environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert [root.kind for root in found] == ["systemd-credential", "file", "environment"]
+    assert load_next_root_keys(file=tmp_path / "none", environ={}) == []
+
+
+@pytest.fixture
+def identity_file(tmp_path):
+    import pyrage
+
+    path = tmp_path / "identity.txt"
+    path.write_text(f"# a comment\n\n{pyrage.x25519.Identity.generate()}\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize("armored", [True, False])
+def test_an_age_file_is_told_by_its_header(armored, identity_file, key_file):
+    import pyrage
+
+    (recipient,) = (pyrage.x25519.Recipient.from_str(one) for one in recipients_of(identity_file))
+    key_file.write_bytes(pyrage.encrypt((TEXT + "\n").encode(), [recipient], armored=armored))
+    loaded = load_root_key(file=key_file, identity_file=identity_file, environ={})
+    assert (loaded.material, loaded.kind, loaded.source) == (MATERIAL, "age", str(key_file))
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "says"),
+    [
+        ("", 0o600, "has no identity"),
+        ("AGE-SECRET-KEY-1CANARY\n", 0o600, "is damaged"),
+        ("AGE-PLUGIN-YUBIKEY-1CANARY\n", 0o600, "no identity of the form"),
+        ("-----BEGIN AGE ENCRYPTED FILE-----\nCANARY\n", 0o600, "itself encrypted"),
+        ("AGE-SECRET-KEY-1CANARY\n", 0o644, "used by everyone"),
+        (None, 0o600, "cannot be read"),
+    ],
+)
+def test_an_identity_file_that_opens_nothing_is_named_and_not_repeated(content, mode, says, key_file, tmp_path):
+    key_file.write_bytes(b"age-encryption.org/v1\n-> X25519 damaged\n")
+    path = tmp_path / "identity.txt"
+    if content is not None:
+        path.write_text(content)
+        path.chmod(mode)
+    with pytest.raises((SettingsError, KeyUnavailableError), match=says) as caught:
+        load_root_key(file=key_file, identity_file=path, environ={})
+    assert str(path) in caught.value.message
+    assert "CANARY" not in f"{caught.value!r} {caught.value.hint}"
+    assert caught.value.__cause__ is None
+
+
+def test_a_damaged_age_file_says_so(identity_file, key_file):
+    key_file.write_bytes(b"age-encryption.org/v1\n-> X25519 damaged\n")
+    with pytest.raises(KeyUnavailableError, match="or it is damaged") as caught:
+        load_root_key(file=key_file, identity_file=identity_file, environ={})
+    assert caught.value.__context__ is None

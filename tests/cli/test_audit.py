@@ -92,6 +92,20 @@ def test_a_refused_attempt_is_written_whatever_the_command(shop: CommandLine) ->
     assert rows(shop, "--kind", "refusal")[1]["details"] == {"error": "IllegalTransitionError"}
 
 
+def test_of_several_syncs_those_that_were_left_alone_are_written_one_by_one(shop: CommandLine) -> None:
+    shop.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-west-1")
+    for name in ("a", "b"):
+        shop.done(
+            "syncs", "add", name, "--env", PRODUCTION, "--credential", "host", "--secret-name", name, "--no-verify"
+        )
+    shop.done("syncs", "pause", "a")
+    assert shop("syncs", "trigger", "a", "b").exit_code == 4
+    assert actions(shop, "--action", "sync.trigger") == [
+        ("sync.trigger", "b", "done"),
+        ("sync.trigger", "a", "refused"),
+    ]
+
+
 def test_an_approval_and_what_it_lets_through_are_written_together(shop: CommandLine) -> None:
     shop.done("envs", "update", PRODUCTION, "--protect")
     shop("--actor", "ada", "secrets", "set", PRODUCTION, "TOKEN", "-", stdin="canary-value")

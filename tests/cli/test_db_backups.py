@@ -121,8 +121,11 @@ def test_a_schedule_is_set_shown_and_ended(phasesync: CommandLine, tmp_path: Pat
         ("s3://acme/phasesync", "1d"),
     ]
     assert "s3://acme/phasesync" in phasesync.done("db", "status").stdout
+    refused = phasesync("credentials", "remove", "store", "--yes")
+    assert (refused.exit_code, "backups to s3://acme/phasesync" in refused.stderr) == (4, True)
     assert phasesync("db", "backup", "--every", "off").exit_code == 2
     phasesync.done("db", "backup", "--every", "off", "--to", "s3://acme/phasesync")
+    phasesync.done("credentials", "remove", "store", "--yes")
     phasesync.done("db", "backup", "--every", "off")
     assert phasesync.json("db", "status")["backups"] == []
 

@@ -299,7 +299,7 @@ CASES: list[tuple[str, str, int]] = [
     ("keys rotate-root --to aws-kms", "would put the next root key (aws-kms) in the place of", 0),
     (f"keys escrow --recipient {RECIPIENT}", "encrypted to 1 recipient", 0),
     ("keys escrow --recipient age1", "recipient 1 is not a public key", 2),
-    ("keys rotate-data", "would replace 5 data keys (credentials, shop/guarded, shop/old", 0),
+    ("keys rotate-data", "would replace 6 data keys (audit, credentials, shop/guarded, shop/old", 0),
     ("keys rotate-data shop/prod", "would replace 1 data key (shop/prod)", 0),
     ("db migrate", "is at schema", 0),
     ("db backup FOLDER/another.db", "would copy about", 0),

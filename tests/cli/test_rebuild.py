@@ -12,6 +12,7 @@ import pytest
 from tests.cli.conftest import CommandLine
 from tests.support.aws import REGION, Aws
 
+pytestmark = pytest.mark.reads_values("rebuild")
 SECRET = "postgres://hidden"
 KEY = '{"type": "service_account"}'
 

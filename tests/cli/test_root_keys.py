@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from phasesync.adapters.root_keys import age
 from phasesync.bootstrap import open_application
 from phasesync.bootstrap.root_key_changes import rotate_root
 from phasesync.settings import load_settings
+from phasesync.store import read_wrapped_keys, tables
 from phasesync.store.database import Database
+from phasesync.store.db_time import now
+from phasesync.store.key_ring import KeyRing
 from tests.cli.conftest import CommandLine
 from tests.support.aws import REGION, Aws
 from tests.support.stores import ROOT_KEY
@@ -94,6 +98,35 @@ def test_a_backup_from_before_is_opened_by_the_former_key(filled: CommandLine, m
     monkeypatch.setenv("PHASESYNC_ROOT_KEY_FILE", kept)
     filled.done("db", "restore", str(filled.directory / "backup.db"))
     assert value(filled) == "postgres://first"
+
+
+def test_what_a_former_release_wrapped_during_the_switch_is_wrapped_anew(filled: CommandLine) -> None:
+    with open_application(load_settings().settings) as application:
+        database = application.store.database
+        key = KeyRing([ROOT_KEY], partial(read_wrapped_keys, database)).new_data_key("environment")
+    filled.done("keys", "rotate-root")
+    with open_application(load_settings().settings) as application, application.store.database.write() as connection:
+        values = {"id": key.id, "purpose": key.purpose, "root_key_id": key.root_key_id, "wrapped": key.wrapped}
+        connection.execute(tables.data_keys.insert().values(**values, created_at=now()))
+
+    status = filled.json("keys", "status")
+    assert (status["replacing"], status["left_to_wrap"]) == (True, 1)
+    done = filled.json("keys", "rotate-root")
+    assert (done["went_on"], done["data_keys"]) == (True, 1)
+    assert not filled.json("keys", "status")["replacing"]
+
+
+def test_a_next_key_that_cannot_be_read_stops_no_start(filled: CommandLine) -> None:
+    beside = filled.directory / "root.key.next"
+    beside.write_text("half a k")
+    beside.chmod(0o600)
+    assert value(filled) == "postgres://first"
+    warned = filled.done("secrets", "list", "shop/prod").stderr
+    assert f"the next root key is not loaded: {beside} does not hold a root key" in warned
+    refused = filled("keys", "rotate-root")
+    assert refused.exit_code == 6
+    assert str(beside) in refused.stderr
+    assert ids(filled) == {ROOT_KEY.id: "current"}
 
 
 def test_a_dry_run_makes_no_key(filled: CommandLine) -> None:
@@ -293,7 +326,7 @@ def test_a_credential_of_systemd_is_replaced_by_its_next_one(
 
 def identity(folder: Path) -> tuple[Path, str]:
     """Make an age identity; return its file and its public key."""
-    import pyrage  # type: ignore[import-untyped]
+    import pyrage
 
     made = pyrage.x25519.Identity.generate()
     file = folder / f"identity-{os.urandom(4).hex()}.txt"
@@ -360,7 +393,7 @@ def test_what_is_recovered_is_a_root_key_file(filled: CommandLine) -> None:
     assert recovered == base64.b64encode(ROOT_KEY.material) + b"\n"
 
 
-@pytest.mark.parametrize("recipient", ["age1", "AGE-SECRET-KEY-1CANARY", "ssh-ed25519 AAAA", ""])
+@pytest.mark.parametrize("recipient", ["age1", "AGE-SECRET-KEY-1CANARY", "ssh-ed25519 AAAA"])
 def test_a_recipient_that_is_none_is_not_repeated(recipient: str, filled: CommandLine) -> None:
     refused = filled("keys", "escrow", "--recipient", recipient)
     assert refused.exit_code == 2
@@ -395,6 +428,18 @@ def at_kms(phasesync: CommandLine, aws: Aws, monkeypatch: pytest.MonkeyPatch) ->
     phasesync.done("envs", "add", "shop/prod")
     phasesync.done("secrets", "set", "shop/prod", "URL", "-", stdin="postgres://first")
     return phasesync, arn
+
+
+def test_init_says_that_kms_has_the_root_key(phasesync: CommandLine, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    arn = kms_key(aws)
+    (phasesync.directory / "data" / "phasesync.db").unlink()
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY_KMS_KEY", arn)
+    dry = phasesync.done("init", "--dry-run")
+    assert f"a root key that the KMS key {arn} encrypts" in dry.stderr
+    assert not [one for one in aws.server.operations if one.name == "GenerateDataKey"]
+    made = phasesync.done("init")
+    assert f"the KMS key {arn} has encrypted it" in made.stderr
+    assert "keep a copy" not in made.stderr
 
 
 def test_an_installation_with_its_root_key_at_kms_has_no_key_file(at_kms: tuple[CommandLine, str]) -> None:

@@ -47,7 +47,7 @@ def commands_in(path: Path) -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS[:2], ROOT / "README.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS[:2], *MORE[:1], ROOT / "docs/upgrade.md"], ids=lambda path: path.name)
 def test_every_command_and_option_in_a_document_exists(path) -> None:
     commands = commands_in(path)
     assert len(commands) >= 3

@@ -22,7 +22,7 @@ from tests.support.databases import fresh_postgres_database, on_each_database
 from tests.support.stores import ACTOR, EXPIRED, OTHER_ROOT_KEY, access_key
 from tests.support.world import NAME, Killed, World
 
-pytestmark = on_each_database
+pytestmark = [on_each_database, pytest.mark.reads_values("rebuild")]
 KIND = "aws-secrets-manager"
 
 

@@ -38,6 +38,7 @@ DECIDED: dict[str, dict[str, Worth]] = {
         "retired_to": NOTHING,
         "server": EXCEPTION,
     },
+    "schema_compatibility": dict.fromkeys(("id", "works_with"), EXCEPTION),
     "data_keys": {
         **dict.fromkeys(("id", "purpose", "root_key_id", "wrapped"), REFUSED),
         "created_at": NOTHING,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from phasesync.core.audit import AuditKind
+from phasesync.core.backup_schedule import BackupSchedule, Folder
 from phasesync.core.change_request import RequestStatus
 from phasesync.core.credential import CredentialStatus
 from phasesync.core.lease_claim import Entry, LeaseEvent
@@ -19,6 +20,7 @@ from phasesync.core.run import ChangeResult, Outcome, RunError
 from phasesync.core.sync import Adopt, Paused, SyncConfig, Trigger
 from phasesync.errors import ApprovalNeededError, StaleDatabaseError
 from phasesync.store import Store
+from phasesync.store.data_keys import encrypted_tables
 from phasesync.store.projects import Ownership
 from phasesync.store.tables import leases
 from tests.support.alerts import draft, notify
@@ -61,6 +63,18 @@ def change(outcome: Outcome = Outcome.APPLIED) -> ChangeResult:
 def end_run(store: Store, **changes: Any) -> None:
     claim = claim_one(store)
     store.runs.finish(claim, run_of(claim, **changes), after())
+
+
+def replace_keys(store: Store) -> None:
+    made_before = store.data_keys.clock() + TTL
+    assert all(store.data_keys.replace(key, made_before=made_before) for key in store.data_keys.in_use())
+
+
+def remove_keys(store: Store) -> None:
+    replace_keys(store)
+    for table in encrypted_tables():
+        store.data_keys.encrypt_anew(table, after=None, limit=500)
+    assert store.data_keys.remove_former().kept == frozenset()
 
 
 def halt(store: Store) -> None:
@@ -106,6 +120,13 @@ def paused(store: Store) -> Store:
 
 
 OWNERSHIP = Ownership(name="shop", manage=Manage.STRICT, source="shop.yaml", objects={}, dropped=())
+
+
+def back_up(store: Store) -> BackupSchedule:
+    return store.backup_schedules.set(
+        Folder(path="/backups"), every=timedelta(days=1), keep=7, credential_id=None, region=None, actor=ACTOR
+    )
+
 
 WRITES: dict[str, tuple[Callable[[Store], object], str]] = {
     "audit.add": (
@@ -208,7 +229,15 @@ WRITES: dict[str, tuple[Callable[[Store], object], str]] = {
     "projects.save": (lambda store: store.projects.save(OWNERSHIP, actor=ACTOR), "project.apply"),
     "notifications.add": (lambda store: notify(store, "more"), "notification.add"),
     "notifications.update": (lambda store: store.notifications.update("ops", draft()), "notification.update"),
+    "backup_schedules.set": (back_up, "db.schedule-backup"),
+    "backup_schedules.remove": (
+        lambda store: store.backup_schedules.remove(back_up(store).place),
+        "db.unschedule-backup",
+    ),
+    "backup_schedules.succeeded": (lambda store: store.backup_schedules.succeeded(back_up(store)), "db.backup"),
     "notifications.remove": (lambda store: store.notifications.remove("ops"), "notification.remove"),
+    "data_keys.replace": (replace_keys, "key.rotate-data"),
+    "data_keys.remove_former": (remove_keys, "key.rotate-data"),
 }
 """Method of a store -> a call, and the action of the newest row afterwards."""
 
@@ -250,7 +279,11 @@ NOTHING = {
     "change_requests": {"approved_plan", "find", "list_requests", "lock", "prune", "lapse"},
     "projects": {"applied", "check_by_hand", "list_projects", "owner_of"},
     "notifications": {"find_by_id", "get", "list_all", "page", "sent"},
+    # The daemon logs what failed, and counts it.
+    "backup_schedules": {"claim_due", "failed", "list_all", "release"},
     "alerts": {"check_times", "counts", "stale_after"},
+    # Batches of a rotation: `replace` and `remove_former` are its rows.
+    "data_keys": {"clock", "count_rows", "encrypt_anew", "former", "in_use"},
     "outbox": {"claim", "failed", "has_work", "make", "prune", "release", "sent"},
     "figures": {"read"},
     "daemons": {"alive", "beat", "claim_chore", "deregister"},

@@ -36,13 +36,13 @@ SqliteOnly = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=Tr
 
 NOT_ENCRYPTED = {
     ("root_keys", "wrapped"),
+    ("root_keys", "mac"),
     ("data_keys", "wrapped"),
     ("secrets", "lookup"),
     ("environments", "mac"),
     ("syncs", "mac"),
     ("leases", "mac"),
     ("dynamic_secrets", "leases_mac"),
-    ("backup_schedules", "sealed"),
     ("audit", "digest"),
     ("audit", "mac"),
     ("audit_head", "chained"),
@@ -148,6 +148,7 @@ def assert_rotated(url: str, before: dict[str, Any], old_keys: dict[str, str]) -
         named = {key_id_of(sealed) for column in ciphertexts(fresh).values() for sealed in column}
         assert named <= now.keys()
         authenticate_all(fresh.database, fresh.keys)
+        assert fresh.audit.verify().findings == ()
 
 
 def test_every_column_of_bytes_is_encrypted_anew_or_has_no_ciphertext() -> None:

@@ -271,6 +271,7 @@ def fill_store(store: Store) -> None:
     _make(store)
     notify(store)
     _own(store, "shop.yaml")
+    _back_up(store, keep=28)
     _go_on(store)
     leave_a_message(store)
 

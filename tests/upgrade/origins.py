@@ -26,6 +26,7 @@ class Origin:
         schema: the revision that it brings a database to.
         version: of the release; None if it was none.
         actions: IAM actions that the policies of a release can ask for.
+        calls: IAM actions of all calls that it can make at AWS.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Origin:
     schema: str
     version: str | None = None
     actions: frozenset[str] = frozenset()
+    calls: frozenset[str] = frozenset()
 
 
 def origins() -> list[Origin]:
@@ -45,7 +47,8 @@ def origins() -> list[Origin]:
             commit=one["commit"],
             schema=one["schema"],
             version=one["version"],
-            actions=frozenset(one.get("actions", [])),
+            actions=frozenset(one["actions"]),
+            calls=frozenset(one["calls"]),
         )
         for one in listed["releases"]
     ]

@@ -1,11 +1,13 @@
-"""Which IAM actions the policies of a release can ask for."""
+"""Which IAM actions the policies of a release can ask for, and which ones it needs for its own calls."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 _REGION = "eu-west-1"
 _KEY = f"arn:aws:kms:{_REGION}:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -63,3 +65,26 @@ def printed_actions(run: Callable[..., str], folder: Path) -> set[str]:
 def _actions_of(policy: dict[str, Any]) -> set[str]:
     listed = [statement["Action"] for statement in policy["Statement"]]
     return {action for each in listed for action in ([each] if isinstance(each, str) else each)}
+
+
+_CALLED: Final = """\
+import json, re
+from pathlib import Path
+import phasesync
+from phasesync.adapters.aws import rate_limits
+groups = [group for value in vars(rate_limits).values() if isinstance(value, tuple) for group in value]
+called = {action for group in groups for action in getattr(group, "actions", ())}
+of_root_keys = Path(phasesync.__file__).parent / "adapters" / "root_keys" / "kms.py"
+if of_root_keys.exists():  # Before there is a database, there is no account whose rate could be kept.
+    called |= {f"kms:{name}" for name in re.findall(r'_call\\(\\s*"(\\w+)"', of_root_keys.read_text())}
+print(json.dumps(sorted(called)))
+"""
+"""A program that prints the actions of all calls that a phasesync can make: each is in a group of the rate limiter."""
+
+
+def called_actions(environ: Mapping[str, str]) -> set[str]:
+    """Return the actions of all calls that the phasesync of an environment can make at AWS."""
+    # Not from here: Python would look into the working directory first.
+    program = [sys.executable, "-c", _CALLED]
+    asked = subprocess.run(program, cwd="/", env=dict(environ), capture_output=True, text=True, check=True)
+    return set(json.loads(asked.stdout))

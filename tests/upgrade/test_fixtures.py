@@ -151,3 +151,18 @@ def test_the_code_that_made_a_fixture_is_in_this_clone(origin: Origin) -> None:
     files = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
 
     assert max(Path(file).name[:4] for file in files) == origin.schema
+
+
+@pytest.mark.parametrize("origin", releases(), ids=lambda origin: origin.name)
+def test_a_backup_can_be_made_before_the_migration(
+    origin: Origin,
+    fixture_url: Callable[[Origin], str],
+    phasesync: CommandLine,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PHASESYNC_DATABASE_URL", fixture_url(origin))
+
+    phasesync.done("db", "backup", str(tmp_path / "before.db"))
+
+    assert migrate.status(f"sqlite:///{tmp_path / 'before.db'}").current == origin.schema

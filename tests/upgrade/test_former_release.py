@@ -22,7 +22,7 @@ from tests.support.stores import opens_with, write_root_key
 from tests.support.waiting import wait_until
 from tests.upgrade.former import FormerCommands, install_release
 from tests.upgrade.origins import has_commit, releases
-from tests.upgrade.policies import printed_actions
+from tests.upgrade.policies import called_actions, printed_actions
 
 FORMER = releases()[-1]
 NAME = "shop/production"
@@ -168,7 +168,11 @@ def test_the_former_release_restores_the_backup_that_was_made_before_the_migrati
 
 
 @pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
-def test_the_list_of_its_iam_actions_is_what_its_policies_ask_for(former: FormerCommands, tmp_path: Path) -> None:
+def test_the_lists_of_its_iam_actions_are_right(
+    former: FormerCommands, release: Path, installation: Installation, tmp_path: Path
+) -> None:
+    """What its policies ask for, and what it calls: the notes of the next release are compared with them."""
     former.run("init")
 
     assert printed_actions(former.run, tmp_path) == FORMER.actions
+    assert called_actions(installation.environ | {"PYTHONPATH": str(release)}) == FORMER.calls

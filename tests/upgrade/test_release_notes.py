@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from itertools import pairwise
@@ -12,7 +13,7 @@ import pytest
 from phasesync.store import migrate
 from tests.cli.conftest import CommandLine, phasesync  # noqa: F401 -- a fixture
 from tests.upgrade.origins import ROOT, releases
-from tests.upgrade.policies import printed_actions
+from tests.upgrade.policies import called_actions, printed_actions
 
 VERSION = str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
 FORMER = [release for release in releases() if release.version != VERSION]
@@ -51,7 +52,15 @@ def test_the_notes_name_the_iam_actions_that_policies_have_and_the_former_releas
     printed = printed_actions(lambda *args: phasesync.done(*args).stdout, tmp_path)
     notes = notes_of(VERSION)
 
-    new, gone = printed - FORMER[-1].actions, FORMER[-1].actions - printed
-    assert not sorted(action for action in new | gone if action not in notes), "CHANGELOG.md has to name them"
-    if not new:
+    changed = printed ^ FORMER[-1].actions
+    assert not sorted(action for action in changed if action not in notes), "CHANGELOG.md has to name them"
+    if not changed:
         assert re.search(r"[Nn]o new IAM action", notes), "CHANGELOG.md has to say that policies need no new IAM action"
+
+
+def test_the_notes_name_the_iam_actions_of_calls_that_the_former_release_did_not_make() -> None:
+    """Of features that need rights of their own, such as backups to S3."""
+    notes = notes_of(VERSION)
+
+    new = called_actions(os.environ) - FORMER[-1].calls
+    assert not sorted(action for action in new if action not in notes), "CHANGELOG.md has to name them"

@@ -116,7 +116,7 @@ def _identities(pyrage: "ModuleType", file: Path) -> list[Any]:
 def _pyrage(source: str) -> "ModuleType":
     # Imported here: it is an extra, and few installations use it.
     try:
-        import pyrage  # type: ignore[import-untyped]
+        import pyrage
     except ImportError:
         raise SettingsError(
             f"{source} needs the package pyrage, which is not installed", hint="pip install 'phasesync[age]'"

@@ -69,6 +69,7 @@ class Host:
             "kms": clients.client(who, "kms", REGION),
             "iam": clients.client(who, "iam", REGION),
             "sns": clients.client(who, "sns", REGION),
+            "s3": clients.client(who, "s3", REGION),
         }
         return {service: client.meta.endpoint_url for service, client in made.items()}
 
@@ -87,6 +88,7 @@ AWS_OWN = {
     "kms": "https://kms.eu-west-1.amazonaws.com",
     "iam": "https://iam.amazonaws.com",
     "sns": "https://sns.eu-west-1.amazonaws.com",
+    "s3": "https://s3.eu-west-1.amazonaws.com",
 }
 IN_FILE = """[default]
 services = mine
@@ -117,6 +119,7 @@ def test_the_order_is_that_of_aws(host: Host) -> None:
         "kms": "https://all.example.com",
         "iam": "https://all.example.com",
         "sns": "https://all.example.com",
+        "s3": "https://all.example.com",
     }
     assert host.clients().endpoints(REGION) == host.used()
 
