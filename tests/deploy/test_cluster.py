@@ -120,7 +120,9 @@ def test_removing_the_chart_keeps_the_volumes(cluster) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["sqlite", "pod-identity", "postgresql-watched-and-backed-up", "irsa-and-csi"])
+@pytest.mark.parametrize(
+    "name", ["sqlite", "pod-identity", "postgresql-watched-and-backed-up", "irsa-and-csi", "irsa-and-kms"]
+)
 def test_the_notes_name_commands_that_exist(name, cluster) -> None:
     code, said = helm(cluster, *INSTALL, "--create-namespace", values=PAIRS[name].values)
     notes = said.partition("NOTES:\n")[2]
