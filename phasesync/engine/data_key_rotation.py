@@ -103,10 +103,12 @@ def rotate_data_keys(
     begun = [key.retired_at for key in store.former() if key.retired_at is not None and key.id not in rows.unread]
     made_before = min(begun) if begun else store.clock()
     for key in wanted:
+        began = context.clock.monotonic()
         try:
             if store.replace(key, made_before=made_before):
                 replaced.append(key.label)
                 tell()
+                pause(_pause_after(context.clock.monotonic() - began))
         except CiphertextError as error:
             errors.append(error.message)
     rows.encrypt()
@@ -121,6 +123,11 @@ def rotate_data_keys(
         unread=tuple(sorted(set(rows.unread.values()))),
         errors=tuple(errors),
     )
+
+
+def _pause_after(seconds: float) -> timedelta:
+    """Return how long others may write after a transaction of this length."""
+    return max(_SHORTEST_PAUSE, timedelta(seconds=seconds))
 
 
 class _Rows:
@@ -159,7 +166,7 @@ class _Rows:
                 if done.rows:
                     self.count += done.rows
                     self._report()
-                    self._pause(max(_SHORTEST_PAUSE, timedelta(seconds=self._clock.monotonic() - began)))
+                    self._pause(_pause_after(self._clock.monotonic() - began))
                 if done.next is None:
                     break
                 after = done.next

@@ -25,7 +25,7 @@ from phasesync.store.database import Database, open_database
 from phasesync.store.database_url import sqlite_url
 from phasesync.store.instance import read_instance_id
 from phasesync.store.key_ring import KeyRing
-from phasesync.store.migrate import EXPECTED, status_of, upgrade
+from phasesync.store.migrate import EXPECTED, REVISIONS, status_of, upgrade
 from phasesync.store.raw_rows import digest_of
 from phasesync.store.sqlite import uri_of
 from phasesync.store.tables import metadata
@@ -133,6 +133,19 @@ def require_file(file: Path) -> None:
         raise SettingsError(f"{file} is no backup: a regular file is needed")
 
 
+def known_schema(database: Database, file: Path) -> str:
+    """Return the revision of a backup. SettingsError; SchemaMismatchError if this release does not know it."""
+    schema = status_of(database).current
+    if schema is None:
+        raise SettingsError(f"{file} is not a database of phasesync")
+    if schema not in REVISIONS:
+        raise SchemaMismatchError(
+            f"{file} has the schema {schema}, which is newer than this release of phasesync, which knows {EXPECTED}",
+            hint="use the release that made the backup, or a newer one",
+        )
+    return schema
+
+
 def never_initialised(file: Path) -> SettingsError:
     """Return the error for a backup of a database that `init` never filled."""
     return SettingsError(f"{file} was never initialised, so nothing is in it")
@@ -171,9 +184,7 @@ def _check_file(file: Path, manifest: Manifest) -> None:
 def _read_rows(copy: Path, file: Path, manifest: Manifest | None) -> tuple[str, dict[str, int]]:
     """Return the schema of a backup and table -> rows; SettingsError if they are not those of the manifest."""
     with closing(open_database(sqlite_url(copy))) as database:
-        schema = status_of(database).current
-        if schema is None:
-            raise SettingsError(f"{file} is not a database of phasesync")
+        schema = known_schema(database, file)
         with database.read() as connection:
             if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
                 raise CiphertextError(f"{file} has rows that refer to nothing: some were removed outside phasesync")

@@ -29,7 +29,7 @@ from phasesync.errors import (
 from phasesync.host_files import make_private_folder
 from phasesync.store import tables
 from phasesync.store.backup import backup
-from phasesync.store.backup_check import copy_checked, never_initialised, require_file
+from phasesync.store.backup_check import copy_checked, known_schema, never_initialised, require_file
 from phasesync.store.daemons import DaemonRegistry
 from phasesync.store.database import Database, open_database, retry_on_conflict
 from phasesync.store.database_copy import COPIED
@@ -272,8 +272,7 @@ def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], 
     """
     database = open_database(candidate_url)
     try:
-        if (former := status_of(database).current) is None:
-            raise SettingsError(f"{file} is not a database of phasesync")
+        former = known_schema(database, file)
     finally:
         database.close()
     upgrade(candidate_url, open_keys, in_use=False)
