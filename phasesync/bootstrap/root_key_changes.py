@@ -19,6 +19,7 @@ from phasesync.adapters.root_keys.files import (
     AGE,
     FILE,
     hold_key_files,
+    home_of,
     key_text,
     next_file_of,
     parse_key,
@@ -238,7 +239,9 @@ def _put_in_place(application: Application, known: RootKeysInUse, rotated: Rotat
     if file is not None and source == str(next_file_of(file)):
         try:
             kept = put_next_in_place(file, current, identity_file=settings.age_identity_file)
-            source = str(file)
+            source = str(home := home_of(file))
+            if home != file:
+                to_do.append(f"{file} was for a backup from before: root_key_file has to name {home} again, everywhere")
         except PhasesyncError as error:
             if rotated is None:
                 raise
