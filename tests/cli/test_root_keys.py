@@ -476,6 +476,9 @@ def test_an_escrowed_key_is_recovered_by_each_recipient_and_opens_the_database(f
     refused = filled("keys", "escrow", "--verify", str(file), "--identity", str(stranger))
     assert refused.exit_code == 6
     assert "no identity in" in refused.stderr
+    assert "PHASESYNC" not in refused.stderr, "what the settings name plays no part"
+    missing = filled("keys", "escrow", "--verify", str(file) + ".nowhere", "--identity", str(first[0]))
+    assert (missing.exit_code, "--verify takes a file" in missing.stderr) == (6, True)
 
     filled.done("keys", "rotate-root")
     refused = filled("keys", "escrow", "--verify", str(file), "--identity", str(first[0]))
