@@ -8,9 +8,10 @@ The name of a backup says of which installation it is, and when it was made. Onl
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from phasesync.errors import InvalidInputError
@@ -150,24 +151,40 @@ def made_at_of(name: str, instance_id: str) -> datetime | None:
     return made_at if backup_name(instance_id, made_at) == name else None
 
 
-def superfluous(names: Collection[str], *, instance_id: str, keep: int, suffix: str) -> list[str]:
+def superfluous(
+    names: Collection[str],
+    *,
+    instance_id: str,
+    newest: str,
+    keep: int,
+    suffix: str,
+    is_proven: Callable[[str], bool],
+) -> list[str]:
     """
-    Return the names of backups that are no longer needed, the oldest first: all but the newest `keep` complete ones.
+    Return the names of backups that are no longer needed, the oldest first: all but the newest `keep` proven ones.
+
+    A name proves nothing, since anybody who may write to the place can choose one. What is later than the newest backup
+    (a clock was ahead, or somebody chose a name) neither counts nor is removed, so that it replaces no real one.
 
     Args:
         names: of everything that lies in a place.
         instance_id: only backups of this installation count.
+        newest: name of the backup that was just made.
         keep: how many are kept.
         suffix: of the name of a manifest. A backup is complete with its manifest; a manifest without its backup was
             left by an interruption, and is as old as its name says.
+        is_proven: returns whether a complete backup is what its name says; asked for as few as possible.
     """
     present = set(names)
     ours = _of(present, instance_id) | _of((name.removesuffix(suffix) for name in present), instance_id)
-    complete = sorted(name for name in ours if {name, name + suffix} <= present)
-    if len(complete) <= keep:
-        return [name for name in sorted(ours - set(complete)) if complete and name < complete[0]]
-    oldest_kept = complete[-keep]
-    return sorted(name for name in ours if name < oldest_kept)
+    ours = {name for name in ours if name <= newest}
+    complete = {name for name in ours if {name, name + suffix} <= present}
+    proven = (name for name in sorted(complete, reverse=True) if name == newest or is_proven(name))
+    kept = list(islice(proven, keep))
+    if not kept:
+        return []
+    removable = ours if len(kept) == keep else ours - complete
+    return sorted(name for name in removable if name < kept[-1])
 
 
 def _of(names: Iterable[str], instance_id: str) -> set[str]:

@@ -1,7 +1,7 @@
 """
 Makes a backup that is due: a copy of the database, proved with the root key, in its place, and proved there. Only then
-are old ones removed: those that are ours, by name and by the MAC of their manifest, and of which enough newer ones are
-complete.
+are old ones removed, if enough newer ones are there. What is removed and what counts as newer is ours by the MAC of its
+manifest, which has to fit the name.
 """
 
 import shutil
@@ -51,6 +51,8 @@ class BackupMaker:
         self._open_storage = open_storage
         self._database_url = database_url
         self._folder = folder
+        self._proven: dict[str, set[tuple[str, int | None]]] = {}
+        """Schedule -> name and bytes of what its place has, as far as their manifests were read and are ours."""
 
     def round(self, stopped: Callable[[], bool]) -> None:
         """
@@ -117,15 +119,35 @@ class BackupMaker:
             for end, source in ((SUFFIX, manifest_of(file)), ("", file)):
                 digest = digest_of_file(source) if end else manifest.sha256
                 storage.put(name + end, source, sha256=digest, checkpoint=checkpoint)
-        return manifest, self._remove_old(storage, schedule.keep, checkpoint)
+        return manifest, self._remove_old(storage, schedule, name, checkpoint)
 
-    def _remove_old(self, storage: BackupStorage, keep: int, checkpoint: Callable[[], None]) -> int:
+    def _remove_old(
+        self, storage: BackupStorage, schedule: BackupSchedule, newest: str, checkpoint: Callable[[], None]
+    ) -> int:
         """Remove backups beyond the newest ones; return how many were removed."""
         removed = 0
         names = storage.names()
-        for name in superfluous(names, instance_id=self._context.instance_id, keep=keep, suffix=SUFFIX):
+        former, proven = self._proven.get(schedule.id, set()), set()
+
+        def is_ours(name: str) -> bool:
             checkpoint()
-            if not self._is_ours(storage, name):
+            size = names.get(name)
+            found = (name, size) in former or self._is_ours(storage, name, size)
+            if found:
+                proven.add((name, size))
+            return found
+
+        old = superfluous(
+            names,
+            instance_id=self._context.instance_id,
+            newest=newest,
+            keep=schedule.keep,
+            suffix=SUFFIX,
+            is_proven=is_ours,
+        )
+        self._proven[schedule.id] = proven
+        for name in old:
+            if not is_ours(name):
                 continue
             # The manifest last: with it, an interrupted removal is gone on with.
             for each in (name, name + SUFFIX):
@@ -133,11 +155,20 @@ class BackupMaker:
             removed += name in names
         return removed
 
-    def _is_ours(self, storage: BackupStorage, name: str) -> bool:
-        """Return whether the manifest of a backup proves that this installation made it."""
+    def _is_ours(self, storage: BackupStorage, name: str, size: int | None) -> bool:
+        """
+        Return whether the manifest of a backup proves that this installation made it, then and with so many bytes.
+
+        `size`: of the backup; None if only its manifest is there.
+        """
         try:
             manifest = parse_manifest(storage.read(name + SUFFIX, most_bytes=MOST_BYTES), name=name + SUFFIX)
-            return manifest.instance_id == self._context.instance_id and check_mac(manifest, self._context.store.keys)
+            return (
+                backup_name(self._context.instance_id, manifest.made_at) == name
+                and manifest.instance_id == self._context.instance_id
+                and size in (None, manifest.size)
+                and check_mac(manifest, self._context.store.keys)
+            )
         except (NotFoundError, SettingsError, CiphertextError):
             return False
 

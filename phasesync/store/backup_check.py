@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from phasesync.errors import CiphertextError, NotFoundError, SchemaMismatchError, SettingsError
+from phasesync.errors import CiphertextError, NotFoundError, SchemaMismatchError, SettingsError, StoreUnavailableError
 from phasesync.host_files import UnusableFileError, file_exists
 from phasesync.store.authenticity import Authenticated, authenticate_all
 from phasesync.store.backup import digest_of_file, sync_to_disk
@@ -151,8 +151,31 @@ def never_initialised(file: Path) -> SettingsError:
     return SettingsError(f"{file} was never initialised, so nothing is in it")
 
 
-def copy_checked(source: Path, target: Path, *, message: str) -> None:
-    """Check a database that is not in use, and copy it to a file with mode 0600, on disk. SettingsError(message)."""
+def copy_checked(source: Path, target: Path, *, message: str, locked: Callable[[], object] = lambda: None) -> None:
+    """
+    Check a database that is not in use, and copy it to a file with mode 0600, on disk.
+
+    Args:
+        source: is only read.
+        target: what is in it is replaced, all of it or nothing.
+        message: of the error, if one of the two is no database.
+        locked: called once nobody else can write to the target, which still has its former content for all who read
+            it. What it raises leaves the target as it is.
+
+    Raises:
+        SettingsError: `message`, or the source is damaged.
+        StoreUnavailableError: somebody else writes to the target, and does not end.
+    """
+    is_locked = False
+
+    def called(status: int, *_: int) -> None:
+        nonlocal is_locked
+        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StoreUnavailableError(f"the database {target} is locked: another process writes to it")
+        if not is_locked:
+            is_locked = True
+            locked()
+
     try:
         os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         # Opened read-only, so that a backup on a read-only disk works and stays as it is.
@@ -160,7 +183,8 @@ def copy_checked(source: Path, target: Path, *, message: str) -> None:
             if original.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise SettingsError(f"{source} is damaged: SQLite's check of it fails")
             with closing(sqlite3.connect(uri_of(target), uri=True, timeout=10)) as copy:
-                original.backup(copy)
+                # The first page takes the lock for writing, and only the last one commits.
+                original.backup(copy, pages=1, progress=called)
     except sqlite3.DatabaseError:
         raise SettingsError(message) from None
     sync_to_disk(target)

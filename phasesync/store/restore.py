@@ -5,7 +5,9 @@ A restore checks, migrates and marks a copy of the backup before anything is rep
 last step is one transaction, so after a crash one or the other is complete.
 
     SQLite        the copy is made beside the database; SQLite writes its pages over those of the database
-    PostgreSQL    every table is emptied and filled, and compared with the copy, while nobody else can write
+    PostgreSQL    every table is emptied and filled, and compared with the copy
+
+Nobody else can write from the moment on that the former content is copied, so no edit is in neither of the two.
 """
 
 import os
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -30,7 +33,6 @@ from phasesync.host_files import make_private_folder
 from phasesync.store import tables
 from phasesync.store.backup import backup
 from phasesync.store.backup_check import copy_checked, known_schema, never_initialised, require_file
-from phasesync.store.daemons import DaemonRegistry
 from phasesync.store.database import Database, open_database, retry_on_conflict
 from phasesync.store.database_copy import COPIED
 from phasesync.store.database_url import parse_database_url, sqlite_url
@@ -89,16 +91,34 @@ def restore(
     _remove(leftovers)  # from a restore that was killed
     try:
         _make_candidate(url, candidate, file, open_keys)
-        kept = None
-        if exists:
-            kept = _kept_as(target, at)
-            backup(database_url, kept)
         prepare_sqlite_file(url, create=True)
+        kept: list[Path] = []
+        with closing(open_database(database_url)) as database, database.read() as connection:
+            connection.execute(sa.select(1))  # It has a log from now on, so it can be read while it is locked.
         with translate_errors(url):
-            copy_checked(candidate, target, message=f"{target} could not be written")
+            copy_checked(
+                candidate,
+                target,
+                message=f"{target} could not be written",
+                locked=lambda: kept.extend(_keep_sqlite(database_url, target, at=at, existed=exists)),
+            )
     finally:
         _remove(leftovers)
-    return kept
+    return kept[0] if kept else None
+
+
+def _keep_sqlite(database_url: str, target: Path, *, at: datetime, existed: bool) -> list[Path]:
+    """Copy the content of a SQLite database, which nobody can write to; return where it is, if there is any."""
+    with closing(open_database(database_url)) as database:
+        _refuse_use(database)
+        with database.read() as connection:
+            if not sa.inspect(connection).get_table_names():
+                return []
+    if not existed:
+        raise IllegalTransitionError("another process has just filled this database", hint="repeat the command")
+    kept = _kept_as(target, at)
+    backup(database_url, kept)
+    return [kept]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +219,8 @@ def _restorable(database_url: str, file: Path) -> sa.URL:
     url = parse_database_url(database_url)
     require_file(file)
     if url.get_backend_name() != "sqlite" or sqlite_file_exists(url):
-        _require_unused(database_url)
+        with closing(open_database(database_url)) as database:
+            _refuse_use(database)
     return url
 
 
@@ -223,12 +244,17 @@ def _make_candidate(url: sa.URL, candidate: Path, file: Path, open_keys: Callabl
 
 def _kept_as(target: Path, at: datetime) -> Path:
     """Return where a former SQLite database is kept."""
-    return _beside(target, f".before-restore-{at:{_STAMP}}")
+    return _unused(lambda more: _beside(target, f".before-restore-{at:{_STAMP}}{more}"))
 
 
 def _kept_in(folder: Path, at: datetime) -> Path:
     """Return where the former content of a PostgreSQL database is kept."""
-    return folder / f"before-restore-{at:{_STAMP}}.db"
+    return _unused(lambda more: folder / f"before-restore-{at:{_STAMP}}{more}.db")
+
+
+def _unused(path: Callable[[str], Path]) -> Path:
+    """Return the first path that nothing has; two restores may be of one second."""
+    return next(each for number in count(1) if not os.path.lexists(each := path(f"-{number}" if number > 1 else "")))
 
 
 def _beside(target: Path, end: str) -> Path:
@@ -246,22 +272,17 @@ def _remove(files: Iterable[Path]) -> None:
             raise SettingsError(f"{file} cannot be removed: {error.strerror}") from None
 
 
-def _require_unused(database_url: str) -> None:
-    database = open_database(database_url)
-    try:
-        schema = status_of(database, retirement=True)
-        if schema.is_current and (alive := DaemonRegistry(database).alive()):
-            raise IllegalTransitionError(
-                f"a daemon is at work on this database: pid {alive[0]['pid']} on {alive[0]['host']}",
-                hint="stop it first: systemctl stop phasesync",
-            )
-        if schema.retirement is not None:
-            raise IllegalTransitionError(
-                "this database is retired: it was copied, and a restore would bring a second one to life",
-                hint="restore with the settings of the copy, or to another place; phasesync db status says where it is",
-            )
-    finally:
-        database.close()
+def _refuse_use(database: Database) -> None:
+    """Raise IllegalTransitionError if somebody is at work on a database, of whichever release, or if it is retired."""
+    schema = status_of(database, retirement=True)
+    with database.read() as connection:
+        if schema.current is not None:
+            refuse_at_work(connection)
+    if schema.retirement is not None:
+        raise IllegalTransitionError(
+            "this database is retired: it was copied, and a restore would bring a second one to life",
+            hint="restore with the settings of the copy, or to another place; phasesync db status says where it is",
+        )
 
 
 def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], KeyRing]) -> str | None:
@@ -304,17 +325,13 @@ def _restore_postgresql(
     url = parse_database_url(database_url)
     with _candidate(url, file, open_keys, place=None) as (candidate, _):
         with closing(open_database(database_url)) as database:
-            if _has_content(database):
+            if is_used := _has_content(database):
                 _require_schema(database)
-                kept = _kept_in(keep_in, at)
                 _make_folder(keep_in)
-            else:
-                kept = None
-        if kept is None:
+        if not is_used:
             upgrade(database_url)
         with closing(open_database(sqlite_url(candidate))) as source, closing(open_database(database_url)) as target:
-            _replace(source, target, kept, database_url)
-    return kept
+            return _replace(source, target, database_url, keep=(lambda: _kept_in(keep_in, at)) if is_used else None)
 
 
 def _has_content(database: Database) -> bool:
@@ -345,8 +362,14 @@ def _make_folder(folder: Path) -> None:
 
 
 @retry_on_conflict
-def _replace(source: Database, target: Database, kept: Path | None, database_url: str) -> None:
-    """Replace the content of a PostgreSQL database by that of a SQLite file, and keep it, in one transaction."""
+def _replace(source: Database, target: Database, database_url: str, *, keep: Callable[[], Path] | None) -> Path | None:
+    """
+    Replace the content of a PostgreSQL database by that of a SQLite file, in one transaction.
+
+    `keep`: returns where the former content is kept; None if there is none. Every attempt keeps it anew: between two
+    of them others have written. Returns the file of this attempt.
+    """
+    kept = None
     with target.transaction() as connection:
         # While the former content is written to its file, and the new one is read, this transaction waits.
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -354,9 +377,9 @@ def _replace(source: Database, target: Database, kept: Path | None, database_url
         # Waits for the writes of others. Others can read until the tables are emptied.
         connection.exec_driver_sql(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
         refuse_at_work(connection)
-        if kept is not None and not os.path.lexists(kept):
-            backup(database_url, kept)
-        elif kept is None and _has_content(target):
+        if keep is not None:
+            backup(database_url, kept := keep())
+        elif _has_content(target):
             raise IllegalTransitionError("another process has just filled this database", hint="repeat the command")
         emptied = ", ".join(sorted(metadata.tables.keys() - {schema_compatibility.name}))
         connection.exec_driver_sql(f"TRUNCATE {emptied}")
@@ -377,3 +400,4 @@ def _replace(source: Database, target: Database, kept: Path | None, database_url
             with source.read() as original:
                 last = last_number(original, table)
             set_last_number(connection, table, last)
+    return kept

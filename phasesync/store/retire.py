@@ -94,6 +94,8 @@ def refuse_at_work(connection: sa.Connection) -> None:
             hint="stop it first: systemctl stop phasesync",
         )
     for table, what in ((syncs, "a sync is being reconciled"), (leases, "a lease is being issued or revoked")):
+        if not sa.inspect(connection).has_table(table.name):
+            continue  # An older schema.
         owner = connection.scalar(
             sa.select(table.c.claim_owner)
             .where(table.c.claim_owner.is_not(None), table.c.claim_until.between(now(), after(LONGEST_WAIT)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -90,8 +91,15 @@ def complete(*days: int) -> list[str]:
     return [each for name in names(*days) for each in (name, name + END)]
 
 
-def old(present: list[str], keep: int) -> list[str]:
-    return superfluous(present, instance_id=INSTANCE, keep=keep, suffix=END)
+def old(present: list[str], keep: int, *, newest: int = 60, forged: Collection[str] = ()) -> list[str]:
+    return superfluous(
+        present,
+        instance_id=INSTANCE,
+        newest=names(newest)[0],
+        keep=keep,
+        suffix=END,
+        is_proven=lambda name: name not in forged,
+    )
 
 
 def test_the_newest_are_kept() -> None:
@@ -106,17 +114,25 @@ def test_what_is_not_complete_does_not_count_and_goes_once_enough_is_newer() -> 
     assert old(interrupted, keep=1) == [], "without a complete one, nothing goes"
 
 
-@given(st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60)), st.integers(1, 5))
-def test_enough_complete_ones_are_always_left_and_nothing_of_others_goes(
-    whole: set[int], files: set[int], manifests: set[int], keep: int
+DAYS = st.sets(st.integers(0, 60))
+
+
+@given(DAYS, DAYS, DAYS, DAYS, st.integers(0, 60), st.integers(1, 5))
+def test_enough_proven_ones_are_always_left_and_nothing_of_others_goes(
+    whole: set[int], files: set[int], manifests: set[int], forged: set[int], newest: int, keep: int
 ) -> None:
     theirs = ["notes.txt", "phasesync.db", backup_name("f" * 32, AT), backup_name("f" * 32, AT) + END]
     present = {*complete(*whole), *names(*files), *(name + END for name in names(*manifests)), *theirs}
-    are_whole = {name for name in present if name + END in present and made_at_of(name, INSTANCE)}
-    removed = set(old(sorted(present), keep))
+    made = names(newest)[0]
+    false = set(names(*forged)) - {made}
+    are_whole = {
+        name for name in present - false if name + END in present and made_at_of(name, INSTANCE) and name <= made
+    }
+    removed = set(old(sorted(present), keep, newest=newest, forged=false))
 
     left = are_whole - removed
     assert len(left) == min(keep, len(are_whole))
     assert all(name > max(removed & are_whole) for name in left) if removed & are_whole else True
     assert not removed & set(theirs)
     assert not {name for name in removed if left and name > max(left)}, "what is being made is left alone"
+    assert all(name < made for name in removed), "later names are left alone, and what was just made"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from phasesync.errors import CiphertextError, DestinationUnavailableError
 from phasesync.ports.backups import BackupStorage
 from phasesync.store import Store
 from phasesync.store.backup_check import verify_backup
-from phasesync.store.backup_manifest import manifest_of
+from phasesync.store.backup_manifest import mac_of, manifest_of, read_manifest, write_manifest
 from phasesync.store.db_time import now
 from phasesync.store.tables import backup_schedules, syncs
 from tests.support.databases import on_each_database
@@ -66,12 +67,17 @@ class Made:
         assert list(self.work.iterdir()) == [], "nothing temporary is left"
         return self.events[-1] if self.events else None
 
-    def age(self, days: int) -> None:
-        """Have the newest backup in the folder look older by its name."""
-        newest = self.backups()[-1]
-        older = self.folder / backup_name(self.store.instance_id, NOW - timedelta(days=days))
-        manifest_of(newest).rename(manifest_of(older))
-        newest.rename(older)
+    def age(self, days: float) -> None:
+        """Have the backup that was made last be made so many days before."""
+        last = max(self.folder.glob("*.manifest.json"), key=lambda file: file.stat().st_ctime_ns)
+        manifest = read_manifest(file := last.with_name(last.name.removesuffix(".manifest.json")))
+        assert manifest is not None
+        manifest = replace(manifest, made_at=NOW - timedelta(days=days))
+        older = self.folder / backup_name(self.store.instance_id, manifest.made_at)
+        last.unlink()
+        write_manifest(replace(manifest, mac=mac_of(manifest, self.store.keys)), manifest_of(older))
+        if file.exists():
+            file.rename(older)
 
     def backups(self) -> list[Path]:
         return sorted(self.folder.glob(f"phasesync-{self.store.instance_id[:12]}-*.db"))
@@ -130,6 +136,38 @@ def test_what_is_not_ours_stays_whatever_it_is_called(made: Made) -> None:
 
     assert before_it <= set(made.folder.iterdir())
     assert len(made.backups()) == 3
+
+
+@pytest.mark.parametrize("manifest", [b"{}", b'{"format": "phasesync-backup-1"}', None], ids=["none", "forged", "copy"])
+def test_names_that_somebody_chose_take_the_place_of_no_backup(made: Made, manifest: bytes | None) -> None:
+    """Whoever may write to a place, and may not remove anything there, does not have the daemon do it."""
+    made.schedule(keep=2)
+    made.make()
+    made.age(2)
+    (real,) = made.backups()
+    for name in (
+        *(backup_name(made.store.instance_id, NOW + timedelta(days=36_500 + n)) for n in range(3)),
+        *(backup_name(made.store.instance_id, NOW - timedelta(hours=n)) for n in range(3)),
+    ):
+        (made.folder / name).write_bytes(real.read_bytes())
+        manifest_of(made.folder / name).write_bytes(manifest or manifest_of(real).read_bytes())
+    before_it = set(made.folder.iterdir())
+
+    event = made.make()
+
+    assert event.removed == 0
+    assert before_it < set(made.folder.iterdir())
+    assert len(set(made.folder.iterdir()) - before_it) == 2
+
+
+def test_backups_of_a_clock_that_was_ahead_replace_no_later_ones(made: Made) -> None:
+    made.schedule(keep=2)
+    for days in (-36_500, -36_501, 4, 3):
+        made.make()
+        made.age(days)
+    event = made.make()
+    assert event.removed == 1, "the oldest of three"
+    assert len(made.backups()) == 4
 
 
 def test_a_database_that_was_altered_removes_no_good_backup(made: Made) -> None:
@@ -212,12 +250,8 @@ def test_a_daemon_that_was_killed_leaves_what_the_next_goes_on_with(made: Made, 
         made.make()
     assert died
     assert made.backups(), "there is always a good one"
-    # The next one is made in another second.
-    newest = max(file.name.removesuffix(".manifest.json") for file in made.folder.glob("*.manifest.json"))
-    earlier = backup_name(made.store.instance_id, NOW - timedelta(hours=1))
-    for end in ("", ".manifest.json"):
-        if (made.folder / (newest + end)).exists():
-            (made.folder / (newest + end)).rename(made.folder / (earlier + end))
+    if step != "put 1":
+        made.age(1 / 24)  # The next one is made in another second.
     made.storage = working
     made.make()
     kept = made.backups()

@@ -4,10 +4,12 @@ import os
 import shutil
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +20,22 @@ from phasesync.errors import (
     SchemaMismatchError,
     SettingsError,
 )
+from phasesync.store import restore as restore_module
 from phasesync.store.backup import backup
+from phasesync.store.backup_check import copy_checked
 from phasesync.store.database_url import sqlite_url
 from phasesync.store.restore import restore
-from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, open_test_store, opens_with, put, values_of, write
+from tests.support.stores import (
+    OTHER_ROOT_KEY,
+    ROOT_KEY,
+    add_sync,
+    claim_one,
+    open_test_store,
+    opens_with,
+    put,
+    values_of,
+    write,
+)
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -177,3 +191,59 @@ def test_a_backup_on_a_read_only_disk_works(migrated_database_url: str, saved: P
     finally:
         folder.chmod(0o700)
     assert value_in(migrated_database_url) == {"URL": "a"}
+
+
+def test_an_edit_meanwhile_waits_and_is_not_lost_in_between(
+    migrated_database_url: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the database that is kept, or in the one that was restored: never in neither."""
+    kept_already, done = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any, **options: Any) -> None:
+        backup(*arguments, **options)
+        kept_already.set()
+        assert not done.wait(0.3), "nobody can write from now on"
+
+    def edit() -> None:
+        kept_already.wait(30)
+        with closing(open_test_store(migrated_database_url)) as store:
+            put(store, write("EDIT", "x"))
+        done.set()
+
+    monkeypatch.setattr(restore_module, "backup", slow)
+    editor = threading.Thread(target=edit)
+    editor.start()
+    restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    editor.join()
+    assert done.is_set()
+    assert value_in(migrated_database_url) == {"URL": "a", "EDIT": "x"}
+
+
+def test_a_daemon_that_starts_meanwhile_stops_it(
+    migrated_database_url: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*arguments: Any, **options: Any) -> None:
+        with closing(open_test_store(migrated_database_url)) as store:
+            store.daemons.beat("daemon-1", host="here", pid=7, ttl=timedelta(minutes=1))
+        copy_checked(*arguments, **options)
+
+    monkeypatch.setattr(restore_module, "copy_checked", late)
+    with pytest.raises(IllegalTransitionError, match="pid 7"):
+        restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    assert value_in(migrated_database_url) == {"URL": "b"}
+
+
+def test_never_under_a_command_that_works(migrated_database_url: str, saved: Path) -> None:
+    with closing(open_test_store(migrated_database_url)) as store:
+        add_sync(store, "web")
+        claim_one(store)
+    with pytest.raises(IllegalTransitionError, match="a sync is being reconciled"):
+        restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    assert value_in(migrated_database_url) == {"URL": "b"}
+
+
+def test_two_restores_of_one_second_keep_both(migrated_database_url: str, saved: Path) -> None:
+    first = restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    second = restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    assert first is not None and value_in(f"sqlite:///{first}") == {"URL": "b"}
+    assert second is not None and value_in(f"sqlite:///{second}") == {"URL": "a"}

@@ -2,10 +2,12 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -16,6 +18,7 @@ from phasesync.errors import (
     KeyUnavailableError,
     SchemaMismatchError,
     SettingsError,
+    StoreUnavailableError,
 )
 from phasesync.store import open_database
 from phasesync.store import restore as restore_module
@@ -205,3 +208,27 @@ def test_of_a_database_that_holds_nothing_nothing_is_kept(saved: Path, database_
         connection.exec_driver_sql("CREATE TABLE theirs (note text)")
     assert restored(database_url, saved, tmp_path) is None
     assert value_in(database_url) == "a"
+
+
+def test_what_was_edited_between_two_attempts_is_kept(
+    migrated_database_url: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database may end an attempt for a conflict: its lock is gone until the next one."""
+    attempts: list[int] = []
+
+    def conflicting(*arguments: object) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise StoreUnavailableError("the database ended one of two transactions", code="40P01")
+        insert_rows(*arguments)  # type: ignore[arg-type]
+
+    def edit(_: float) -> None:
+        with closing(open_test_store(migrated_database_url)) as store:
+            put(store, write("URL", "c"))
+
+    monkeypatch.setattr(restore_module, "insert_rows", conflicting)
+    monkeypatch.setattr("phasesync.store.database.time", SimpleNamespace(sleep=edit, monotonic=time.monotonic))
+    kept = restored(migrated_database_url, saved, tmp_path)
+
+    assert value_in(migrated_database_url) == "a"
+    assert value_in(f"sqlite:///{kept}") == "c"
