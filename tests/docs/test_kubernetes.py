@@ -91,7 +91,7 @@ def folder(tmp_path: Path) -> Path:
 class TestCommands:
     def test_each_is_taken_by_kubectl_and_helm(self, cluster, folder, monkeypatch) -> None:
         monkeypatch.chdir(folder)
-        done = []
+        done, keys = [], list[bytes]()
         for line in dict.fromkeys(lines()):
             words = words_of(line)
             if words[0] in ("openssl", "mv"):
