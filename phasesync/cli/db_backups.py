@@ -137,6 +137,8 @@ def _copy(file: Path, out: Output, *, dry_run: bool) -> None:
 def _schedule(application: "Application", request: _Request, *, out: Output, dry_run: bool) -> None:
     from phasesync.cli.documents import backup_schedule_document
 
+    if request.every != "off" and application.store.backup_schedules.list_all().altered:
+        out.warn("a schedule that was altered is removed; if it was one of another place, set that anew as well")
     with application.store.database.rehearsal() if dry_run else nullcontext():
         schedule, message = (_unset if request.every == "off" else _set)(application, request)
     credentials = {one.id: one.name for one in application.store.credentials.list_all()}

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
 from phasesync.core.backup_schedule import TRY_AGAIN, BackupSchedule, backup_name, superfluous
-from phasesync.core.events import BackupFailed, BackupMade
+from phasesync.core.events import BackupFailed, BackupMade, OldBackupsNotRemoved
 from phasesync.engine.context import Context
 from phasesync.errors import (
     CiphertextError,
@@ -69,7 +69,7 @@ class BackupMaker:
         while not stopped() and (schedule := schedules.claim_due()) is not None:
             began = self._context.clock.monotonic()
             try:
-                manifest, removed = self._make(schedule, checkpoint)
+                manifest, storage = self._make(schedule, checkpoint)
             except InterruptedRunError:
                 schedules.release(schedule)
                 return
@@ -79,7 +79,9 @@ class BackupMaker:
             except OSError as error:
                 self._failed(schedule, HostUnavailableError(f"the backup could not be made: {error.strerror}"))
                 continue
+            # What follows is no reason to make another one.
             schedules.succeeded(schedule)
+            removed = self._remove_old(storage, schedule, manifest, checkpoint)
             self._context.events.emit(
                 BackupMade(
                     place=str(schedule.place),
@@ -94,12 +96,13 @@ class BackupMaker:
         self._context.store.backup_schedules.failed(
             schedule, type(error).__name__, pause=min(TRY_AGAIN, schedule.every)
         )
-        message = error.message if error.hint is None else f"{error.message}; {error.hint}"
         self._context.events.emit(
-            BackupFailed(place=str(schedule.place), error=type(error).__name__, code=error.code, message=message)
+            BackupFailed(
+                place=str(schedule.place), error=type(error).__name__, code=error.code, message=_with_hint(error)
+            )
         )
 
-    def _make(self, schedule: BackupSchedule, checkpoint: Callable[[], None]) -> "tuple[Manifest, int]":
+    def _make(self, schedule: BackupSchedule, checkpoint: Callable[[], None]) -> "tuple[Manifest, BackupStorage]":
         # Imported here, since most daemons make none.
         from phasesync.store.backup import backup, digest_of_file
         from phasesync.store.backup_check import verify_backup
@@ -119,13 +122,33 @@ class BackupMaker:
             for end, source in ((SUFFIX, manifest_of(file)), ("", file)):
                 digest = digest_of_file(source) if end else manifest.sha256
                 storage.put(name + end, source, sha256=digest, checkpoint=checkpoint)
-        return manifest, self._remove_old(storage, schedule, name, checkpoint)
+        return manifest, storage
 
     def _remove_old(
-        self, storage: BackupStorage, schedule: BackupSchedule, newest: str, checkpoint: Callable[[], None]
+        self, storage: BackupStorage, schedule: BackupSchedule, made: "Manifest", checkpoint: Callable[[], None]
     ) -> int:
-        """Remove backups beyond the newest ones; return how many were removed."""
-        removed = 0
+        """Remove backups beyond the newest ones; return how many were removed. An event says what went wrong."""
+        removed: list[str] = []
+        try:
+            self._remove_beyond(storage, schedule, made, checkpoint, removed)
+        except InterruptedRunError:
+            pass  # They are removed after the next backup.
+        except PhasesyncError as error:
+            self._context.events.emit(
+                OldBackupsNotRemoved(
+                    place=str(schedule.place), error=type(error).__name__, code=error.code, message=_with_hint(error)
+                )
+            )
+        return len(removed)
+
+    def _remove_beyond(
+        self,
+        storage: BackupStorage,
+        schedule: BackupSchedule,
+        made: "Manifest",
+        checkpoint: Callable[[], None],
+        removed: list[str],
+    ) -> None:
         names = storage.names()
         former, proven = self._proven.get(schedule.id, set()), set()
 
@@ -140,7 +163,7 @@ class BackupMaker:
         old = superfluous(
             names,
             instance_id=self._context.instance_id,
-            newest=newest,
+            newest=backup_name(made.instance_id, made.made_at),
             keep=schedule.keep,
             suffix=SUFFIX,
             is_proven=is_ours,
@@ -152,8 +175,8 @@ class BackupMaker:
             # The manifest last: with it, an interrupted removal is gone on with.
             for each in (name, name + SUFFIX):
                 storage.remove(each)
-            removed += name in names
-        return removed
+            if name in names:
+                removed.append(name)
 
     def _is_ours(self, storage: BackupStorage, name: str, size: int | None) -> bool:
         """
@@ -171,6 +194,10 @@ class BackupMaker:
             )
         except (NotFoundError, SettingsError, CiphertextError):
             return False
+
+
+def _with_hint(error: PhasesyncError) -> str:
+    return error.message if error.hint is None else f"{error.message}; {error.hint}"
 
 
 @contextmanager
