@@ -227,7 +227,7 @@ def add_system_files(root: Path, minor: tuple[int, int]) -> None:
         "usr/lib/tmpfiles.d/phasesync.conf": (HERE / "phasesync.tmpfiles.conf").read_text(),
         "etc/phasesync/config.toml": (HERE / "phasesync.toml").read_text(),
     }
-    examples = [systemd / "encrypted-key.conf", systemd / "notify-reload.conf"]
+    examples = [systemd / "encrypted-key.conf", systemd / "kms-key.conf", systemd / "notify-reload.conf"]
     examples += sorted((TREE / "deploy" / "prometheus").glob("*.yaml"))
     examples += [TREE / "deploy" / "grafana" / "phasesync.json"]
     for example in examples:

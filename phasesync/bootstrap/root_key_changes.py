@@ -7,7 +7,7 @@ A root key itself is handled here and in the adapters below, and nowhere else.
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -18,24 +18,29 @@ from phasesync.adapters.root_keys.age import decrypt_age, encrypt_age, is_age_fi
 from phasesync.adapters.root_keys.files import (
     AGE,
     FILE,
+    hold_key_files,
     key_text,
     next_file_of,
     parse_key,
     put_next_in_place,
     read_file,
+    read_key_file,
     write_next_root_key,
 )
 from phasesync.adapters.root_keys.sources import (
     CREDENTIAL,
+    CREDENTIAL_NAME,
     ENVIRONMENT,
     NEXT_CREDENTIAL_NAME,
     NEXT_VARIABLE,
     VARIABLE,
+    load_next_root_keys,
 )
 from phasesync.bootstrap.app import Application, call_limits
-from phasesync.bootstrap.root_keys import key_ring_of, load_root_keys
+from phasesync.bootstrap.root_keys import key_ring_of, load_root_keys, replaced_root_keys_in_use
 from phasesync.engine.root_key_rotation import RootKeysInUse, RotatedRootKey, root_keys_in_use, rotate_root_key
 from phasesync.errors import KeyUnavailableError, PhasesyncError, SettingsError
+from phasesync.host_files import make_private_folder
 from phasesync.settings.model import Settings
 from phasesync.store import read_instance_id, read_wrapped_keys
 from phasesync.store.key_ring import CURRENT, KeyRing, RootKey, read_root_statuses
@@ -88,19 +93,22 @@ def rotate_root(
         SettingsError: there is no next root key, and none can be made there.
         PhasesyncError: as `rotate_root_key`, and as AWS KMS.
     """
-    keys = application.store.keys
-    known, rotated = root_keys_in_use(application.context), None
-    if not waits_for_its_place(application, known):
-        rotated = rotate_root_key(
-            application.context,
-            find_next=lambda known: _find_next(application, known, next_kind(application, known, kind)),
-            kind_of=lambda root: (keys.place_of(root) or (FILE, ""))[0],
-            wait=wait,
-            report=report,
-            pause=lambda pause: time.sleep(pause.total_seconds()),
-        )
-        known = root_keys_in_use(application.context)
-    return _put_in_place(application, known, rotated)
+    file = application.settings.default_root_key_file
+    if file is not None and kind in (FILE, AGE):
+        make_private_folder(file.parent)
+    with nullcontext() if file is None else hold_key_files(file):
+        known, rotated = root_keys_in_use(application.context), None
+        if not waits_for_its_place(application, known):
+            rotated = rotate_root_key(
+                application.context,
+                find_next=lambda known: _find_next(application, known, next_kind(application, known, kind)),
+                kind_of=lambda root: (application.store.keys.place_of(root) or (FILE, ""))[0],
+                wait=wait,
+                report=report,
+                pause=lambda pause: time.sleep(pause.total_seconds()),
+            )
+            known = root_keys_in_use(application.context)
+        return _put_in_place(application, known, rotated)
 
 
 def waits_for_its_place(application: Application, known: RootKeysInUse) -> bool:
@@ -133,20 +141,35 @@ def _find_next(application: Application, known: RootKeysInUse, kind: str) -> "Ne
     if kind == AWS_KMS:
         return _find_next_at_kms(application, known)
     if kind in (FILE, AGE):
-        source = _made_beside(settings, application, kind)
+        root = _beside(settings, kind)
     elif kind == ENVIRONMENT:
-        source = NEXT_VARIABLE
+        root = _in_variable(settings)
     else:
-        source = NEXT_CREDENTIAL_NAME
-    for root in keys.root_key_ids:
-        found_kind, found = keys.place_of(root) or ("", "")
-        if found == source or (kind == CREDENTIAL == found_kind and Path(found).name == source):
-            return NewRootKey(id=root, kind=found_kind)
-    if kind == ENVIRONMENT:
+        root = _given_by_systemd()
+    if root.id == known.current.id:
         raise SettingsError(
-            f"there is no next root key: {NEXT_VARIABLE} is not set",
-            hint=f"set it to a new key, here and for each daemon, beside {VARIABLE}: {_NEW_KEY} prints one",
+            f"{root.source} holds the root key {root.id}, which is in use already; nothing was replaced",
+            hint=f"remove {root.source}, and repeat the command: it makes a new one"
+            if kind in (FILE, AGE)
+            else f"a next one has to be another key: {_NEW_KEY} prints one",
         )
+    keys.add_root(root)
+    return NewRootKey(id=root.id, kind=root.kind)
+
+
+def _in_variable(settings: Settings) -> RootKey:
+    value = settings.root_key_next.get_secret_value() if settings.root_key_next else None
+    for root in load_next_root_keys(value=value, environ={}):
+        return root
+    raise SettingsError(
+        f"there is no next root key: {NEXT_VARIABLE} is not set",
+        hint=f"set it to a new key, here and for each daemon, beside {VARIABLE}: {_NEW_KEY} prints one",
+    )
+
+
+def _given_by_systemd() -> RootKey:
+    for root in load_next_root_keys():
+        return root
     raise SettingsError(
         f"there is no next root key: systemd gives no credential {NEXT_CREDENTIAL_NAME}",
         hint=f"LoadCredential={NEXT_CREDENTIAL_NAME}:FILE in the unit; or name the file of the present key with "
@@ -154,8 +177,8 @@ def _find_next(application: Application, known: RootKeysInUse, kind: str) -> "Ne
     )
 
 
-def _made_beside(settings: Settings, application: Application, kind: str) -> str:
-    """Return the file of the next root key; make it if it is missing."""
+def _beside(settings: Settings, kind: str) -> RootKey:
+    """Return the next root key in its file; make it if it is missing."""
     file = settings.default_root_key_file
     if file is None:
         raise SettingsError(
@@ -164,21 +187,22 @@ def _made_beside(settings: Settings, application: Application, kind: str) -> str
         )
     beside = next_file_of(file)
     if os.path.lexists(beside):
-        application.store.keys.reload_roots()
-        return str(beside)
+        try:
+            return read_key_file(beside, identity_file=settings.age_identity_file)
+        except KeyUnavailableError as error:
+            hint = f"remove {beside}, or put a new key there: {_NEW_KEY} prints one"
+            raise KeyUnavailableError(error.message, hint=hint) from None
     if kind == AGE and settings.age_identity_file is None:
         raise SettingsError(
             "nothing says for which age identity the next root key is to be encrypted",
             hint="name the file with the identity: PHASESYNC_AGE_IDENTITY_FILE",
         )
     try:
-        made = write_next_root_key(file, age_identity_file=settings.age_identity_file if kind == AGE else None)
+        return write_next_root_key(file, age_identity_file=settings.age_identity_file if kind == AGE else None)
     except SettingsError as error:
         raise SettingsError(
             error.message, hint=f"put a new key there as the present one got there; {_NEW_KEY} prints one"
         ) from None
-    application.store.keys.add_root(made)
-    return str(beside)
 
 
 def _find_next_at_kms(application: Application, known: RootKeysInUse) -> "NewRootKey":
@@ -205,30 +229,63 @@ def _find_next_at_kms(application: Application, known: RootKeysInUse) -> "NewRoo
 
 
 def _put_in_place(application: Application, known: RootKeysInUse, rotated: RotatedRootKey | None) -> RootKeyChange:
-    settings, keys = application.settings, application.store.keys
-    kind, source = keys.place_of(known.current.id) or (known.current.kind or FILE, "")
+    settings, keys, current = application.settings, application.store.keys, known.current.id
+    if keys.place_of(current) is None:
+        keys.reload_roots()
+    kind, source = keys.place_of(current) or (known.current.kind or FILE, "no place that this command looks at")
     kept, to_do = None, list[str]()
     file = settings.default_root_key_file
     if file is not None and source == str(next_file_of(file)):
-        there = next((root for root in keys.root_key_ids if (keys.place_of(root) or ("", ""))[1] == str(file)), None)
         try:
-            kept, source = put_next_in_place(file, there), str(file)
+            kept = put_next_in_place(file, current, identity_file=settings.age_identity_file)
+            source = str(file)
         except PhasesyncError as error:
-            to_do.append(f"{error.message}: put the content of {next_file_of(file)} in the place of {file} by hand")
+            if rotated is None:
+                raise
+            to_do.append(f"{source} is still to take the place of {file}, by hand: {error.message}; {error.hint}")
         to_do += _other_hosts(application)
-        if settings.root_key_kms_key is not None:
-            to_do.append("remove root_key_kms_key from the settings of each daemon: the root key is in a file now")
     elif kind == ENVIRONMENT and source == NEXT_VARIABLE:
         to_do.append(f"set {VARIABLE} to what {NEXT_VARIABLE} is, here and for each daemon; remove {NEXT_VARIABLE}")
     elif kind == CREDENTIAL and Path(source).name == NEXT_CREDENTIAL_NAME:
         to_do.append(f"have systemd give as root_key what {NEXT_CREDENTIAL_NAME} is, and remove {NEXT_CREDENTIAL_NAME}")
     elif kind == AWS_KMS and settings.root_key_kms_key_next is not None:
         to_do.append(f"set root_key_kms_key to {settings.root_key_kms_key_next}, and remove root_key_kms_key_next")
-    former = rotated.former if rotated is not None else None
-    if former is not None:
-        where = "" if kept is None else f" ({kept})"
-        to_do.append(f"keep the former root key {former}{where} as long as the backups from before, which it opens")
-    return RootKeyChange(rotated=rotated, current=known.current.id, source=source, kept=kept, to_do=tuple(to_do))
+    if kind != AWS_KMS and settings.root_key_kms_key is not None:
+        to_do.append("remove root_key_kms_key from the settings of each daemon: the root key is elsewhere now")
+    to_do += [
+        f"{_away(root)}, here and for each daemon: that is the root key {root.id}, which was replaced"
+        for root in replaced_root_keys_in_use(settings, {one.id for one in known.former})
+        if root.kind != kind and not (root.kind in (FILE, AGE) and kind in (FILE, AGE))
+    ]
+    to_do += _to_keep(application, known, rotated, kept)
+    return RootKeyChange(rotated=rotated, current=current, source=source, kept=kept, to_do=tuple(to_do))
+
+
+def _away(root: RootKey) -> str:
+    """Return what takes a root key from where one in use belongs."""
+    if root.kind == ENVIRONMENT:
+        return f"remove {VARIABLE}"
+    if root.kind == CREDENTIAL:
+        return f"have systemd give no credential {CREDENTIAL_NAME}"
+    return f"move {root.source} to the backups from before, and remove root_key_file if it is set"
+
+
+def _to_keep(
+    application: Application, known: RootKeysInUse, rotated: RotatedRootKey | None, kept: Path | None
+) -> list[str]:
+    """Return what has to be kept for backups from before."""
+    lines = []
+    former = next((one for one in known.former if rotated is not None and one.id == rotated.former), None)
+    here = former is not None and kept is not None and kept.name.endswith(f"-{former.id}")
+    if kept is not None and not here:
+        lines.append(f"{kept} has the key that was in the place of the new one; keep it if you need it")
+    if former is None or (former.wrapped_by is not None and former.wrapped_by == known.current.wrapped_by):
+        return lines
+    if former.wrapped_by is not None:
+        return [*lines, f"keep the KMS key {former.wrapped_by} as long as the backups from before, which it opens"]
+    kind, place = (application.store.keys.place_of(former.id) if kept is None else None) or ("", "")
+    where = f" ({kept})" if here else f" ({place})" if kind in (FILE, AGE) and os.path.lexists(place) else ""
+    return [*lines, f"keep the former root key {former.id}{where} as long as the backups from before, which it opens"]
 
 
 def _other_hosts(application: Application) -> list[str]:

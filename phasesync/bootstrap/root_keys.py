@@ -1,15 +1,17 @@
 """Settings and a database -> the root keys at hand, and the key ring that they open."""
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from phasesync.adapters.root_keys import find_root_key, key_file_exists, load_next_root_keys, load_root_key
 from phasesync.adapters.root_keys.files import former_file_of, read_key_file
-from phasesync.errors import KeyUnavailableError, PhasesyncError
+from phasesync.errors import KeyUnavailableError, PhasesyncError, SettingsError
 from phasesync.settings.model import Settings
 from phasesync.store import Database, read_wrapped_keys
 from phasesync.store.key_ring import FORMER, KeyRing, RootKey, read_root_statuses
@@ -35,8 +37,9 @@ def key_ring_of(settings: Settings, database: Database, roots: Sequence[RootKey]
     return KeyRing(
         roots,
         partial(read_wrapped_keys, database),
-        load_roots=partial(load_root_keys, settings, database),
+        load_roots=partial(_load_missing_root_keys, settings, database),
         read_statuses=partial(read_root_statuses, database),
+        hint_for=partial(_kept_in_a_file, settings),
     )
 
 
@@ -47,47 +50,105 @@ def verified_keys(settings: Settings, database: Database) -> KeyRing:
     return keys
 
 
-def load_root_keys(settings: Settings, database: Database, known: Collection[str] = ()) -> list[RootKey]:
+def load_root_keys(settings: Settings, database: Database) -> list[RootKey]:
     """
     Return the root keys at hand: the present one first, then those that are to take its place.
 
     Args:
         settings: say where they are.
         database: has those that AWS KMS encrypted.
-        known: ids of root keys that need not be asked for at AWS KMS again.
 
-    What is not in use yet, and cannot be loaded, is a warning at the first one: an installation opens without it.
+    What is not in use yet, and cannot be loaded, is a warning at the first one: an installation opens without it. The
+    same is true of a file or variable beside a root key at AWS KMS: it may belong to another installation.
 
     Raises:
-        As `open_key_ring`. With `known` also if one that is not in use yet cannot be loaded.
+        As `open_key_ring`.
     """
-    loads: list[Callable[[], Sequence[RootKey]]] = [
-        partial(_next_root_keys, settings),
-        *_from_kms(settings, database, known),
-    ]
-    others: list[RootKey] = []
+    others, problems = _load([partial(_next_root_keys, settings), *_from_kms(settings, database, ())])
+    needed, told = not others, list[str]()
+    try:
+        placed = find_placed_root_key(settings, needed=needed and not problems)
+    except (KeyUnavailableError, SettingsError) as error:
+        if needed:
+            raise _kept_by_kms(settings, database) or error from None
+        placed, told = None, [f"the root key beside the one in use is not loaded: {error.message}"]
+    roots = others if placed is None else [placed, *others]
+    if not roots:
+        raise problems[-1]
+    told += [f"the next root key is not loaded: {error.message}" for error in problems]
+    if not told:
+        return roots
+    return [replace(roots[0], warnings=(*roots[0].warnings, *told)), *roots[1:]]
+
+
+def _load_missing_root_keys(settings: Settings, database: Database, known: Collection[str]) -> list[RootKey]:
+    """
+    Return root keys that a database names, and that were not loaded so far: they came since, or lie in another place.
+
+    The place that counts most may still hold a root key that was replaced. And a command of a former release that was
+    at work during the switch may have left a data key under one: `rotate-root` wraps it anew.
+
+    Args:
+        settings: say where they are.
+        database: names them, and has those that AWS KMS encrypted.
+        known: ids of those that are loaded.
+
+    Raises:
+        As `open_key_ring`, if one of them cannot be loaded.
+    """
+    statuses = read_root_statuses(database)
+    in_use = {key.root_key_id for key in read_wrapped_keys(database)}
+    missing = (in_use | {root for root, status in statuses.items() if status != FORMER}) - set(known)
+    file, identity_file = settings.default_root_key_file, settings.age_identity_file
+    kept = [] if file is None else [former_file_of(file, root) for root in missing if statuses.get(root) == FORMER]
+    found, problems = _load(
+        [
+            partial(_next_root_keys, settings),
+            *_from_kms(settings, database, known),
+            *_placed_root_keys(settings),
+            *(partial(_root_keys_in, path, identity_file) for path in kept),
+        ]
+    )
+    if problems and not missing <= {root.id for root in found}:
+        raise problems[0]
+    return [root for root in found if root.id in missing]
+
+
+def _load(loads: Sequence[Callable[[], Sequence[RootKey]]]) -> tuple[list[RootKey], list[PhasesyncError]]:
+    """Return what was loaded, and why something was not."""
+    found: list[RootKey] = []
     problems: list[PhasesyncError] = []
     for load in loads:
         try:
-            others += load()
+            found += load()
         except PhasesyncError as error:
-            if known:
-                raise
             problems.append(error)
-    if known:
-        others += _former_root_keys(settings, database, known)
-    needed = not others and not known
-    try:
-        placed = find_placed_root_key(settings, needed=needed and not problems)
-    except KeyUnavailableError as error:
-        raise (_kept_by_kms(settings, database) if needed else None) or error from None
-    roots = others if placed is None else [placed, *others]
-    if not problems:
-        return roots
-    if not roots:
-        raise problems[-1]
-    told = tuple(f"the next root key is not loaded: {error.message}" for error in problems)
-    return [replace(roots[0], warnings=(*roots[0].warnings, *told)), *roots[1:]]
+    return found, problems
+
+
+def _root_keys_in(path: Path, identity_file: Path | None) -> list[RootKey]:
+    return [read_key_file(path, identity_file=identity_file)] if key_file_exists(path) else []
+
+
+def replaced_root_keys_in_use(settings: Settings, former: Collection[str]) -> list[RootKey]:
+    """Return the root keys that were replaced and still lie where one in use belongs; AWS KMS is not asked."""
+    found, _ = _load(_placed_root_keys(settings))
+    return [root for root in found if root.id in former]
+
+
+def _placed_root_keys(settings: Settings) -> list[Callable[[], Sequence[RootKey]]]:
+    """Return what loads the root key of each place but AWS KMS, the one that counts most first."""
+    value = settings.root_key.get_secret_value() if settings.root_key else None
+    file, identity_file = settings.default_root_key_file, settings.age_identity_file
+
+    def only(found: RootKey | None) -> list[RootKey]:
+        return [] if found is None else [found]
+
+    return [
+        lambda: only(find_root_key()),
+        lambda: [] if file is None else _root_keys_in(file, identity_file),
+        lambda: only(find_root_key(value=value, environ={})),
+    ]
 
 
 def find_placed_root_key(settings: Settings, *, needed: bool) -> RootKey | None:
@@ -116,16 +177,12 @@ def _next_root_keys(settings: Settings) -> list[RootKey]:
     )
 
 
-def _former_root_keys(settings: Settings, database: Database, known: Collection[str]) -> list[RootKey]:
-    """
-    Return former root keys that still wrap data keys, from the files that they are kept in.
-
-    A command of a former release that was at work during the switch may have left one: `rotate-root` wraps it anew.
-    """
-    file, statuses = settings.default_root_key_file, read_root_statuses(database)
-    in_use = {key.root_key_id for key in read_wrapped_keys(database)} - set(known)
-    kept = [] if file is None else [former_file_of(file, root) for root in in_use if statuses.get(root) == FORMER]
-    return [read_key_file(path, identity_file=settings.age_identity_file) for path in kept if key_file_exists(path)]
+def _kept_in_a_file(settings: Settings, root_key_id: str) -> str | None:
+    """Return how to use a former root key that lies where `rotate-root` keeps them; None if it does not."""
+    file = settings.default_root_key_file
+    if file is None or not os.path.lexists(kept := former_file_of(file, root_key_id)):
+        return None
+    return f"it was replaced, and is kept in {kept}; for a backup of its time: PHASESYNC_ROOT_KEY_FILE={kept}"
 
 
 def _from_kms(settings: Settings, database: Database, known: Collection[str]) -> list[Callable[[], Sequence[RootKey]]]:

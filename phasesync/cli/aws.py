@@ -1,6 +1,5 @@
 """`phasesync aws`: IAM documents to paste, what is in an account, and deleting one secret for good."""
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -10,14 +9,13 @@ from phasesync.cli.input import confirm_by_name, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option, print_document
 from phasesync.cli.params import REGION, Name, comma_list
+from phasesync.cli.policies import print_for_root_key, print_starter_for_leases, print_starter_for_syncs
 from phasesync.core.credential import CredentialType
-from phasesync.errors import InvalidInputError, PhasesyncError
+from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
-    from phasesync.core.credential import Credential
     from phasesync.core.iam.document import Document
-    from phasesync.core.iam.starter_region import StarterRegion
 
 CREDENTIAL = Name("credential")
 
@@ -47,12 +45,18 @@ def aws() -> None:
     help="Policy to begin with, for any name. Default: the policy of what is named.",
 )
 @click.option(
+    "--root-key", is_flag=True, help="For the KMS keys that encrypt the root key: those of the settings, or --kms-key."
+)
+@click.option(
     "--region",
     type=REGION,
     help="With --starter: AWS Region. Default: the credential's, the key's, AWS_REGION, else every Region.",
 )
 @click.option(
-    "--kms-key", metavar="ARN", help="Customer-managed key that encrypts secrets and that no sync names. Default: none."
+    "--kms-key",
+    metavar="ARN",
+    help="Customer-managed key that encrypts secrets and that no sync names; with --root-key, the root key. "
+    "Default: none.",
 )
 @click.option(
     "--copy-key",
@@ -83,6 +87,7 @@ def policy(
     every: bool,
     credential: str | None,
     starter: str | None,
+    root_key: bool,
     region: str | None,
     kms_key: str | None,
     copy_keys: tuple[str, ...],
@@ -104,25 +109,32 @@ def policy(
       phasesync aws policy --dynamic ci
       phasesync aws policy --all --credential aws
       phasesync aws policy --starter sync --credential aws
+      phasesync aws policy --root-key
     """
-    if sum((sync is not None, dynamic is not None, every, starter is not None)) != 1:
+    if sum((sync is not None, dynamic is not None, every, starter is not None, root_key)) != 1:
         raise InvalidInputError(
-            "say what the policy is for, with exactly one of: a sync, --dynamic NAME, --all, --starter sync|dynamic",
+            "say what the policy is for, with exactly one of: a sync, --dynamic NAME, --all, --starter sync|dynamic, "
+            "--root-key",
             hint="phasesync syncs list; phasesync dynamic list",
         )
     if permission_boundary is not None and starter != "dynamic":
         raise InvalidInputError("--permission-boundary is for --starter dynamic: a dynamic secret has its own")
     if starter is not None and (part or copy_keys):
         raise InvalidInputError("--copy-key and --part are not for the starter policy, which is one part")
+    if root_key:
+        if part or copy_keys or with_import or no_sweep or region is not None or credential is not None:
+            raise InvalidInputError("of the other options only --kms-key is for --root-key: secrets are not in it")
+        print_for_root_key(kms_key, out)
+        return
     if starter == "dynamic":
         if with_import or no_sweep or kms_key is not None:
             raise InvalidInputError(
                 "--with-import, --no-sweep and --kms-key are for --starter sync: leases read no secrets"
             )
-        _print_starter_for_leases(region, credential, permission_boundary, out)
+        print_starter_for_leases(region, credential, permission_boundary, out)
         return
     if starter == "sync":
-        _print_starter_for_syncs(
+        print_starter_for_syncs(
             region, credential, kms_key=kms_key, with_import=with_import, sweep=not no_sweep, out=out
         )
         return
@@ -203,76 +215,6 @@ def _print_in_parts(whole: "Document", part: int | None, out: Output) -> None:
             f"a role takes {MANAGED_POLICIES} managed policies unless its quota was raised: "
             "split the syncs between credentials"
         )
-
-
-def _print_starter_for_syncs(
-    region: str | None,
-    credential: str | None,
-    *,
-    kms_key: str | None,
-    with_import: bool,
-    sweep: bool,
-    out: Output,
-) -> None:
-    from phasesync.core.arns import check_key_arn
-    from phasesync.core.iam.sync_policy import starter_sync_policy
-
-    where = _starter_region(region, credential, kms_key)
-    if kms_key is not None and where.region is not None:
-        check_key_arn(kms_key, where.region)
-    print_document(starter_sync_policy(region=where.region, kms_key_arn=kms_key, with_import=with_import, sweep=sweep))
-    if where.note is not None:
-        out.say(where.note)
-
-
-def _print_starter_for_leases(region: str | None, credential: str | None, boundary: str | None, out: Output) -> None:
-    from phasesync.core.arns import check_partition, check_policy_arn
-    from phasesync.core.iam.lease_policy import STARTER_BOUNDARY, starter_lease_policy
-    from phasesync.core.lease_users import OUR_PATH
-
-    where = _starter_region(region, credential, None)
-    if boundary is not None:
-        check_policy_arn(boundary)
-        if where.region is not None:
-            check_partition(boundary, where.region)
-    instance_id, why_not = _instance_id()
-    print_document(starter_lease_policy(region=where.region, boundary=boundary, instance_id=instance_id))
-    if why_not is not None:
-        out.warn(
-            f"it is not known which installation this is for, since {why_not}: the policy gives whoever holds the role "
-            f"keys of every user under {OUR_PATH}, other installations' too; print it again after phasesync init"
-        )
-    if boundary is None:
-        out.say(
-            f"every user needs the permission boundary {STARTER_BOUNDARY}: a policy of yours that says what such users "
-            "may do at most. Give another one with --permission-boundary ARN"
-        )
-    if where.region is None and boundary is None:
-        out.say("it is for the partition aws; for China, GovCloud and others name a Region of theirs with --region")
-    out.say("groups are not in it; once there is a dynamic secret: phasesync aws policy --dynamic NAME")
-
-
-def _starter_region(region: str | None, credential: str | None, kms_key: str | None) -> "StarterRegion":
-    """Find the Region of a starter policy; needs a database only if a credential is named."""
-    from phasesync.core.iam.starter_region import starter_region
-
-    loaded = None if credential is None else _credential(credential)
-    return starter_region(region, credential=loaded, kms_key=kms_key, environ=os.environ)
-
-
-@with_application
-def _credential(application: "Application", name: str) -> "Credential":
-    return application.store.credentials.get(name)
-
-
-def _instance_id() -> tuple[str | None, str | None]:
-    """Return the id of this installation, and why it is not known if no database gives it."""
-    from phasesync.bootstrap import load_instance_id
-
-    try:
-        return load_instance_id(invocation().settings().settings), None
-    except PhasesyncError as error:
-        return None, error.message
 
 
 @aws.command("trust-policy")

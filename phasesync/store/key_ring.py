@@ -179,6 +179,7 @@ class KeyRing:
         *,
         load_roots: Callable[[Collection[str]], Sequence[RootKey]] | None = None,
         read_statuses: Callable[[], Mapping[str, str]] | None = None,
+        hint_for: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         """
         Args:
@@ -187,6 +188,7 @@ class KeyRing:
             load_roots: returns the root keys that are at hand by now, but for those whose ids it gets; called if the
                 database names one that is not among `roots`, since it is being replaced.
             read_statuses: returns root key id -> status; see `read_root_statuses`. None: the database knows of none.
+            hint_for: returns what to do if the root key of an id is not at hand; None: what the error says by itself.
         """
         self._roots: dict[str, AESGCM] = {}
         self._places: dict[str, tuple[str, str]] = {}
@@ -196,6 +198,7 @@ class KeyRing:
         self._read_wrapped_keys = read_wrapped_keys
         self._load_roots = load_roots
         self._read_statuses = read_statuses
+        self._hint_for = hint_for
         self._lock = threading.Lock()
         self._wrapped: dict[str, WrappedKey] = {}
         self._known: dict[str, WrappedKey] = {}
@@ -400,7 +403,8 @@ class KeyRing:
                 hint="give the key that took its place; a former one opens only backups of its time",
             )
         raise KeyUnavailableError(
-            f"this database was made with the root key {root_key_id}; the one given is {', '.join(self._roots)}"
+            f"this database was made with the root key {root_key_id}; the one given is {', '.join(self._roots)}",
+            hint=self._hint_for(root_key_id),
         )
 
     def _wrap(self, key_id: str, purpose: str, material: bytes, root_key_id: str) -> WrappedKey:

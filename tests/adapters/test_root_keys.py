@@ -2,14 +2,20 @@
 
 import base64
 import os
+import shutil
 import stat
 
 import pytest
 
 from phasesync.adapters.root_keys import load_next_root_keys, load_root_key, next_file_of, write_new_root_key
 from phasesync.adapters.root_keys.age import recipients_of
-from phasesync.adapters.root_keys.files import put_next_in_place, write_next_root_key
-from phasesync.errors import AlreadyExistsError, KeyUnavailableError, SettingsError
+from phasesync.adapters.root_keys.files import (
+    former_file_of,
+    hold_key_files,
+    put_next_in_place,
+    write_next_root_key,
+)
+from phasesync.errors import AlreadyExistsError, IllegalTransitionError, KeyUnavailableError, SettingsError
 from phasesync.store.key_ring import RootKey
 
 MATERIAL = bytes(range(32))
@@ -209,13 +215,39 @@ def test_the_next_key_lies_beside_with_the_mode_of_the_present_one_and_is_made_o
 
 def test_the_next_key_takes_the_place_of_the_present_one_which_is_kept(key_file):
     made = write_next_root_key(key_file)
+    kept = put_next_in_place(key_file, made.id)
+    assert kept == former_file_of(key_file, RootKey(material=MATERIAL, source="").id)
     for _ in range(2):
-        kept = put_next_in_place(key_file, "0123")
-        assert kept is not None
         assert kept.read_text() == TEXT + "\n"
         assert load_root_key(file=key_file, environ={}).material == made.material
-        next_file_of(key_file).write_bytes(key_file.read_bytes())
-        next_file_of(key_file).chmod(0o600)
+        shutil.copy2(key_file, next_file_of(key_file))
+        assert put_next_in_place(key_file, made.id) is None, "it is there already"
+
+
+@pytest.mark.parametrize("in_the_way", ["half a k", "", TEXT + " and more"])
+@pytest.mark.parametrize("where", ["root.key", "root.key.former-{id}", "root.key.next"])
+def test_what_is_no_key_is_not_lost_for_the_next_one(in_the_way, where, key_file):
+    made = write_next_root_key(key_file)
+    key_file.with_name(where.format(id=RootKey(material=MATERIAL, source="").id)).write_text(in_the_way)
+    before = {path.name: path.read_text() for path in key_file.parent.iterdir()}
+    with pytest.raises(SettingsError, match=r"nothing was moved|was not replaced"):
+        put_next_in_place(key_file, made.id)
+    assert before == {path.name: path.read_text() for path in key_file.parent.iterdir()}
+
+
+def test_another_key_than_the_one_in_use_does_not_take_the_place(key_file):
+    write_next_root_key(key_file)
+    with pytest.raises(SettingsError, match="does not hold the root key"):
+        put_next_in_place(key_file, "0123456789ab")
+    assert key_file.read_text() == TEXT + "\n"
+
+
+def test_one_process_at_a_time_replaces_the_key_in_a_file(key_file):
+    busy = pytest.raises(IllegalTransitionError, match="another phasesync keys rotate-root")
+    with hold_key_files(key_file), busy, hold_key_files(key_file):
+        pytest.fail("two of them hold it")
+    with hold_key_files(key_file), hold_key_files(key_file.parent / "not-there-yet" / "root.key"):
+        assert key_file.exists()
 
 
 def test_every_place_of_a_next_key_is_looked_at(key_file, tmp_path):

@@ -80,7 +80,7 @@ def test_a_wrapped_key_of_another_installation_is_refused(aws: Aws) -> None:
             7,
             Disposition.HALT,
             "may not call kms:Decrypt",
-            "docs/keys.md",
+            "phasesync aws policy --root-key",
         ),
     ],
 )

@@ -297,3 +297,57 @@ def test_a_key_that_is_no_key_of_a_copy_is_refused(synced: CommandLine, args: tu
     done = synced("aws", "policy", *args)
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+# --- the root key
+
+OTHER_KEY = "arn:aws:kms:eu-central-1:111122223333:key/4321dcba-21ba-43dc-65fe-0987654321ba"
+
+
+def test_the_policy_of_the_root_key_is_for_this_installation_and_its_kms_keys(
+    phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch
+):
+    """Without the right to use it, too: the id of the installation needs no key."""
+    context = {"kms:EncryptionContext:phasesync:instance": phasesync.json("init")["instance_id"]}
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY_KMS_KEY", KEY)
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY_KMS_KEY_NEXT", OTHER_KEY)
+    (phasesync.directory / "root.key").unlink()
+
+    policy = document(phasesync, "--root-key")
+
+    for key in (KEY, OTHER_KEY):
+        for action in ("kms:Decrypt", "kms:GenerateDataKey"):
+            assert allows(policy, action, key, context)
+            assert not allows(policy, action, key, dict.fromkeys(context, "another"))
+            assert not allows(policy, action, key, {})
+    assert actions(policy) == {"kms:Decrypt", "kms:GenerateDataKey"}
+    assert document(phasesync, "--root-key", "--kms-key", OTHER_KEY)["Statement"][0]["Resource"] == [OTHER_KEY]
+
+
+def test_before_there_is_an_installation_it_is_for_every_one_and_says_so(
+    phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PHASESYNC_DATA_DIR", "/nonexistent")
+    done = phasesync.done("aws", "policy", "--root-key", "--kms-key", KEY)
+
+    assert not any("Condition" in statement for statement in json.loads(done.stdout)["Statement"])
+    assert "print it again after phasesync init" in done.stderr
+    assert "a daemon does without that statement" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        ((), "PHASESYNC_ROOT_KEY_KMS_KEY=ARN"),
+        (("--kms-key", "alias/root-keys"), "is not the ARN of a KMS key"),
+        (("--kms-key", KEY, "--with-import"), "only --kms-key is for --root-key"),
+        (("--kms-key", KEY, "--permission-boundary", KEY), "--permission-boundary is for --starter dynamic"),
+        (("web",), "with exactly one of"),
+    ],
+)
+def test_the_policy_of_the_root_key_needs_a_kms_key_and_nothing_else(
+    phasesync: CommandLine, args: tuple[str, ...], why: str
+):
+    refused = phasesync("aws", "policy", "--root-key", *args)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert why in refused.stderr

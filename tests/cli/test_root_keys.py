@@ -149,6 +149,8 @@ def test_where_the_file_cannot_be_replaced_the_rest_is_done_and_the_operator_tol
     done = filled.json("keys", "rotate-root")
     assert "by hand" in done["to_do"][0]
     assert value(filled) == "postgres://first"
+    again = filled("keys", "rotate-root")
+    assert (again.exit_code, "is a symlink" in again.stderr) == (6, True)
     mounted.write_text(NEW_KEY)
     beside.unlink()
     assert value(filled) == "postgres://first"
@@ -203,6 +205,77 @@ def test_on_a_second_host_only_the_files_are_moved(filled: CommandLine, monkeypa
     assert (done["root_key_id"], done["data_keys"]) == (made, 0)
     assert (there / "root.key").read_text() == NEW_KEY
     assert ids(filled) == {made: "current", ROOT_KEY.id: "former"}
+
+
+def test_a_key_in_the_way_of_the_new_file_is_kept_whatever_hid_it(
+    filled: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable counts, and the file belongs to something else."""
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY", (filled.directory / "root.key").read_text())
+    monkeypatch.delenv("PHASESYNC_ROOT_KEY_FILE")
+    monkeypatch.setenv("HOME", str(filled.directory / "home"))
+    in_the_way = filled.directory / "home" / ".config" / "phasesync" / "root.key"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text(NEW_KEY)
+    in_the_way.chmod(0o600)
+
+    done = filled.json("keys", "rotate-root", "--to", "file")
+    assert [one.read_text() for one in in_the_way.parent.glob("root.key.former-*")] == [NEW_KEY]
+    assert any("remove PHASESYNC_ROOT_KEY, here" in line for line in done["to_do"])
+    assert not any(f"root key {ROOT_KEY.id} (" in line for line in done["to_do"]), "that is in no file"
+    assert current(filled)["source"] == str(in_the_way), "also while the variable still has the former one"
+    monkeypatch.delenv("PHASESYNC_ROOT_KEY")
+    assert value(filled) == "postgres://first"
+
+
+def test_from_a_file_to_the_environment_and_the_file_may_stay(
+    filled: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY_NEXT", NEW_KEY)
+    done = filled.json("keys", "rotate-root", "--to", "environment")
+    assert any(f"move {filled.directory / 'root.key'} to the backups from before" in line for line in done["to_do"])
+    monkeypatch.delenv("PHASESYNC_ROOT_KEY_NEXT")
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY", NEW_KEY)
+    assert value(filled) == "postgres://first"
+    assert current(filled)["kind"] == "environment"
+
+
+def test_what_another_rotation_put_in_place_meanwhile_is_kept(
+    filled: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that was opened before begins after the other one has ended."""
+    with open_application(load_settings().settings) as late:
+        first = filled.json("keys", "rotate-root")
+        second = rotate_root(late, kind=None, wait=timedelta(0), report=lambda _: None)
+    assert second.kept is not None
+    assert second.kept.name == f"root.key.former-{first['root_key_id']}"
+    assert ids(filled) == {second.current: "current", first["root_key_id"]: "former", ROOT_KEY.id: "former"}
+    assert {path.name for path in filled.directory.glob("root.key*")} == {
+        "root.key",
+        f"root.key.former-{ROOT_KEY.id}",
+        second.kept.name,
+    }
+
+
+@pytest.mark.parametrize("content", ["half a k", "the present one"])
+def test_a_next_file_that_is_of_no_use_is_named_with_what_to_do(content: str, filled: CommandLine) -> None:
+    beside = filled.directory / "root.key.next"
+    beside.write_text((filled.directory / "root.key").read_text() if content == "the present one" else content)
+    beside.chmod(0o600)
+    refused = filled("keys", "rotate-root")
+    assert refused.exit_code == 6
+    assert f"remove {beside}" in refused.stderr
+    beside.unlink()
+    beside.symlink_to(filled.directory / "nowhere")
+    assert f"{beside} cannot be read" in filled("keys", "rotate-root").stderr
+
+
+def test_a_backup_under_a_former_root_key_says_where_that_is(filled: CommandLine) -> None:
+    filled.done("db", "backup", str(filled.directory / "backup.db"))
+    kept = filled.json("keys", "rotate-root")["former_kept"]
+    refused = filled("db", "verify", str(filled.directory / "backup.db"))
+    assert refused.exit_code == 6
+    assert f"PHASESYNC_ROOT_KEY_FILE={kept}" in refused.stderr
 
 
 # --- a process that dies
@@ -490,6 +563,7 @@ def test_a_new_root_key_under_the_same_kms_key(at_kms: tuple[CommandLine, str]) 
     before = current(phasesync)["id"]
     done = phasesync.json("keys", "rotate-root")
     assert done["former_id"] == before
+    assert done["to_do"] == [], "the backups from before have their wrapped key in them"
     assert current(phasesync)["kms_key"] == arn
     assert value(phasesync) == "postgres://first"
 
@@ -497,11 +571,12 @@ def test_a_new_root_key_under_the_same_kms_key(at_kms: tuple[CommandLine, str]) 
 def test_from_one_kms_key_to_another(
     at_kms: tuple[CommandLine, str], aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    phasesync, _ = at_kms
+    phasesync, arn = at_kms
     other = kms_key(aws)
     monkeypatch.setenv("PHASESYNC_ROOT_KEY_KMS_KEY_NEXT", other)
     done = phasesync.json("keys", "rotate-root")
     assert f"set root_key_kms_key to {other}" in done["to_do"][0]
+    assert f"keep the KMS key {arn}" in done["to_do"][1]
     monkeypatch.delenv("PHASESYNC_ROOT_KEY_KMS_KEY_NEXT")
     monkeypatch.setenv("PHASESYNC_ROOT_KEY_KMS_KEY", other)
     assert value(phasesync) == "postgres://first"

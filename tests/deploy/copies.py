@@ -18,7 +18,17 @@ CHART_RULES = DEPLOY / "helm" / "phasesync" / "files" / RULES.name
 COMPONENT_RULES = DEPLOY / "kubernetes" / "components" / "prometheus-rule" / "rules.yaml"
 SCHEMA = DEPLOY / "helm" / "phasesync" / "values.schema.json"
 
-FIXED = frozenset({"data_dir", "database_url", "root_key_file", "root_key", "http.listen"})
+FIXED = frozenset(
+    {
+        "data_dir",
+        "database_url",
+        "root_key_file",
+        "root_key",
+        "root_key_kms_key",
+        "root_key_kms_key_next",
+        "http.listen",
+    }
+)
 """Settings that the other values of the chart decide."""
 
 _HEAD = """\

@@ -16,6 +16,10 @@ from tests.support.kubernetes import Rendered, chart, overlay
 POSTGRESQL = {"database": {"type": "postgresql"}}
 ROLE = "arn:aws:iam::111122223333:role/phasesync"
 ROOT_KEY = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:phasesync-root-key-AbCdEf"
+NEXT_ROOT_KEY = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:phasesync-root-key-next-AbCdEf"
+KMS_KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+NEXT_KMS_KEY = "arn:aws:kms:eu-central-1:111122223333:key/4321dcba-21ba-43dc-65fe-0987654321ba"
+KMS = {"source": "kms", "kms": {"keyArn": KMS_KEY}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,16 @@ PAIRS = {
             "rootKey": {"source": "csi", "csi": {"awsSecretArn": ROOT_KEY, "awsRegion": "eu-central-1"}},
         },
     ),
+    "irsa-and-kms": Pair(
+        overlay="eks-irsa",
+        components=("root-key-kms",),
+        values=POSTGRESQL | {"aws": {"identity": "irsa", "roleArn": ROLE}, "rootKey": KMS},
+    ),
+    "sqlite-pod-identity-and-kms": Pair(
+        overlay="sqlite",
+        components=("pod-identity", "root-key-kms", "backup-sqlite"),
+        values={"aws": {"identity": "pod-identity"}, "rootKey": KMS, "backup": {"enabled": True}},
+    ),
 }
 
 EVERYTHING = {
@@ -120,6 +134,15 @@ LEAST = {
     "backup": {"enabled": True, "schedule": "@daily"},
 }
 """Everything off that can be."""
+
+IRSA = {"aws": {"identity": "irsa", "roleArn": ROLE}}
+ROTATIONS: dict[str, dict[str, Any]] = {
+    "from-a-secret-to-kms": IRSA | {"rootKey": {"source": "secret", "kms": {"keyArn": KMS_KEY}}},
+    "from-csi-to-csi": IRSA
+    | {"rootKey": {"source": "csi", "csi": {"awsSecretArn": ROOT_KEY, "awsNextSecretArn": NEXT_ROOT_KEY}}},
+    "from-kms-to-kms": IRSA | {"rootKey": {"source": "kms", "kms": {"keyArn": KMS_KEY, "nextKeyArn": NEXT_KMS_KEY}}},
+}
+"""Values while the root key is being replaced. A Secret that has both keys needs none."""
 
 RENDERINGS: dict[str, Callable[[], Rendered]] = {
     **{f"overlay-{name}": pair.as_overlay for name, pair in PAIRS.items()},

@@ -11,10 +11,22 @@ import pytest
 import yaml
 
 import phasesync
+from phasesync.adapters.root_keys.files import next_file_of
 from phasesync.settings import load_settings
 from phasesync.settings.model import setting_names
 from tests.deploy.copies import CHART_RULES, COMPONENT_RULES, FIXED, RULES, SCHEMA, component_rules, settings_schema
-from tests.deploy.renderings import EVERYTHING, PAIRS, POSTGRESQL
+from tests.deploy.renderings import (
+    EVERYTHING,
+    KMS,
+    KMS_KEY,
+    NEXT_KMS_KEY,
+    NEXT_ROOT_KEY,
+    PAIRS,
+    POSTGRESQL,
+    ROLE,
+    ROOT_KEY,
+    ROTATIONS,
+)
 from tests.support.kubernetes import (
     CHART,
     KUSTOMIZE,
@@ -22,6 +34,7 @@ from tests.support.kubernetes import (
     Object,
     call,
     chart,
+    fits,
     overlay,
     template,
     variables,
@@ -159,6 +172,45 @@ class TestValues:
         assert settings.metrics.per_sync is True
         assert (settings.log.level, settings.log.format) == ("warning", "json")
 
+    @pytest.mark.parametrize(
+        ("name", "file", "kms_key", "next_kms_key"),
+        [
+            ("from-a-secret-to-kms", "/run/secrets/phasesync/root.key", KMS_KEY, None),
+            ("from-csi-to-csi", "/run/secrets/phasesync/root.key", None, None),
+            ("from-kms-to-kms", None, KMS_KEY, NEXT_KMS_KEY),
+        ],
+    )
+    def test_during_a_rotation_the_pods_have_both_root_keys(self, name, file, kms_key, next_kms_key) -> None:
+        installed = chart(ROTATIONS[name])
+        (container,) = installed.daemon["spec"]["containers"]
+        environ = {name: each["value"] for name, each in variables(container).items()}
+        settings = load_settings(environ=environ).settings
+
+        assert settings.named_root_key_file == (file and Path(file))
+        assert (settings.root_key_kms_key, settings.root_key_kms_key_next) == (kms_key, next_kms_key)
+        for document in installed.objects:
+            fits(document)
+        for mounted in installed.all("SecretProviderClass"):
+            objects = yaml.safe_load(mounted["spec"]["parameters"]["objects"])
+            assert {each["objectAlias"]: each["objectName"] for each in objects} == {
+                "root.key": ROOT_KEY,
+                next_file_of(Path("root.key")).name: NEXT_ROOT_KEY,
+            }
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"serviceAccount": {"create": False, "name": "mine"}},
+            {"serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": ROLE}}},
+            {"extraEnv": [{"name": "AWS_ACCESS_KEY_ID", "value": "AKIAIOSFODNN7EXAMPLE"}]},
+        ],
+        ids=["service-account", "annotations", "variables"],
+    )
+    def test_an_identity_that_the_chart_does_not_make_is_taken_for_kms(self, more) -> None:
+        done = template({"rootKey": KMS} | more)
+
+        assert done.returncode == 0, done.stderr
+
     def test_a_setting_that_is_taken_out_has_its_default(self) -> None:
         (container,) = chart({"settings": {"log": {"format": None}}}).daemon["spec"]["containers"]
 
@@ -172,7 +224,7 @@ class TestValues:
         assert {name for name, _ in setting_names()} >= FIXED
         environ = {"PHASESYNC_" + name.replace(".", "__").upper() for name in FIXED - {"root_key"}}
         found = set()
-        for values in ({}, POSTGRESQL):
+        for values in ({}, POSTGRESQL, ROTATIONS["from-kms-to-kms"]):
             (container,) = chart(values).daemon["spec"]["containers"]
             found |= set(variables(container))
         assert environ <= found
@@ -198,7 +250,19 @@ class TestValues:
             ({"image": {"digest": "abc"}}, "image.digest: Does not match pattern"),
             ({"replicaCount": "2"}, "replicaCount: Invalid type. Expected: [integer,null], given: string"),
             ({"database": {"type": "mysql"}}, 'database.type must be one of the following: "sqlite", "postgresql"'),
-            ({"rootKey": {"source": "kms"}}, 'rootKey.source must be one of the following: "secret", "csi"'),
+            ({"rootKey": {"source": "age"}}, 'rootKey.source must be one of the following: "secret", "csi", "kms"'),
+            ({"rootKey": {"source": "kms"}}, "rootKey.source=kms needs rootKey.kms.keyArn"),
+            ({"rootKey": {"kms": {"keyArn": "alias/phasesync"}}}, "rootKey.kms.keyArn: Does not match pattern"),
+            ({"rootKey": {"kms": {"nextKeyArn": KMS_KEY}}}, "a KMS key that takes the place of a file is"),
+            ({"rootKey": KMS}, "rootKey.kms.keyArn needs an identity of AWS for the pods: set aws.identity"),
+            (
+                {"settings": {"root_key_kms_key": KMS_KEY}},
+                "settings: Additional property root_key_kms_key is not allowed",
+            ),
+            (
+                {"rootKey": {"source": "csi", "csi": {"secretProviderClass": "a", "awsNextSecretArn": NEXT_ROOT_KEY}}},
+                "add the next root key to yours, with .next behind the name of its file",
+            ),
             ({"aws": {"roleArn": "phasesync"}}, "aws.roleArn: Does not match pattern"),
             ({"settings": {"daemon": {"worker": 1}}}, "settings.daemon: Additional property worker is not allowed"),
             ({"settings": {"daemon": {"workers": 65}}}, "settings.daemon.workers: Must be less than or equal to 64"),
@@ -255,6 +319,8 @@ class TestValues:
             ),
             ({"image": {"tag": "latest"}}, "image.tag=latest could change the release with any restart"),
             ({"extraEnv": [{"name": "PHASESYNC_ROOT_KEY", "value": "x"}]}, "Name the Secret with rootKey.secret.name"),
+            ({"extraEnv": [{"name": "PHASESYNC_ROOT_KEY_NEXT", "valueFrom": {}}]}, "Put the next root key beside the"),
+            ({"extraEnv": [{"name": "PHASESYNC_ROOT_KEY_KMS_KEY", "value": "x"}]}, "named with rootKey.kms.keyArn and"),
             ({"extraEnv": [{"name": "PHASESYNC_LOG__LEVEL", "value": "x"}]}, "what can be set is under settings"),
         ],
         ids=lambda given: given if isinstance(given, str) else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from tests.deploy.renderings import PAIRS, Pair
 from tests.fakes.cluster import FakeCluster
 from tests.support.commands import wrong_with
-from tests.support.kubernetes import CHART, KUSTOMIZE, NAMESPACE, call
+from tests.support.kubernetes import CHART, KUSTOMIZE, NAMESPACE, call, containers
 
 
 @pytest.fixture
@@ -105,6 +106,33 @@ def test_the_cluster_refuses_another_selector_and_another_claim(cluster) -> None
     assert "spec.storageClassName: field is immutable" in said
 
 
+UPGRADE = (KUSTOMIZE.parents[1] / "docs" / "upgrade.md").read_text()
+
+
+@pytest.mark.parametrize("installed_with", ["kubectl", "helm"])
+def test_the_way_back_to_the_former_release_leaves_out_its_init_container(installed_with: str, cluster) -> None:
+    """That of 0.1.0 refuses the newer schema; tests/upgrade shows that its daemon works with it."""
+    (command,) = re.findall(r"^ *(kubectl -n phasesync patch .*?\]')$", UPGRADE, flags=re.MULTILINE | re.DOTALL)
+
+    def install() -> list[str]:
+        if installed_with == "kubectl":
+            apply(cluster, "sqlite")
+        else:
+            code, said = helm(cluster, *INSTALL, "--create-namespace", values={})
+            assert code == 0, said
+        spec = cluster.objects["Deployment", NAMESPACE, "phasesync"]["spec"]["template"]["spec"]
+        return [container["image"] for container in containers({"spec": spec})]
+
+    before = install()
+    done = call(*shlex.split(command), KUBECONFIG=cluster.kubeconfig)
+
+    assert done.returncode == 0, done.stderr
+    spec = cluster.objects["Deployment", NAMESPACE, "phasesync"]["spec"]["template"]["spec"]
+    assert "initContainers" not in spec
+    assert [each["image"] for each in spec["containers"]] == ["registry.example/phasesync:0.1.0"]
+    assert install() == before, "and forward again"
+
+
 def test_removing_the_chart_keeps_the_volumes(cluster) -> None:
     pair = PAIRS["sqlite-watched-and-backed-up"]
     assert helm(cluster, *INSTALL, "--create-namespace", values=pair.values)[0] == 0
@@ -120,7 +148,9 @@ def test_removing_the_chart_keeps_the_volumes(cluster) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["sqlite", "pod-identity", "postgresql-watched-and-backed-up", "irsa-and-csi"])
+@pytest.mark.parametrize(
+    "name", ["sqlite", "pod-identity", "postgresql-watched-and-backed-up", "irsa-and-csi", "irsa-and-kms"]
+)
 def test_the_notes_name_commands_that_exist(name, cluster) -> None:
     code, said = helm(cluster, *INSTALL, "--create-namespace", values=PAIRS[name].values)
     notes = said.partition("NOTES:\n")[2]

@@ -161,7 +161,8 @@ def test_each_command_has_a_manual_page_and_each_shell_its_script(files) -> None
 
 
 def test_it_brings_the_alerts_the_dashboard_and_the_drop_ins(files) -> None:
-    examples = {"encrypted-key.conf", "notify-reload.conf", "phasesync.rules.yaml", "phasesync.rules.test.yaml"}
+    examples = {"encrypted-key.conf", "kms-key.conf", "notify-reload.conf"}
+    examples |= {"phasesync.rules.yaml", "phasesync.rules.test.yaml"}
     assert {f"/usr/share/doc/phasesync/examples/{name}" for name in examples | {"phasesync.json"}} <= files.keys()
     assert "/usr/share/doc/phasesync/THIRD-PARTY-LICENSES.txt" in files
 

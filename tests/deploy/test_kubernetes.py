@@ -122,17 +122,45 @@ class TestSecurity:
 
     def test_the_root_key_is_a_file_that_the_daemon_reads_and_no_backup_has(self, rendered: Rendered) -> None:
         daemon, *backups = rendered.templates
-        (volume,) = [volume for volume in daemon["spec"]["volumes"] if volume["name"] == "root-key"]
-        if "secret" in volume:
-            assert volume["secret"]["defaultMode"] == 0o400
-        else:
-            assert volume["csi"]["readOnly"] is True
+        volumes = [volume for volume in daemon["spec"]["volumes"] if volume["name"] == "root-key"]
+        for volume in volumes:
+            if "secret" in volume:
+                assert volume["secret"]["defaultMode"] == 0o400
+            else:
+                assert volume["csi"]["readOnly"] is True
         for container in containers(daemon):
-            (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "root-key"]
-            assert mount["readOnly"] is True
-            assert str(settings_of(container).root_key_file.parent) == mount["mountPath"]
+            mounts = [mount for mount in container["volumeMounts"] if mount["name"] == "root-key"]
+            assert [mount["readOnly"] for mount in mounts] == [True for _ in volumes]
+            settings = settings_of(container)
+            assert (
+                [str(settings.named_root_key_file.parent)]
+                if settings.named_root_key_file
+                else [mount["mountPath"] for mount in mounts] == []
+            )
+            assert volumes or settings.root_key_kms_key, "a root key is somewhere"
         for backup in backups:
             assert "root-key" not in json.dumps(backup)
+
+    def test_with_kms_there_is_no_secret_and_an_identity_that_may_ask(self, rendered: Rendered) -> None:
+        for container in containers(rendered.daemon):
+            if settings_of(container).root_key_kms_key is None:
+                return
+        (account,) = rendered.all("ServiceAccount")
+        agent = [
+            rule
+            for policy in rendered.all("NetworkPolicy")
+            for rule in policy["spec"].get("egress", [])
+            if "to" in rule
+        ]
+        assert account["metadata"].get("annotations", {}).get("eks.amazonaws.com/role-arn") or agent
+
+    def test_a_next_root_key_beside_the_present_one_is_seen(self, rendered: Rendered) -> None:
+        """A volume of chosen files would hide it, and a mount of one file would never change in a pod that runs."""
+        for volume in rendered.daemon["spec"]["volumes"]:
+            if volume["name"] == "root-key":
+                assert "items" not in volume.get("secret", {})
+        for container in containers(rendered.daemon):
+            assert not any("subPath" in mount for mount in container["volumeMounts"] if mount["name"] == "root-key")
 
     def test_the_network_policy_lets_in_probes_and_metrics_and_out_what_is_needed(self, rendered: Rendered) -> None:
         for policy in rendered.all("NetworkPolicy"):

@@ -60,7 +60,7 @@ def test_systemd_would_complain(spoil, unit) -> None:
 
 
 @needs_systemd
-@pytest.mark.parametrize("drop_ins", [(), ("encrypted-key.conf",)])
+@pytest.mark.parametrize("drop_ins", [(), ("encrypted-key.conf",), ("kms-key.conf",)])
 def test_it_is_locked_up(unit, drop_ins) -> None:
     for name in drop_ins:
         add_drop_in(unit, name)
@@ -100,8 +100,9 @@ def systemd_version() -> int:
 
 
 @needs_systemd
-def test_systemd_has_no_complaint_about_an_encrypted_key(unit) -> None:
-    add_drop_in(unit, "encrypted-key.conf")
+@pytest.mark.parametrize("name", ["encrypted-key.conf", "kms-key.conf"])
+def test_systemd_has_no_complaint_about_another_place_of_the_root_key(name, unit) -> None:
+    add_drop_in(unit, name)
 
     assert verify(unit) == ""
 
@@ -118,6 +119,7 @@ def test_a_drop_in_takes_the_place_of_what_the_unit_says() -> None:
     encrypted = settings_of(DEPLOY / "systemd" / "encrypted-key.conf")
     assert encrypted[0] == ("LoadCredential", "")
     assert encrypted[1][0] == "LoadCredentialEncrypted"
+    assert settings_of(DEPLOY / "systemd" / "kms-key.conf") == [("LoadCredential", "")]
     assert settings_of(DEPLOY / "systemd" / "notify-reload.conf") == [("Type", "notify-reload"), ("ExecReload", "")]
 
 

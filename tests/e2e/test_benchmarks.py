@@ -278,7 +278,7 @@ def test_the_list_names_what_there_is() -> None:
     listed = set(re.findall(r"python -m bench\.(\w+)", done.stdout))
     helpers = {
         "__init__", "__main__", "alert_causes", "alerts", "convergence", "endpoint", "fast_secrets", "faults",
-        "figures", "ground", "line_chart", "machine", "peers", "prometheus", "replicas", "samples", "synthetic",
-        "webhook", "workload",
+        "figures", "ground", "killed_command", "line_chart", "machine", "peers", "prometheus", "replicas", "samples",
+        "synthetic", "webhook", "workload",
     }  # fmt: skip
     assert listed == {path.stem for path in (ROOT / "bench").glob("*.py")} - helpers

@@ -146,7 +146,10 @@ class FakeCluster:
             return self._scale(place, _document(body) if body else None)
         if method in ("PATCH", "PUT"):
             old = self.objects[place]
-            self._store(place, _document(body) if method == "PUT" else merged(old, _document(body)), old)
+            given = _document(body)
+            if method == "PATCH":
+                given = changed(old, given) if isinstance(given, list) else merged(old, given)
+            self._store(place, given, old)
         elif method == "DELETE":
             del self.objects[place]
             return {"kind": "Status", "apiVersion": "v1", "status": "Success"}
@@ -215,6 +218,23 @@ class FakeCluster:
             "spec": {"replicas": spec["replicas"]},
             "status": {"replicas": spec["replicas"]},
         }
+
+
+def changed(old: Object, operations: list[Object]) -> Object:
+    """Return an object with a JSON patch carried out, of operations that remove and replace."""
+    result = copy.deepcopy(old)
+    for each in operations:
+        *above, name = [int(part) if part.isdigit() else part for part in each["path"].strip("/").split("/")]
+        inner: Any = result
+        for part in above:
+            inner = inner[part]
+        if each["op"] not in ("remove", "replace") or (isinstance(inner, dict) and name not in inner):
+            raise Refused(422, "Invalid", f"the server rejected our request due to an error in our request: {each}")
+        if each["op"] == "remove":
+            del inner[name]
+        else:
+            inner[name] = each["value"]
+    return result
 
 
 def merged(old: Any, patch: Any) -> Any:

@@ -39,6 +39,7 @@ from phasesync.store.migrate import status, upgrade
 from phasesync.store.projects import Ownership
 from phasesync.store.raw_rows import TableDigest, columns_of, read_rows
 from phasesync.store.retire import retire, unretire
+from phasesync.store.root_keys import NewRootKey
 from phasesync.store.tables import leases, metadata, runs, syncs
 from tests.support.alerts import leave_a_message
 from tests.support.databases import copy_of_filled, fresh_postgres_database
@@ -113,6 +114,10 @@ def fill_the_rest(store: Store) -> None:
     """Store what most databases do not have: something in every encrypted column."""
     leave_a_message(store)
     back_up_daily(store)
+    at_kms = NewRootKey(
+        id="0123456789ab", kind="aws-kms", wrapped=b"by KMS", wrapped_by="arn:aws:kms:eu-central-1:1:key/k"
+    )
+    store.root_keys.begin(at_kms, kind_of_current="file")
     store.apps.add_app("owned", windows=["deny: 08:00-18:00"])
     owned = {(str(ObjectKind.APP), "an-id"): ("owned", {"description": ""}, "shop.yaml")}
     ownership = Ownership(name="shop", manage=Manage.TRACK, source="shop.yaml", objects=owned)
@@ -253,7 +258,7 @@ def test_a_database_that_was_taken_back_meanwhile_is_the_only_one(filled: str, t
 
 @SqliteOnly
 def test_a_change_of_any_encrypted_column_is_found(filled: str) -> None:
-    """Also of ciphertexts that no run ever reads, such as the requests that wait for an approval."""
+    """Also of ciphertexts that no run reads, as requests for approval; a changed audit chain, by its check."""
     with closing(open_test_store(filled)) as store:
         fill_the_rest(store)
         authenticate_all(store.database, store.keys)
@@ -271,6 +276,8 @@ def test_a_change_of_any_encrypted_column_is_found(filled: str) -> None:
             try:
                 authenticate_all(store.database, opens_with()(store.database))
             except CiphertextError:
+                altered.add(name)
+            if table.name.startswith("audit") and store.audit.verify().findings:
                 altered.add(name)
             with store.database.write() as connection:
                 connection.execute(table.update().where(here).values({column.name: row.ciphertext}))

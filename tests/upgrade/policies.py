@@ -49,7 +49,7 @@ def printed_actions(run: Callable[..., str], folder: Path) -> set[str]:
     run("dynamic", "add", "user", *of_shop, *user, *lives)
     role = ("--issuer", "aws-assume-role", "--role-arn", "arn:aws:iam::111122223333:role/deployers")
     run("dynamic", "add", "session", *of_shop, "--path", "/session", *role, *lives)
-    asked = (
+    asked: tuple[tuple[str, ...], ...] = (
         ("plain",),
         ("all",),
         ("--dynamic", "user"),
@@ -59,6 +59,8 @@ def printed_actions(run: Callable[..., str], folder: Path) -> set[str]:
         ("--starter", "dynamic", "--permission-boundary", _BOUNDARY),
         ("--starter", "dynamic"),
     )
+    if "--root-key" in run("aws", "policy", "--help"):  # Release 0.1.0 had no root key at AWS KMS.
+        asked += (("--root-key", "--kms-key", _KEY),)
     return {action for options in asked for action in _actions_of(json.loads(run("aws", "policy", *options)))}
 
 

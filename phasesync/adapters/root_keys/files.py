@@ -8,15 +8,23 @@ next one lies beside the current one until it takes its place, and the former on
 import base64
 import binascii
 import errno
+import fcntl
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from phasesync.adapters.root_keys.age import decrypt_age, encrypt_age, is_age_file, recipients_of
-from phasesync.errors import AlreadyExistsError, HostUnavailableError, KeyUnavailableError, SettingsError
+from phasesync.errors import (
+    AlreadyExistsError,
+    HostUnavailableError,
+    IllegalTransitionError,
+    KeyUnavailableError,
+    SettingsError,
+)
 from phasesync.host_files import (
     MOUNTS,
     UnusableFileError,
@@ -123,37 +131,104 @@ def write_next_root_key(path: Path, *, age_identity_file: Path | None = None) ->
     return key
 
 
-def put_next_in_place(path: Path, former_id: str | None) -> Path | None:
+def put_next_in_place(path: Path, current_id: str, *, identity_file: Path | None = None) -> Path | None:
     """
-    Put the next key in the place of the current one; safe to repeat. There is a whole key at `path` at every moment.
+    Put the next key in the place of the one in a file; safe to repeat. There is a whole key at `path` at every moment.
+
+    What is there counts, and not what was loaded before: another process may have replaced it. So what cannot be read
+    stays where it is, and what can is kept.
 
     Args:
-        path: the file of the current key; may be missing.
-        former_id: id of the key that is there; None if there is none.
+        path: the file of the root key; may be missing.
+        current_id: the root key in use, which has to be the next one.
+        identity_file: has the identity for age files.
 
     Returns:
-        Where the former key is kept; None if there was none.
+        Where the key is kept that was there; None if there was none, or it is the same one.
 
     Raises:
-        SettingsError: the files cannot be changed here, as where they are mounted read-only.
+        SettingsError: the files cannot be changed here, as where they are mounted read-only; or the next one is another
+            key, or something that is no key would be lost.
     """
-    kept = None
+    beside, kept = next_file_of(path), None
     try:
         if path.is_symlink():
             raise SettingsError(
                 f"{path} is a symlink: whatever made it has to put the next key in its place",
-                hint=f"put the content of {next_file_of(path)} where {path} comes from",
+                hint=f"put the content of {beside} where {path} comes from, and remove {beside}",
             )
-        if former_id is not None:
-            kept = former_file_of(path, former_id)
-            with suppress(AlreadyExistsError):
-                _keep_copy(path, kept)
+        if _id_in(beside, identity_file) != current_id:
+            raise SettingsError(
+                f"{beside} does not hold the root key {current_id}, which is in use; nothing was moved",
+                hint=f"phasesync keys status shows where that is; remove {beside} if it holds nothing that you need",
+            )
+        if os.path.lexists(path) and (there := _id_in(path, identity_file)) != current_id:
+            if there is None:
+                raise SettingsError(
+                    f"{path} holds something that is no root key, or cannot be opened here; it was not replaced",
+                    hint=f"move {path} away, and repeat the command: phasesync keys rotate-root",
+                )
+            kept = former_file_of(path, there)
+            _keep(path, kept, there, identity_file)
             _sync_directory(path.parent)
-        os.replace(next_file_of(path), path)
+        os.replace(beside, path)
         _sync_directory(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from None
     return kept
+
+
+@contextmanager
+def hold_key_files(path: Path) -> Iterator[None]:
+    """
+    Keep other processes of this host from replacing the key in the same file meanwhile.
+
+    A file system that has no locks, and a folder that is not there yet, are not held.
+
+    Raises:
+        IllegalTransitionError: another process is doing that now.
+    """
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield  # Whoever reads or writes a key there says what is wrong.
+        return
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise IllegalTransitionError(
+                    f"another phasesync keys rotate-root is at work on the key files in {path.parent}",
+                    hint="wait for it; phasesync keys status shows how far it is",
+                ) from None
+        yield
+    finally:
+        os.close(folder)
+
+
+def _id_in(path: Path, identity_file: Path | None) -> str | None:
+    """Return the id of the root key in a file; None if there is none that can be read."""
+    try:
+        data, _ = read_file(path)
+        if is_age_file(data):
+            data = decrypt_age(data, identity_file, str(path))
+        return RootKey(material=parse_key(data, str(path)), source=str(path)).id
+    except (KeyUnavailableError, SettingsError):
+        return None
+
+
+def _keep(path: Path, kept: Path, root_key_id: str, identity_file: Path | None) -> None:
+    """Have a second name for the key in a file. SettingsError if something else has that name."""
+    try:
+        _keep_copy(path, kept)
+    except AlreadyExistsError:
+        if _id_in(kept, identity_file) != root_key_id:
+            raise SettingsError(
+                f"{kept} exists, and does not hold the root key {root_key_id}, which is to be kept there; nothing was "
+                "moved",
+                hint=f"move {kept} away, and repeat the command: phasesync keys rotate-root",
+            ) from None
 
 
 def _keep_copy(path: Path, kept: Path) -> None:

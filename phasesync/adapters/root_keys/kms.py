@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from phasesync.adapters.aws.ambient import find_keys
 from phasesync.adapters.aws.sdk import CallLimits, Sdk, invoke
+from phasesync.core.iam.root_key_policy import ROOT_KEY_CONTEXT
 from phasesync.errors import (
     CredentialRejectedError,
     DestinationError,
@@ -26,10 +27,9 @@ from phasesync.store.key_ring import RootKey
 
 AWS_KMS: Final = "aws-kms"
 
-_CONTEXT_NAME: Final = "phasesync:instance"
-
 _POLICY: Final = (
-    "docs/keys.md has the policy: kms:Decrypt and kms:GenerateDataKey on this key, for the identity that runs this"
+    "phasesync aws policy --root-key prints the policy: kms:Decrypt and kms:GenerateDataKey on this key, for the "
+    "identity that runs this"
 )
 
 
@@ -82,7 +82,7 @@ def decrypt_root_key(key_arn: str, wrapped: bytes, instance_id: str, limits: Cal
 
 
 def _context(instance_id: str) -> dict[str, str]:
-    return {_CONTEXT_NAME: instance_id}
+    return {ROOT_KEY_CONTEXT: instance_id}
 
 
 def _root_key(response: Mapping[str, Any], key_arn: str) -> RootKey:

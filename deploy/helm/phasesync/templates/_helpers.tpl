@@ -105,8 +105,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       name: {{ .Values.database.postgresql.secretName }}
       key: {{ .Values.database.postgresql.secretKey }}
 {{- end }}
+{{- if ne .Values.rootKey.source "kms" }}
 - name: PHASESYNC_ROOT_KEY_FILE
   value: /run/secrets/phasesync/{{ ternary .Values.rootKey.secret.key .Values.rootKey.csi.file (eq .Values.rootKey.source "secret") }}
+{{- end }}
+{{- with .Values.rootKey.kms.keyArn }}
+- name: PHASESYNC_ROOT_KEY_KMS_KEY
+  value: {{ . }}
+{{- end }}
+{{- with .Values.rootKey.kms.nextKeyArn }}
+- name: PHASESYNC_ROOT_KEY_KMS_KEY_NEXT
+  value: {{ . }}
+{{- end }}
 # Probes come from the node, so loopback is not enough here.
 - name: PHASESYNC_HTTP__LISTEN
   value: 0.0.0.0:8787
@@ -125,14 +135,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - name: data
   mountPath: /var/lib/phasesync
 {{- end }}
+{{- if ne .Values.rootKey.source "kms" }}
 - name: root-key
   mountPath: /run/secrets/phasesync
   readOnly: true
+{{- end }}
 - name: tmp
   mountPath: /tmp
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* Whether the pods may have an identity of AWS. One of their node they never have: the NetworkPolicy keeps it from them. */}}
+{{- define "phasesync.hasIdentity" -}}
+{{- if or (ne .Values.aws.identity "none") (not .Values.serviceAccount.create) .Values.serviceAccount.annotations -}}
+true
+{{- else -}}
+{{- range .Values.extraEnv -}}
+{{- if hasPrefix "AWS_" .name -}}true{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Values that each are right, and wrong together. The message names the value to set. */}}
@@ -157,6 +180,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- if eq .name "PHASESYNC_ROOT_KEY" -}}
 {{- fail "\n\nextraEnv has PHASESYNC_ROOT_KEY: a variable is seen by more than a file. Name the Secret with rootKey.secret.name" -}}
+{{- else if eq .name "PHASESYNC_ROOT_KEY_NEXT" -}}
+{{- fail "\n\nextraEnv has PHASESYNC_ROOT_KEY_NEXT: a variable is seen by more than a file. Put the next root key beside the present one, with .next behind its name" -}}
+{{- else if hasPrefix "PHASESYNC_ROOT_KEY_KMS_KEY" .name -}}
+{{- fail (printf "\n\nextraEnv has %s: KMS keys are named with rootKey.kms.keyArn and rootKey.kms.nextKeyArn" .name) -}}
 {{- else if and (hasPrefix "PHASESYNC_" .name) (not .valueFrom) (not (has .name (list "PHASESYNC_CONFIG" "PHASESYNC_ACTOR"))) -}}
 {{- fail (printf "\n\nextraEnv has %s: what can be set is under settings; a secret has valueFrom.secretKeyRef" .name) -}}
 {{- end -}}
@@ -179,6 +206,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .Values.rootKey -}}
 {{- if and (eq .source "csi") (not .csi.secretProviderClass) (not .csi.awsSecretArn) -}}
 {{- fail "\n\nrootKey.source=csi needs rootKey.csi.secretProviderClass, or rootKey.csi.awsSecretArn for one that the chart makes" -}}
+{{- end -}}
+{{- if and .csi.awsNextSecretArn (not .csi.awsSecretArn) -}}
+{{- fail "\n\nrootKey.csi.awsNextSecretArn is for a SecretProviderClass that the chart makes: add the next root key to yours, with .next behind the name of its file" -}}
+{{- end -}}
+{{- if and (eq .source "kms") (not .kms.keyArn) -}}
+{{- fail "\n\nrootKey.source=kms needs rootKey.kms.keyArn, such as arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab" -}}
+{{- end -}}
+{{- if and .kms.nextKeyArn (not .kms.keyArn) -}}
+{{- fail "\n\nrootKey.kms.nextKeyArn is for a rotation from one KMS key to another: a KMS key that takes the place of a file is rootKey.kms.keyArn" -}}
+{{- end -}}
+{{- if and .kms.keyArn (not (include "phasesync.hasIdentity" $)) -}}
+{{- fail "\n\nrootKey.kms.keyArn needs an identity of AWS for the pods: set aws.identity; or with one of your own serviceAccount.annotations, serviceAccount.create=false, or AWS_… variables in extraEnv" -}}
 {{- end -}}
 {{- if and .csi.secretProviderClass .csi.awsSecretArn -}}
 {{- fail "\n\nrootKey.csi.awsSecretArn is for a SecretProviderClass that the chart makes: leave it out, or rootKey.csi.secretProviderClass" -}}
