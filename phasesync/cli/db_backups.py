@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from phasesync.cli.audited import note_done
+from phasesync.cli.audited import note_done, with_refusals
 from phasesync.cli.dry_run import dry_run_flag, show_dry_run
 from phasesync.cli.input import never_asks
 from phasesync.cli.invocation import invocation, with_application
@@ -100,6 +100,7 @@ class _Request:
     region: str | None = None
 
 
+@with_refusals
 def _copy(file: Path, out: Output, *, dry_run: bool) -> None:
     settings = invocation().settings().settings
     if dry_run:
@@ -315,6 +316,7 @@ def _row(document: Mapping[str, Any]) -> dict[str, Any]:
 @never_asks
 @output_option
 @dry_run_flag
+@with_refusals
 def restore(file: Path, dry_run: bool, out: Output) -> None:
     """
     Replace the database with a backup. The former content is kept: beside a SQLite database, or in the data directory.
