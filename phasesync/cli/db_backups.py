@@ -191,11 +191,12 @@ def _set(application: "Application", request: _Request) -> "tuple[BackupSchedule
 @click.command()
 @_FILE
 @output_option
-def verify(file: Path, out: Output) -> None:
+def verify(file: Path, out: Output) -> int:
     """
     Prove with the root key that a backup can be restored: its manifest, its rows, and every MAC in it.
 
-    The backup is only read, and the database is not opened. Exit 6 names what is wrong.
+    The backup is only read, and the database is not opened. Exit 6 names what is wrong; also if it is the audit log
+    alone, which is no reason not to restore it.
 
     \b
     Example:
@@ -212,6 +213,7 @@ def verify(file: Path, out: Output) -> None:
             ["what", "authentic"],
         )
     out.done(f"{file} can be restored", document)
+    return 6 if verified.tampered else 0
 
 
 def _show_verified(verified: "VerifiedBackup", file: Path, out: Output) -> None:
@@ -219,6 +221,15 @@ def _show_verified(verified: "VerifiedBackup", file: Path, out: Output) -> None:
         out.warn(f"no manifest lies beside {file}: nothing proves that it is whole, and of which time")
     elif not verified.signed:
         out.warn("the manifest has no MAC: it was made without the root key, so nothing proves it")
+    for finding in verified.tampered[:_SHOWN]:
+        out.warn(f"the audit log in it was altered: {finding.message}")
+    if (more := len(verified.tampered) - _SHOWN) > 0:
+        out.warn(
+            f"{more} more things are wrong with the audit log: phasesync audit verify names them once it is restored"
+        )
+
+
+_SHOWN: Final = 10
 
 
 def _verified_document(verified: "VerifiedBackup", file: Path) -> dict[str, Any]:
@@ -231,6 +242,10 @@ def _verified_document(verified: "VerifiedBackup", file: Path) -> dict[str, Any]
         "made_at": verified.made_at,
         "rows": dict(verified.rows),
         "authentic": vars(verified.authenticated).copy(),
+        "tampered": [
+            {"what": one.tampering.value, "first": one.first, "last": one.last, "message": one.message}
+            for one in verified.tampered
+        ],
     }
 
 

@@ -9,7 +9,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,8 +17,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.audit import Finding
 from phasesync.errors import CiphertextError, NotFoundError, SchemaMismatchError, SettingsError, StoreUnavailableError
 from phasesync.host_files import UnusableFileError, file_exists, is_passing
+from phasesync.store.audit_verify import verify_chain
 from phasesync.store.authenticity import Authenticated, authenticate_all
 from phasesync.store.backup import digest_of_file, sync_to_disk
 from phasesync.store.backup_manifest import Manifest, check_mac, manifest_of, read_manifest
@@ -48,6 +50,7 @@ class VerifiedBackup:
         authenticated: how many rows of each kind authenticate.
         manifest: what lay beside it; None if nothing did: then nothing proves that it is whole and of which time.
         signed: the manifest authenticates.
+        tampered: what is wrong with the audit log in it; that is no reason not to restore it.
     """
 
     instance_id: str
@@ -56,6 +59,7 @@ class VerifiedBackup:
     authenticated: Authenticated
     manifest: Manifest | None
     signed: bool
+    tampered: tuple[Finding, ...]
 
     @property
     def made_at(self) -> datetime | None:
@@ -112,16 +116,19 @@ def opened_copy(
             signed = manifest is not None and check_mac(manifest, keys)
             if manifest is not None and manifest.instance_id != instance_id:
                 raise CiphertextError(f"{manifest_of(file)} is of another installation ({manifest.instance_id})")
-            authenticated = authenticate_all(database, keys)
+            authenticated = authenticate_all(database, keys, with_audit=False)
+            with database.read() as connection:
+                audit = verify_chain(keys, connection, ())
         yield (
             copy,
             VerifiedBackup(
                 instance_id=instance_id,
                 schema=schema,
                 rows=rows,
-                authenticated=authenticated,
+                authenticated=replace(authenticated, audit=audit.rows),
                 manifest=manifest,
                 signed=signed,
+                tampered=audit.findings,
             ),
         )
 

@@ -22,7 +22,8 @@ from phasesync.store import Store
 from phasesync.store.backup_check import verify_backup
 from phasesync.store.backup_manifest import mac_of, manifest_of, read_manifest, write_manifest
 from phasesync.store.db_time import now
-from phasesync.store.tables import backup_schedules, syncs
+from phasesync.store.restore_mark import set_mark
+from phasesync.store.tables import audit, backup_schedules, syncs
 from tests.support.databases import on_each_database
 from tests.support.stores import add_sync, alter, open_test_store, opens_with, put, values_of, write
 from tests.support.values import NOW
@@ -231,6 +232,29 @@ def test_a_backup_counts_as_made_also_where_old_ones_cannot_be_removed(made: Mad
     assert schedule.next_at is not None
     assert schedule.succeeded_at is not None
     assert schedule.next_at - schedule.succeeded_at == EVERY
+    assert len(made.backups()) == 2
+
+
+def restored(store: Store) -> None:
+    with store.database.write() as connection:
+        set_mark(connection, store.keys)
+
+
+def audit_cut(store: Store) -> None:
+    with store.database.write() as connection:
+        connection.execute(audit.delete().where(audit.c.number == 2))
+
+
+@pytest.mark.parametrize("spoil", [restored, audit_cut])
+def test_what_older_backups_may_hold_alone_stays(made: Made, spoil: Callable[[Store], None]) -> None:
+    """A restored copy has the schedules of the original; a cut audit log may be whole in an older backup."""
+    made.schedule(keep=1)
+    made.make()
+    made.age(1)
+    spoil(made.store)
+
+    assert made.make().removed == 0
+    assert isinstance(made.events[0], OldBackupsNotRemoved)
     assert len(made.backups()) == 2
 
 
