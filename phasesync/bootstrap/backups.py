@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from phasesync.adapters.clock import SystemClock
 from phasesync.bootstrap.app import Application
 from phasesync.bootstrap.open import keys_by, open_application
-from phasesync.errors import KeyUnavailableError, SettingsError
+from phasesync.errors import DestinationError, HostUnavailableError, KeyUnavailableError, SettingsError
 from phasesync.settings.model import Settings
 from phasesync.store.migrate import open_migrated
 
@@ -37,8 +37,8 @@ def _keys_if_possible(settings: Settings) -> "Callable[[Database], KeyRing | Non
     def open_keys(database: "Database") -> "KeyRing | None":
         try:
             return keys_by(settings)(database)
-        except (KeyUnavailableError, SettingsError):
-            return None
+        except (KeyUnavailableError, SettingsError, HostUnavailableError, DestinationError):
+            return None  # AWS KMS is away, for example: an outage is when a backup is wanted.
 
     return open_keys
 

@@ -9,7 +9,12 @@ from phasesync.cli.input import confirm_by_name, confirmation_options
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option, print_document
 from phasesync.cli.params import REGION, Name, comma_list
-from phasesync.cli.policies import print_for_root_key, print_starter_for_leases, print_starter_for_syncs
+from phasesync.cli.policies import (
+    print_for_backups,
+    print_for_root_key,
+    print_starter_for_leases,
+    print_starter_for_syncs,
+)
 from phasesync.core.credential import CredentialType
 from phasesync.errors import InvalidInputError
 
@@ -48,15 +53,19 @@ def aws() -> None:
     "--root-key", is_flag=True, help="For the KMS keys that encrypt the root key: those of the settings, or --kms-key."
 )
 @click.option(
+    "--backups", metavar="PLACE", help="For backups in s3://BUCKET/PREFIX, as db backup --to takes it. Default: none."
+)
+@click.option(
     "--region",
     type=REGION,
-    help="With --starter: AWS Region. Default: the credential's, the key's, AWS_REGION, else every Region.",
+    help="With --starter: AWS Region. Default: the credential's, the key's, AWS_REGION, else every Region. With "
+    "--backups: that of the bucket, which gives the partition. Default: aws.",
 )
 @click.option(
     "--kms-key",
     metavar="ARN",
-    help="Customer-managed key that encrypts secrets and that no sync names; with --root-key, the root key. "
-    "Default: none.",
+    help="Customer-managed key that encrypts secrets and that no sync names; with --root-key, the root key; with "
+    "--backups, the bucket. Default: none.",
 )
 @click.option(
     "--copy-key",
@@ -88,6 +97,7 @@ def policy(
     credential: str | None,
     starter: str | None,
     root_key: bool,
+    backups: str | None,
     region: str | None,
     kms_key: str | None,
     copy_keys: tuple[str, ...],
@@ -110,11 +120,12 @@ def policy(
       phasesync aws policy --all --credential aws
       phasesync aws policy --starter sync --credential aws
       phasesync aws policy --root-key
+      phasesync aws policy --backups s3://acme-backups/phasesync
     """
-    if sum((sync is not None, dynamic is not None, every, starter is not None, root_key)) != 1:
+    if sum(one not in (None, False) for one in (sync, dynamic, every, starter, root_key, backups)) != 1:
         raise InvalidInputError(
             "say what the policy is for, with exactly one of: a sync, --dynamic NAME, --all, --starter sync|dynamic, "
-            "--root-key",
+            "--root-key, --backups s3://BUCKET/PREFIX",
             hint="phasesync syncs list; phasesync dynamic list",
         )
     if permission_boundary is not None and starter != "dynamic":
@@ -125,6 +136,11 @@ def policy(
         if part or copy_keys or with_import or no_sweep or region is not None or credential is not None:
             raise InvalidInputError("of the other options only --kms-key is for --root-key: secrets are not in it")
         print_for_root_key(kms_key, out)
+        return
+    if backups is not None:
+        if part or copy_keys or with_import or no_sweep or credential is not None:
+            raise InvalidInputError("of the other options only --kms-key and --region are for --backups")
+        print_for_backups(backups, region, kms_key, out)
         return
     if starter == "dynamic":
         if with_import or no_sweep or kms_key is not None:

@@ -1,4 +1,4 @@
-"""`phasesync aws policy` where there may be no installation yet: policies to begin with, and that of the root key."""
+"""`phasesync aws policy` where there may be no installation yet: policies to begin with, of the root key, of backups."""
 
 import os
 from typing import TYPE_CHECKING
@@ -87,6 +87,26 @@ def print_for_root_key(kms_key: str | None, out: Output) -> None:
     out.say(
         "MakeRootKeys is for whoever runs phasesync init and phasesync keys rotate-root: a daemon does without that "
         "statement"
+    )
+
+
+def print_for_backups(place: str, region: str | None, kms_key: str | None, out: Output) -> None:
+    """Print the policy for a place of backups in Amazon S3."""
+    from phasesync.core.arns import check_partition, region_of_key
+    from phasesync.core.backup_schedule import Bucket, parse_place
+    from phasesync.core.iam.backup_policy import backup_policy
+
+    bucket = parse_place(place)
+    if not isinstance(bucket, Bucket):
+        raise InvalidInputError("a folder needs no policy of AWS", hint="--backups s3://BUCKET/PREFIX")
+    if kms_key is not None:
+        region_of_key(kms_key)
+        if region is not None:
+            check_partition(kms_key, region)
+    print_document(backup_policy(bucket, region=region, kms_key=kms_key))
+    out.say(
+        "RemoveOldBackups is for --keep: leave that statement out where nothing may be removed, and let a lifecycle "
+        "rule or Object Lock decide"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -349,5 +350,57 @@ def test_the_policy_of_the_root_key_needs_a_kms_key_and_nothing_else(
     phasesync: CommandLine, args: tuple[str, ...], why: str
 ):
     refused = phasesync("aws", "policy", "--root-key", *args)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert why in refused.stderr
+
+
+# --- backups
+
+
+def test_the_policy_of_backups_is_for_one_place(phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch):
+    """Without an installation, too: it is needed before the first backup, and after everything was lost."""
+    monkeypatch.setenv("PHASESYNC_DATA_DIR", "/nonexistent")
+    policy = document(phasesync, "--backups", "s3://acme-backups/prod/db/")
+
+    ours = "arn:aws:s3:::acme-backups/prod/db/phasesync-0123456789ab-20300102T030405Z.db"
+    for action in ("s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"):
+        assert allows(policy, action, ours, {})
+        assert not allows(policy, action, "arn:aws:s3:::acme-backups/prod/db/theirs", {})
+        assert not allows(policy, action, "arn:aws:s3:::acme-backups/phasesync-of-others", {})
+    bucket = "arn:aws:s3:::acme-backups"
+    assert allows(policy, "s3:ListBucket", bucket, {"s3:prefix": "prod/db/"})
+    assert not allows(policy, "s3:ListBucket", bucket, {"s3:prefix": ""})
+
+
+def test_the_policy_of_backups_is_the_one_of_the_document(phasesync: CommandLine):
+    page = (Path(__file__).parents[2] / "docs" / "backup.md").read_text()
+    shown = page.split("phasesync aws policy --backups s3://acme-backups/phasesync\n")[1].split("```json\n")[1]
+    assert document(phasesync, "--backups", "s3://acme-backups/phasesync") == json.loads(shown.split("```")[0])
+
+
+def test_the_policy_of_backups_knows_partitions_and_the_key_of_the_bucket(phasesync: CommandLine):
+    there = document(phasesync, "--backups", "s3://acme-backups", "--region", "cn-north-1")
+    assert there["Statement"][0]["Resource"] == ["arn:aws-cn:s3:::acme-backups/phasesync-*"]
+
+    encrypted = document(phasesync, "--backups", "s3://acme-backups", "--kms-key", KEY)
+    through = {"kms:ViaService": f"s3.{KEY.split(':')[3]}.amazonaws.com"}
+    for action in ("kms:GenerateDataKey", "kms:Decrypt"):
+        assert allows(encrypted, action, KEY, through)
+        assert not allows(encrypted, action, KEY, {})
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (("--backups", "/var/backups"), "a folder needs no policy"),
+        (("--backups", "s3://No"), "is not the name of a bucket"),
+        (("--backups", "s3://acme-backups", "--no-sweep"), "only --kms-key and --region are for --backups"),
+        (("--backups", "s3://acme-backups", "--kms-key", "alias/x"), "is not the ARN of a KMS key"),
+        (("--backups", "s3://acme-backups", "--kms-key", KEY, "--region", "cn-north-1"), "partition"),
+        (("--backups", "s3://acme-backups", "--root-key"), "with exactly one of"),
+    ],
+)
+def test_a_policy_of_backups_for_something_else_is_refused(phasesync: CommandLine, args: tuple[str, ...], why: str):
+    refused = phasesync("aws", "policy", *args)
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert why in refused.stderr

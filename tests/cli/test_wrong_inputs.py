@@ -455,7 +455,8 @@ INPUTS = [
     Wrong(
         line="aws policy",
         code=2,
-        message="say what the policy is for, with exactly one of: a sync, --dynamic NAME, --all, --starter sync|dynamic",
+        message="say what the policy is for, with exactly one of: a sync, --dynamic NAME, --all, --starter sync|dynamic, "
+        "--root-key",
         hint="phasesync syncs list; phasesync dynamic list",
     ),
     Wrong(
@@ -467,7 +468,8 @@ INPUTS = [
     Wrong(
         line="aws policy web --starter sync",
         code=2,
-        message="say what the policy is for, with exactly one of: a sync, --dynamic NAME, --all, --starter sync|dynamic",
+        message="say what the policy is for, with exactly one of: a sync, --dynamic NAME, --all, --starter sync|dynamic, "
+        "--root-key",
         hint="phasesync syncs list; phasesync dynamic list",
     ),
     Wrong(line="aws trust-policy host", code=2, message="the credential host is ambient and assumes no role"),

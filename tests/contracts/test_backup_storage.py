@@ -179,7 +179,33 @@ def test_what_s3_refuses_has_a_hint(s3: tuple[BucketStorage, Any]) -> None:
     assert "no such bucket" in str(caught.value.hint)
 
 
-def test_the_printed_policy_is_of_this_place_alone() -> None:
-    objects, listing = bucket_module.policy_statements(BUCKET)
-    assert objects["Resource"] == "arn:aws:s3:::backups/prod/db/phasesync-*"
-    assert listing["Condition"] == {"StringLike": {"s3:prefix": "prod/db/*"}}
+@pytest.mark.parametrize("size", [0, 7, 11 * 1024 * 1024])
+def test_a_backup_is_fetched_byte_for_byte_to_a_private_file(
+    s3: tuple[BucketStorage, Any], tmp_path: Path, size: int
+) -> None:
+    storage, plain = s3
+    content = bytes(number % 251 for number in range(size))
+    plain.put_object(Bucket="backups", Key=f"prod/db/{NAME}", Body=content)
+    storage.fetch(NAME, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == content
+    assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(NotFoundError, match="there is no nothing"):
+        storage.fetch("nothing", tmp_path / "nothing")
+
+
+def test_a_backup_that_is_replaced_while_it_is_fetched_is_refused(
+    s3: tuple[BucketStorage, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, plain = s3
+    plain.put_object(Bucket="backups", Key=f"prod/db/{NAME}", Body=bytes(9 * 1024 * 1024))
+    get = storage._get
+
+    def replaced_after(*args: Any, **which: str) -> Any:
+        got = get(*args, **which)
+        plain.put_object(Bucket="backups", Key=f"prod/db/{NAME}", Body=bytes([1]) * (9 * 1024 * 1024))
+        return got
+
+    monkeypatch.setattr(storage, "_get", replaced_after)
+    with pytest.raises(DestinationRejectedError) as caught:
+        storage.fetch(NAME, tmp_path / "copy")
+    assert "repeat the command" in str(caught.value.hint)

@@ -59,8 +59,10 @@ def printed_actions(run: Callable[..., str], folder: Path) -> set[str]:
         ("--starter", "dynamic", "--permission-boundary", _BOUNDARY),
         ("--starter", "dynamic"),
     )
-    if "--root-key" in run("aws", "policy", "--help"):  # Release 0.1.0 had no root key at AWS KMS.
-        asked += (("--root-key", "--kms-key", _KEY),)
+    known = run("aws", "policy", "--help")  # Release 0.1.0 had no root key at AWS KMS, and no backups in S3.
+    for option, value in (("--root-key", ()), ("--backups", ("s3://backups/phasesync",))):
+        if option in known:
+            asked += ((option, *value, "--kms-key", _KEY),)
     return {action for options in asked for action in _actions_of(json.loads(run("aws", "policy", *options)))}
 
 

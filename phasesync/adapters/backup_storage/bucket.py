@@ -2,14 +2,13 @@
 A place in Amazon S3, for backups.
 
 S3 checks the SHA-256 of all bytes that it is sent, and stores a file whole or not at all. A large file is sent in parts
-of a few megabytes, so that each call ends soon: a stop of the daemon waits for one part. Needs s3:PutObject,
-s3:GetObject, s3:DeleteObject and s3:AbortMultipartUpload on the objects under the prefix, and s3:ListBucket on the
-bucket.
+of a few megabytes, and read in them, so that each call ends soon: a stop of the daemon waits for one part. What it
+needs is in `core/iam/backup_policy.py`.
 """
 
 import base64
 import hashlib
-import json
+import os
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -36,10 +35,14 @@ PART_BYTES: Final = 8 * 1024 * 1024
 """At least 5 MiB (S3 User Guide, multipart upload limits)."""
 MOST_PARTS: Final = 10_000
 
+READ_BYTES: Final = 4 * 1024 * 1024
+"""Of a large file in one call: less than the most bytes of any response."""
+
 _HINTS: Final = {
     "NoSuchBucket": "there is no such bucket; those of the account: aws s3 ls",
     "PermanentRedirect": "the bucket is in another Region: phasesync db backup --every ... --region REGION",
     "AuthorizationHeaderMalformed": "the bucket is in another Region: phasesync db backup --every ... --region REGION",
+    "PreconditionFailed": "the object was replaced while it was read: repeat the command",
     "AllAccessDisabled": "AWS has closed the bucket",
 }
 """Code of a refusal -> a hint."""
@@ -94,24 +97,52 @@ class BucketStorage:
 
     def read(self, name: str, *, most_bytes: int) -> bytes:
         """Return the content of a small file. NotFoundError if there is none."""
+        content, _ = self._get(name, most_bytes + 1)
+        if len(content) > most_bytes:
+            raise SettingsError(f"{name} in {self._place} is larger than {most_bytes:,} bytes")
+        return content
+
+    def fetch(self, name: str, file: Path) -> None:
+        """
+        Copy an object to a new file with mode 0600. All of it is of one moment: what replaces it meanwhile is refused.
+
+        Raises:
+            NotFoundError: there is no such object.
+            OSError: the file cannot be written.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(file, flags, 0o600), "wb") as copy:
+            part, first = self._get(name, READ_BYTES)
+            size = int(first["ContentLength"])
+            while True:
+                copy.write(part)
+                done = copy.tell()
+                if done >= size or not part:
+                    break
+                wanted = f"bytes={done}-{min(done + READ_BYTES, size) - 1}"
+                part, _ = self._get(name, READ_BYTES, Range=wanted, IfMatch=first["ETag"])
+        if done != size:
+            raise DestinationRejectedError(f"{self._place} has {size} bytes of {name}, and {done} arrived")
+
+    def remove(self, name: str) -> None:
+        """Remove a file; nothing happens if it is gone."""
+        self._call("DeleteObject", "DeleteObject", write=True, Bucket=self._place.name, Key=self._place.key(name))
+
+    def _get(self, name: str, most_bytes: int, **which: str) -> tuple[bytes, Mapping[str, Any]]:
+        """Return the beginning of what GetObject answers, and what else it says. NotFoundError."""
+        key = {"Bucket": self._place.name, "Key": self._place.key(name)}
         try:
-            response = self._call("GetObject", "GetObject", Bucket=self._place.name, Key=self._place.key(name))
+            response = self._call("GetObject", "GetObject", **key, **which)
         except PhasesyncError as error:
             if error.code == "NoSuchKey":
                 raise NotFoundError(f"there is no {name} in {self._place}") from None
             raise
         body = response["Body"]
         try:
-            content: bytes = invoke(partial(body.read, most_bytes + 1), action="s3:GetObject", write=False)
+            content: bytes = invoke(partial(body.read, most_bytes), action="s3:GetObject", write=False)
         finally:
             body.close()
-        if len(content) > most_bytes:
-            raise SettingsError(f"{name} in {self._place} is larger than {most_bytes:,} bytes")
-        return content
-
-    def remove(self, name: str) -> None:
-        """Remove a file; nothing happens if it is gone."""
-        self._call("DeleteObject", "DeleteObject", write=True, Bucket=self._place.name, Key=self._place.key(name))
+        return content, response
 
     def _put_parts(
         self, key: dict[str, str], file: Path, digest: Callable[[bytes], None], checkpoint: Callable[[], object]
@@ -143,32 +174,14 @@ class BucketStorage:
         try:
             return self._client.call(operation, write=write, action=f"s3:{permission}", **arguments)
         except PermissionDeniedError as error:
-            error.hint = f"allow it in the policy of {self._credential.name}: {self._statements()}"
+            error.hint = (
+                f"phasesync aws policy --backups {self._place} prints the policy, for {self._credential.name}; without "
+                "s3:ListBucket, S3 refuses in the same way what is not there"
+            )
             raise
         except PhasesyncError as error:
             error.hint = _HINTS.get(error.code or "", error.hint)
             raise
-
-    def _statements(self) -> str:
-        return json.dumps(policy_statements(self._place))
-
-
-def policy_statements(place: Bucket) -> list[dict[str, object]]:
-    """Return the statements of an IAM policy that lets an identity keep backups in a place."""
-    bucket = f"arn:aws:s3:::{place.name}"
-    return [
-        {
-            "Effect": "Allow",
-            "Action": ["s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
-            "Resource": f"{bucket}/{place.key('phasesync-*')}",
-        },
-        {
-            "Effect": "Allow",
-            "Action": "s3:ListBucket",
-            "Resource": bucket,
-            "Condition": {"StringLike": {"s3:prefix": place.key("*")}},
-        },
-    ]
 
 
 def _checksum(content: bytes) -> str:
