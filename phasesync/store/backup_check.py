@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from phasesync.core.counted import counted
 from phasesync.errors import CiphertextError, NotFoundError, SchemaMismatchError, SettingsError, StoreUnavailableError
 from phasesync.host_files import UnusableFileError, file_exists
 from phasesync.store.authenticity import Authenticated, authenticate_all
@@ -221,7 +222,9 @@ def _read_rows(copy: Path, file: Path, manifest: Manifest | None) -> tuple[str, 
         if manifest is not None:
             for table, number in manifest.rows.items():
                 if rows.get(table) != number:
-                    raise SettingsError(f"{file} has {rows.get(table)} rows in {table}, and its manifest says {number}")
+                    raise SettingsError(
+                        f"{file} has {counted(rows.get(table, 0), 'row')} in {table}, and its manifest says {number}"
+                    )
             if schema == EXPECTED:
                 for table, digest in manifest.digests.items():
                     if digest_of(database, metadata.tables[table]).digest != digest:
