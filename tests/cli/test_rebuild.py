@@ -184,9 +184,8 @@ def test_the_printed_plan_is_a_mapping_and_keeps_the_settings_of_the_former_data
     rebuild = ("rebuild", "--from-aws", "--credential", "host", "--former-database", lost.lose_the_root_key())
     printed = lost.phasesync.json(*rebuild, "--dry-run")
     file = lost.phasesync.directory / "plan.json"
+    next(sync for sync in printed["would"]["syncs"] if sync["name"] == "web")["name"] = "website"
     for document in (printed, printed["would"]):
-        document_of_web = next(sync for sync in printed["would"]["syncs"] if sync["name"] == "web")
-        document_of_web["name"] = "website"
         file.write_text(json.dumps(document))
         again = lost.phasesync.json(*rebuild, "--mapping", str(file), "--dry-run")["would"]
         assert "website" in [sync["name"] for sync in again["syncs"]]
