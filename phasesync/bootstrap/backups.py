@@ -12,7 +12,14 @@ from phasesync.bootstrap.app import Application, call_limits
 from phasesync.bootstrap.open import keys_by, open_application
 from phasesync.core.backup_schedule import parse_object
 from phasesync.core.regions import REGION_VARIABLES
-from phasesync.errors import InvalidInputError, KeyUnavailableError, PhasesyncError, SettingsError
+from phasesync.errors import (
+    DestinationError,
+    HostUnavailableError,
+    InvalidInputError,
+    KeyUnavailableError,
+    PhasesyncError,
+    SettingsError,
+)
 from phasesync.settings.model import Settings
 from phasesync.store.migrate import open_migrated
 
@@ -42,8 +49,8 @@ def _keys_if_possible(settings: Settings) -> "Callable[[Database], KeyRing | Non
     def open_keys(database: "Database") -> "KeyRing | None":
         try:
             return keys_by(settings)(database)
-        except (KeyUnavailableError, SettingsError):
-            return None
+        except (KeyUnavailableError, SettingsError, HostUnavailableError, DestinationError):
+            return None  # AWS KMS is away, for example: an outage is when a backup is wanted.
 
     return open_keys
 

@@ -19,11 +19,11 @@ from phasesync.adapters.root_keys.files import (
     AGE,
     FILE,
     hold_key_files,
+    home_of,
     key_text,
     next_file_of,
     parse_key,
     put_next_in_place,
-    read_file,
     read_key_file,
     write_next_root_key,
 )
@@ -40,7 +40,7 @@ from phasesync.bootstrap.app import Application, call_limits
 from phasesync.bootstrap.root_keys import key_ring_of, load_root_keys, replaced_root_keys_in_use
 from phasesync.engine.root_key_rotation import RootKeysInUse, RotatedRootKey, root_keys_in_use, rotate_root_key
 from phasesync.errors import KeyUnavailableError, PhasesyncError, SettingsError
-from phasesync.host_files import make_private_folder
+from phasesync.host_files import UnusableFileError, make_private_folder, read_regular_file
 from phasesync.settings.model import Settings
 from phasesync.store import read_instance_id, read_wrapped_keys
 from phasesync.store.key_ring import CURRENT, KeyRing, RootKey, read_root_statuses
@@ -238,7 +238,9 @@ def _put_in_place(application: Application, known: RootKeysInUse, rotated: Rotat
     if file is not None and source == str(next_file_of(file)):
         try:
             kept = put_next_in_place(file, current, identity_file=settings.age_identity_file)
-            source = str(file)
+            source = str(home := home_of(file))
+            if home != file:
+                to_do.append(f"{file} was for a backup from before: root_key_file has to name {home} again, everywhere")
         except PhasesyncError as error:
             if rotated is None:
                 raise
@@ -300,6 +302,10 @@ def _other_hosts(application: Application) -> list[str]:
 
 # --- escrow
 
+_MAKE_ONE: Final = "phasesync keys escrow --recipient age1…"
+_MOST_BYTES: Final = 65_536
+"""Of an escrow: it has some hundred bytes for each recipient."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Escrow:
@@ -347,17 +353,23 @@ def verify_escrow(settings: Settings, file: Path, identity_file: Path) -> str:
         KeyUnavailableError: the identity does not open the file, or what is in it is not the root key of this database.
         SettingsError: the file is no age file, or the package for age is not installed.
     """
-    data, _ = read_file(file)
-    if not is_age_file(data):
+    try:
+        data, _ = read_regular_file(file, most_bytes=_MOST_BYTES)
+    except UnusableFileError as error:
         raise SettingsError(
-            f"{file} is not an age file", hint="phasesync keys escrow --recipient age1… prints one; keep it as it is"
-        )
+            f"the escrow {file} cannot be read: {error.reason}", hint=f"--verify takes a file: {_MAKE_ONE} prints one"
+        ) from None
+    if not is_age_file(data):
+        raise SettingsError(f"{file} is not an age file", hint=f"{_MAKE_ONE} prints one; keep it as it is")
     source = str(file)
     root = RootKey(material=parse_key(decrypt_age(data, identity_file, source), source), source=source, kind=AGE)
     with closing(open_migrated(settings.database_url)) as database:
         read_instance_id(database)
         keys = KeyRing(
-            [root], partial(read_wrapped_keys, database), read_statuses=partial(read_root_statuses, database)
+            [root],
+            partial(read_wrapped_keys, database),
+            read_statuses=partial(read_root_statuses, database),
+            hint_for=lambda _: f"it is the escrow of another installation; for one of this: {_MAKE_ONE}",
         )
         keys.verify()
     return root.id

@@ -15,6 +15,7 @@ from phasesync.errors import KeyUnavailableError, PhasesyncError, SettingsError
 from phasesync.settings.model import Settings
 from phasesync.store import Database, read_wrapped_keys
 from phasesync.store.key_ring import FORMER, KeyRing, RootKey, read_root_statuses
+from phasesync.store.root_keys import read_current_root
 from phasesync.store.tables import instance
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def key_ring_of(settings: Settings, database: Database, roots: Sequence[RootKey]
         partial(read_wrapped_keys, database),
         load_roots=partial(_load_missing_root_keys, settings, database),
         read_statuses=partial(read_root_statuses, database),
+        read_current=partial(read_current_root, database),
         hint_for=partial(_kept_in_a_file, settings),
     )
 

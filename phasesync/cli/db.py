@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phasesync.cli.audited import note_done
+from phasesync.cli.audited import note_done, with_refusals
 from phasesync.cli.db_backups import backup, drill, restore, verify
 from phasesync.cli.dry_run import dry_run_flag, dry_run_option, show_dry_run
 from phasesync.cli.input import confirm, confirmation_options, never_asks, read_stdin
@@ -31,6 +31,7 @@ def db() -> None:
 )
 @output_option
 @dry_run_flag
+@with_refusals
 def migrate(check: bool, dry_run: bool, out: Output) -> int:
     """
     Bring the database to the schema of this release. Any number of processes may do it at once.
@@ -179,6 +180,7 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
 @never_asks
 @output_option
 @dry_run_flag
+@with_refusals
 def copy_to(target: str, verify: bool, dry_run: bool, out: Output) -> None:
     """
     Copy the database to another one, compare the two, and retire this one.
@@ -290,6 +292,7 @@ def url_of_option(target: str, option: str = "--to") -> str:
 @confirmation_options
 @output_option
 @dry_run_flag
+@with_refusals
 def unretire(yes: bool, no_input: bool, dry_run: bool, out: Output) -> None:
     """
     Take a database back into use that db copy has retired.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar
 
 import click
 
-from phasesync.cli.audited import note_done
+from phasesync.cli.audited import note_done, with_refusals
 from phasesync.cli.dry_run import dry_run_flag, show_dry_run
 from phasesync.cli.input import never_asks
 from phasesync.cli.invocation import invocation, with_application
@@ -19,6 +19,7 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import REGION, Duration
 from phasesync.cli.sync_results import error_document, threads_of, worst_code
 from phasesync.core.audit import AuditKind
+from phasesync.core.counted import counted
 from phasesync.core.times import duration_text
 from phasesync.errors import InvalidInputError, PhasesyncError, StaleDatabaseError
 
@@ -118,6 +119,7 @@ class _Request:
     region: str | None = None
 
 
+@with_refusals
 def _copy(file: Path, out: Output, *, dry_run: bool) -> None:
     settings = invocation().settings().settings
     if dry_run:
@@ -155,6 +157,8 @@ def _copy(file: Path, out: Output, *, dry_run: bool) -> None:
 def _schedule(application: "Application", request: _Request, *, out: Output, dry_run: bool) -> None:
     from phasesync.cli.documents import backup_schedule_document
 
+    if request.every != "off" and application.store.backup_schedules.list_all().altered:
+        out.warn("a schedule that was altered is removed; if it was one of another place, set that anew as well")
     with application.store.database.rehearsal() if dry_run else nullcontext():
         schedule, message = (_unset if request.every == "off" else _set)(application, request)
     credentials = {one.id: one.name for one in application.store.credentials.list_all()}
@@ -206,11 +210,12 @@ def _set(application: "Application", request: _Request) -> "tuple[BackupSchedule
 @click.command()
 @_a_backup
 @output_option
-def verify(file: str, credential: str | None, region: str | None, out: Output) -> None:
+def verify(file: str, credential: str | None, region: str | None, out: Output) -> int:
     """
     Prove with the root key that a backup can be restored: its manifest, its rows, and every MAC in it.
 
-    The backup is only read, and the database is not opened. Exit 6 names what is wrong.
+    The backup is only read, and the database is not opened. Exit 6 names what is wrong; also if it is the audit log
+    alone, which is no reason not to restore it.
 
     \b
     Examples:
@@ -230,6 +235,7 @@ def verify(file: str, credential: str | None, region: str | None, out: Output) -
             ["what", "authentic"],
         )
     out.done(f"{file} can be restored", document)
+    return 6 if verified.tampered else 0
 
 
 def _show_verified(verified: "VerifiedBackup", file: str, out: Output) -> None:
@@ -237,6 +243,13 @@ def _show_verified(verified: "VerifiedBackup", file: str, out: Output) -> None:
         out.warn(f"no manifest lies beside {file}: nothing proves that it is whole, and of which time")
     elif not verified.signed:
         out.warn("the manifest has no MAC: it was made without the root key, so nothing proves it")
+    for finding in verified.tampered[:_SHOWN]:
+        out.warn(f"the audit log in it was altered: {finding.message}")
+    if (more := len(verified.tampered) - _SHOWN) > 0:
+        out.warn(f"and {counted(more, 'thing')} more: phasesync audit verify names them once it is restored")
+
+
+_SHOWN: Final = 10
 
 
 def _verified_document(verified: "VerifiedBackup", file: str) -> dict[str, Any]:
@@ -249,6 +262,10 @@ def _verified_document(verified: "VerifiedBackup", file: str) -> dict[str, Any]:
         "made_at": verified.made_at,
         "rows": dict(verified.rows),
         "authentic": vars(verified.authenticated).copy(),
+        "tampered": [
+            {"what": one.tampering.value, "first": one.first, "last": one.last, "message": one.message}
+            for one in verified.tampered
+        ],
     }
 
 
@@ -338,6 +355,7 @@ def _row(document: Mapping[str, Any]) -> dict[str, Any]:
 @never_asks
 @output_option
 @dry_run_flag
+@with_refusals
 def restore(file: str, credential: str | None, region: str | None, dry_run: bool, out: Output) -> None:
     """
     Replace the database with a backup. The former content is kept: beside a SQLite database, or in the data directory.

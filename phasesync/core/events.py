@@ -364,6 +364,24 @@ class BackupMade:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OldBackupsNotRemoved:
+    """
+    A scheduled backup was made, and older ones could not be removed; it is tried again after the next one.
+
+    Attributes:
+        place: where they are.
+        error: class name of the error.
+        code: AWS's error code, None if there is none.
+        message: of the error, with what helps: places and codes.
+    """
+
+    place: str
+    error: str
+    code: str | None
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackupFailed:
     """
     A scheduled backup could not be made; it is tried again.
@@ -415,6 +433,7 @@ Event = (
     | MessageFailed
     | NotificationUnreadable
     | BackupMade
+    | OldBackupsNotRemoved
     | BackupFailed
     | ChoreFailed
 )

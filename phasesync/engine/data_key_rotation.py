@@ -3,8 +3,8 @@ Replaces data keys, and has everything encrypted anew under the new ones, while 
 
     replace every key -> encrypt what names a former key, pass by pass -> remove the former keys
 
-Each step is a short transaction of its own. Interrupted anywhere, the next call goes on: what was replaced since the
-first key of the interrupted call was retired is not replaced a second time.
+Each step is a short transaction of its own. Interrupted anywhere, the next call goes on: a key that has taken the place
+of one which is still there is not replaced a second time.
 """
 
 from collections.abc import Callable
@@ -100,12 +100,11 @@ def rotate_data_keys(
     if store.former():
         rows.encrypt()
     # A key that only unreadable rows name is from long ago; it does not mean that a call was interrupted.
-    begun = [key.retired_at for key in store.former() if key.retired_at is not None and key.id not in rows.unread]
-    made_before = min(begun) if begun else store.clock()
+    begun = {key.retired_at for key in store.former() if key.retired_at is not None and key.id not in rows.unread}
     for key in wanted:
         began = context.clock.monotonic()
         try:
-            if store.replace(key, made_before=made_before):
+            if store.replace(key, made_at=begun):
                 replaced.append(key.label)
                 tell()
                 pause(_pause_after(context.clock.monotonic() - began))

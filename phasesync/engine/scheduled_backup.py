@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
 from phasesync.core.backup_schedule import TRY_AGAIN, BackupSchedule, backup_name, superfluous
-from phasesync.core.events import BackupFailed, BackupMade
+from phasesync.core.events import BackupFailed, BackupMade, OldBackupsNotRemoved
 from phasesync.engine.context import Context
+from phasesync.engine.older_copy import is_restored
 from phasesync.errors import (
     CiphertextError,
     HostUnavailableError,
@@ -21,11 +22,13 @@ from phasesync.errors import (
     NotFoundError,
     PhasesyncError,
     SettingsError,
+    StaleDatabaseError,
 )
 from phasesync.ports.backups import BackupStorage, OpenStorage
 from phasesync.store.backup_manifest import MOST_BYTES, SUFFIX, check_mac, manifest_of, parse_manifest
 
 if TYPE_CHECKING:
+    from phasesync.store.backup_check import VerifiedBackup
     from phasesync.store.backup_manifest import Manifest
 
 
@@ -69,7 +72,7 @@ class BackupMaker:
         while not stopped() and (schedule := schedules.claim_due()) is not None:
             began = self._context.clock.monotonic()
             try:
-                manifest, removed = self._make(schedule, checkpoint)
+                verified, manifest, storage = self._make(schedule, checkpoint)
             except InterruptedRunError:
                 schedules.release(schedule)
                 return
@@ -79,7 +82,9 @@ class BackupMaker:
             except OSError as error:
                 self._failed(schedule, HostUnavailableError(f"the backup could not be made: {error.strerror}"))
                 continue
+            # What follows is no reason to make another one.
             schedules.succeeded(schedule)
+            removed = self._remove_old(storage, schedule, verified, manifest, checkpoint)
             self._context.events.emit(
                 BackupMade(
                     place=str(schedule.place),
@@ -94,12 +99,15 @@ class BackupMaker:
         self._context.store.backup_schedules.failed(
             schedule, type(error).__name__, pause=min(TRY_AGAIN, schedule.every)
         )
-        message = error.message if error.hint is None else f"{error.message}; {error.hint}"
         self._context.events.emit(
-            BackupFailed(place=str(schedule.place), error=type(error).__name__, code=error.code, message=message)
+            BackupFailed(
+                place=str(schedule.place), error=type(error).__name__, code=error.code, message=_with_hint(error)
+            )
         )
 
-    def _make(self, schedule: BackupSchedule, checkpoint: Callable[[], None]) -> "tuple[Manifest, int]":
+    def _make(
+        self, schedule: BackupSchedule, checkpoint: Callable[[], None]
+    ) -> "tuple[VerifiedBackup, Manifest, BackupStorage]":
         # Imported here, since most daemons make none.
         from phasesync.store.backup import backup, digest_of_file
         from phasesync.store.backup_check import verify_backup
@@ -111,21 +119,64 @@ class BackupMaker:
             file = folder / "backup.db"
             backup(self._database_url, file, open_keys=lambda _: keys, checkpoint=checkpoint)
             checkpoint()
-            manifest = verify_backup(file, open_keys=lambda _: keys, folder=folder).manifest
-            if manifest is None:
+            verified = verify_backup(file, open_keys=lambda _: keys, folder=folder)
+            if (manifest := verified.manifest) is None:
                 raise SettingsError("the manifest of the backup is gone: something else removes files there")
             name = backup_name(manifest.instance_id, manifest.made_at)
             # First the manifest: a backup without one would be nobody's.
             for end, source in ((SUFFIX, manifest_of(file)), ("", file)):
                 digest = digest_of_file(source) if end else manifest.sha256
                 storage.put(name + end, source, sha256=digest, checkpoint=checkpoint)
-        return manifest, self._remove_old(storage, schedule, name, checkpoint)
+        return verified, manifest, storage
 
     def _remove_old(
-        self, storage: BackupStorage, schedule: BackupSchedule, newest: str, checkpoint: Callable[[], None]
+        self,
+        storage: BackupStorage,
+        schedule: BackupSchedule,
+        verified: "VerifiedBackup",
+        made: "Manifest",
+        checkpoint: Callable[[], None],
     ) -> int:
-        """Remove backups beyond the newest ones; return how many were removed."""
-        removed = 0
+        """Remove backups beyond the newest ones; return how many were removed. An event says what went wrong."""
+        removed: list[str] = []
+        try:
+            self._require_newest(verified)
+            self._remove_beyond(storage, schedule, made, checkpoint, removed)
+        except InterruptedRunError:
+            pass  # They are removed after the next backup.
+        except PhasesyncError as error:
+            self._context.events.emit(
+                OldBackupsNotRemoved(
+                    place=str(schedule.place), error=type(error).__name__, code=error.code, message=_with_hint(error)
+                )
+            )
+        return len(removed)
+
+    def _require_newest(self, verified: "VerifiedBackup") -> None:
+        """
+        Raise an error if an older backup may hold what this database has lost.
+
+        A copy that was restored, also to another host for a look, has the schedules of the original.
+        """
+        if is_restored(self._context):
+            raise StaleDatabaseError(
+                "this database is older than AWS, or was just restored: backups that are newer than it may be there",
+                hint="phasesync db accept-restore, or phasesync db backup --every off",
+            )
+        if verified.tampered:
+            raise CiphertextError(
+                "the audit log was altered outside phasesync: older backups may hold what was in it",
+                hint="phasesync audit verify names what; remove old backups by hand",
+            )
+
+    def _remove_beyond(
+        self,
+        storage: BackupStorage,
+        schedule: BackupSchedule,
+        made: "Manifest",
+        checkpoint: Callable[[], None],
+        removed: list[str],
+    ) -> None:
         names = storage.names()
         former, proven = self._proven.get(schedule.id, set()), set()
 
@@ -140,7 +191,7 @@ class BackupMaker:
         old = superfluous(
             names,
             instance_id=self._context.instance_id,
-            newest=newest,
+            newest=backup_name(made.instance_id, made.made_at),
             keep=schedule.keep,
             suffix=SUFFIX,
             is_proven=is_ours,
@@ -152,8 +203,8 @@ class BackupMaker:
             # The manifest last: with it, an interrupted removal is gone on with.
             for each in (name, name + SUFFIX):
                 storage.remove(each)
-            removed += name in names
-        return removed
+            if name in names:
+                removed.append(name)
 
     def _is_ours(self, storage: BackupStorage, name: str, size: int | None) -> bool:
         """
@@ -171,6 +222,10 @@ class BackupMaker:
             )
         except (NotFoundError, SettingsError, CiphertextError):
             return False
+
+
+def _with_hint(error: PhasesyncError) -> str:
+    return error.message if error.hint is None else f"{error.message}; {error.hint}"
 
 
 @contextmanager

@@ -4,32 +4,39 @@ Proves that a backup can be restored, on a private copy: the file, its manifest,
 The file itself is only read. What is returned says what was proved; whatever is wrong is an error.
 """
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.audit import Finding
 from phasesync.core.counted import counted
 from phasesync.errors import CiphertextError, NotFoundError, SchemaMismatchError, SettingsError, StoreUnavailableError
-from phasesync.host_files import UnusableFileError, file_exists
+from phasesync.host_files import UnusableFileError, file_exists, is_passing
+from phasesync.store.audit_verify import verify_chain
 from phasesync.store.authenticity import Authenticated, authenticate_all
 from phasesync.store.backup import digest_of_file, sync_to_disk
 from phasesync.store.backup_manifest import Manifest, check_mac, manifest_of, read_manifest
 from phasesync.store.database import Database, open_database
-from phasesync.store.database_url import sqlite_url
+from phasesync.store.database_url import parse_database_url, sqlite_url
+from phasesync.store.db_errors import translate
 from phasesync.store.instance import read_instance_id
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.migrate import EXPECTED, REVISIONS, status_of, upgrade
 from phasesync.store.raw_rows import digest_of
 from phasesync.store.sqlite import uri_of
 from phasesync.store.tables import metadata
+
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OF_THE_DISK: Final = ("SQLITE_FULL", "SQLITE_IOERR")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +51,7 @@ class VerifiedBackup:
         authenticated: how many rows of each kind authenticate.
         manifest: what lay beside it; None if nothing did: then nothing proves that it is whole and of which time.
         signed: the manifest authenticates.
+        tampered: what is wrong with the audit log in it; that is no reason not to restore it.
     """
 
     instance_id: str
@@ -52,6 +60,7 @@ class VerifiedBackup:
     authenticated: Authenticated
     manifest: Manifest | None
     signed: bool
+    tampered: tuple[Finding, ...]
 
     @property
     def made_at(self) -> datetime | None:
@@ -108,16 +117,19 @@ def opened_copy(
             signed = manifest is not None and check_mac(manifest, keys)
             if manifest is not None and manifest.instance_id != instance_id:
                 raise CiphertextError(f"{manifest_of(file)} is of another installation ({manifest.instance_id})")
-            authenticated = authenticate_all(database, keys)
+            authenticated = authenticate_all(database, keys, with_audit=False)
+            with database.read() as connection:
+                audit = verify_chain(keys, connection, ())
         yield (
             copy,
             VerifiedBackup(
                 instance_id=instance_id,
                 schema=schema,
                 rows=rows,
-                authenticated=authenticated,
+                authenticated=replace(authenticated, audit=audit.rows),
                 manifest=manifest,
                 signed=signed,
+                tampered=audit.findings,
             ),
         )
 
@@ -165,7 +177,7 @@ def copy_checked(source: Path, target: Path, *, message: str, locked: Callable[[
 
     Raises:
         SettingsError: `message`, or the source is damaged.
-        StoreUnavailableError: somebody else writes to the target, and does not end.
+        StoreUnavailableError: somebody else writes to the target, and does not end; or its disk is full.
     """
     is_locked = False
 
@@ -186,9 +198,14 @@ def copy_checked(source: Path, target: Path, *, message: str, locked: Callable[[
             with closing(sqlite3.connect(uri_of(target), uri=True, timeout=10)) as copy:
                 # The first page takes the lock for writing, and only the last one commits.
                 original.backup(copy, pages=1, progress=called)
-    except sqlite3.DatabaseError:
+        sync_to_disk(target)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "").startswith(_OF_THE_DISK):
+            raise translate(error, parse_database_url(sqlite_url(target))) from None
         raise SettingsError(message) from None
-    sync_to_disk(target)
+    except OSError as error:
+        kind = StoreUnavailableError if is_passing(error) or error.errno in _NO_ROOM else SettingsError
+        raise kind(f"{target} cannot be written: {error.strerror}") from None
 
 
 def _check_file(file: Path, manifest: Manifest) -> None:

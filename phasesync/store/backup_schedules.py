@@ -45,10 +45,12 @@ class Listed:
 
     Attributes:
         usable: those that authenticate, the oldest first.
-        refused: what is wrong with the others, one line each.
+        altered: the ids of the others.
+        refused: what is wrong with those, one line each.
     """
 
     usable: tuple[BackupSchedule, ...]
+    altered: tuple[str, ...]
     refused: tuple[str, ...]
 
 
@@ -65,7 +67,11 @@ class BackupScheduleStore(BaseStore):
         region: str | None,
         actor: str,
     ) -> BackupSchedule:
-        """Add a schedule, or replace the one of the same place. Its first backup is due at once."""
+        """
+        Add a schedule, or replace the one of the same place. Its first backup is due at once.
+
+        Rows that were altered are removed: they are used for nothing, and of which place they were is unknown.
+        """
         sealed = _Sealed(
             place=str(place),
             every_s=int(every.total_seconds()),
@@ -77,6 +83,7 @@ class BackupScheduleStore(BaseStore):
         with self._database.write() as connection:
             # Two commands at once must not add two schedules of one place.
             connection.execute(row_lock(sa.select(instance.c.id))).all()
+            self._remove_altered(connection)
             former = self._find(connection, place)
             if former is None:
                 created_at = from_microseconds(connection.scalar(sa.select(now())) or 0)
@@ -123,6 +130,11 @@ class BackupScheduleStore(BaseStore):
             connection.execute(backup_schedules.delete().where(backup_schedules.c.id == found.id))
             self._audit(connection, "db.unschedule-backup", str(found.place))
             return found
+
+    def _remove_altered(self, connection: sa.Connection) -> None:
+        for schedule_id in load_schedules(connection, self._keys).altered:
+            connection.execute(backup_schedules.delete().where(backup_schedules.c.id == schedule_id))
+            self._audit(connection, "db.unschedule-backup", "altered", details={"id": schedule_id})
 
     def list_all(self) -> Listed:
         """Return all schedules, with what is wrong with those that were altered."""
@@ -189,18 +201,22 @@ def has_schedules(database: Database) -> bool:
 
 def load_schedules(connection: sa.Connection, keys: KeyRing) -> Listed:
     """Return all schedules, as one transaction reads them."""
-    usable, refused = [], []
+    usable, altered, refused = [], [], []
     for row in connection.execute(select_schedules()).all():
         try:
             usable.append(to_schedule(row, keys))
         except CiphertextError as error:
+            altered.append(row.id)
             refused.append(error.message)
-    return Listed(usable=tuple(usable), refused=tuple(refused))
+    return Listed(usable=tuple(usable), altered=tuple(altered), refused=tuple(refused))
 
 
 def select_schedules() -> sa.Select[Any]:
     """Return the select behind `to_schedule`."""
-    return sa.select(backup_schedules).order_by(backup_schedules.c.created_at, backup_schedules.c.id)
+    # SQLite stores text in any column, and the driver fails at text that is no UTF-8.
+    sealed = sa.cast(backup_schedules.c.sealed, sa.LargeBinary).label("sealed")
+    others = [column for column in backup_schedules.c if column is not backup_schedules.c.sealed]
+    return sa.select(*others, sealed).order_by(backup_schedules.c.created_at, backup_schedules.c.id)
 
 
 def to_schedule(row: sa.Row[Any], keys: KeyRing) -> BackupSchedule:

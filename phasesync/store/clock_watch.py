@@ -25,7 +25,7 @@ from phasesync.store.base import BaseStore
 from phasesync.store.database import insert_or_update, row_lock
 from phasesync.store.db_time import before, now, to_microseconds
 from phasesync.store.lease_rows import select_leases, to_columns, to_lease
-from phasesync.store.tables import LEASE_IS_LIVE, chores, daemons, leases, messages, notices, syncs
+from phasesync.store.tables import LEASE_IS_LIVE, backup_schedules, chores, daemons, leases, messages, notices, syncs
 
 _NOTE: Final = "clock"
 """Name of the row in `chores` that holds the time."""
@@ -67,6 +67,7 @@ class ClockWatch(BaseStore):
             _set_back_syncs(connection, clock, max(noted, evidence["syncs"]) - clock)
             count = self._set_back_leases(connection, clock, noted - clock)
             _set_back_messages(connection, clock, by)
+            _set_back_backups(connection, clock, by)
             _set_back_daemons(connection, clock, max(noted, evidence["daemons"]) - clock)
             connection.execute(
                 chores.update()
@@ -182,6 +183,13 @@ def _set_back_messages(connection: sa.Connection, clock: int, by: int) -> None:
     for table, names in ((notices, ("next_at", "made_at")), (messages, ("next_at", "claim_until"))):
         ahead = sa.or_(*(_as_number(table.c[name]) > clock for name in names))
         connection.execute(table.update().where(ahead).values(**_earlier(table, names, clock, by)))
+
+
+def _set_back_backups(connection: sa.Connection, clock: int, by: int) -> None:
+    """Move back when backups were made and are due: none would be made until then, and nothing would say so."""
+    names = ("next_at", "succeeded_at", "failed_at")
+    ahead = sa.or_(*(_as_number(backup_schedules.c[name]) > clock for name in names))
+    connection.execute(backup_schedules.update().where(ahead).values(**_earlier(backup_schedules, names, clock, by)))
 
 
 def _set_back_daemons(connection: sa.Connection, clock: int, by: int) -> None:

@@ -10,7 +10,7 @@ So what was interrupted anywhere goes on with the next call. `retired_at` says o
 digests is never replaced: fingerprints and tokens at AWS come from it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -22,7 +22,7 @@ from phasesync.errors import CiphertextError
 from phasesync.store.apps import find_environment, find_locked_environment
 from phasesync.store.base import BaseStore
 from phasesync.store.daemons import is_alive
-from phasesync.store.db_time import from_microseconds, now
+from phasesync.store.db_time import from_microseconds
 from phasesync.store.encrypted_columns import ENCRYPTED, EncryptedTable
 from phasesync.store.environment_mac import authentic_pointers, update_environment_row
 from phasesync.store.key_ring import DIGEST_KEY, ENVIRONMENT_KEY, insert_key, key_id_of
@@ -153,48 +153,46 @@ class DataKeyStore(BaseStore):
                     count += connection.scalar(statement) or 0
         return count
 
-    def clock(self) -> datetime:
-        """Return the database's time."""
-        with self._database.read() as connection:
-            return from_microseconds(connection.scalar(sa.select(now())) or 0)
-
-    def replace(self, key: KeyInUse, *, made_before: datetime) -> bool:
+    def replace(self, key: KeyInUse, *, made_at: Collection[datetime] = ()) -> bool:
         """
         Make a new data key, which encrypts from now on, and retire the former one.
 
         Args:
             key: that is replaced.
-            made_before: a key made then or later stays: an interrupted call has made it.
+            made_at: when an interrupted call made keys; those stay. A key is told by the instant at which its former
+                one was retired, and not by the clock of today, which may have been set back since.
 
         Returns:
-            Whether there is a new one; False also if the environment was removed meanwhile.
+            Whether there is a new one; False also if somebody else has replaced or removed it.
 
         Raises:
             CiphertextError: the environment was altered, and a new MAC would vouch for it.
         """
         with self._database.write() as connection:
             if key.environment_id is None:
-                replaced = self._replace_shared(connection, key.purpose, made_before)
+                replaced = self._replace_shared(connection, key, made_at)
             else:
-                replaced = self._replace_of_environment(connection, key.environment_id, made_before)
+                replaced = self._replace_of_environment(connection, key, key.environment_id, made_at)
         self._keys.expect_newer()
         return replaced
 
-    def _replace_shared(self, connection: sa.Connection, purpose: str, made_before: datetime) -> bool:
-        newest = _SHARED.where(data_keys.c.purpose == purpose)
+    def _replace_shared(self, connection: sa.Connection, key: KeyInUse, made_at: Collection[datetime]) -> bool:
+        newest = _SHARED.where(data_keys.c.purpose == key.purpose)
         # Two commands at once: the second finds what the first has made.
         row = connection.execute(newest.with_for_update(key_share=True)).first()
-        if row is None or (new_id := self._new_key(connection, row.id, made_before)) is None:
+        if row is None or row.id != key.id or (new_id := self._new_key(connection, row.id, made_at)) is None:
             return False
-        self._audit(connection, ROTATE_DATA, f"the key of {purpose}", details={"from": row.id, "to": new_id})
+        self._audit(connection, ROTATE_DATA, f"the key of {key.purpose}", details={"from": row.id, "to": new_id})
         return True
 
-    def _replace_of_environment(self, connection: sa.Connection, environment_id: str, made_before: datetime) -> bool:
+    def _replace_of_environment(
+        self, connection: sa.Connection, key: KeyInUse, environment_id: str, made_at: Collection[datetime]
+    ) -> bool:
         row = find_locked_environment(connection, environment_id)
-        if row is None:
+        if row is None or row.data_key_id != key.id:
             return False
         pointers = authentic_pointers(connection, self._keys, row)
-        if (new_id := self._new_key(connection, row.data_key_id, made_before)) is None:
+        if (new_id := self._new_key(connection, row.data_key_id, made_at)) is None:
             return False
         mac = update_environment_row(connection, self._keys, row, pointers, data_key_id=new_id)
         self._audit(
@@ -207,10 +205,10 @@ class DataKeyStore(BaseStore):
         )
         return True
 
-    def _new_key(self, connection: sa.Connection, former_id: str, made_before: datetime) -> str | None:
-        """Store a key that follows another one; return its id, or None if the other is not older than `made_before`."""
+    def _new_key(self, connection: sa.Connection, former_id: str, kept: Collection[datetime]) -> str | None:
+        """Store a key that follows another one; return its id, or None if the other was made at one of these times."""
         former = connection.execute(sa.select(data_keys).where(data_keys.c.id == former_id)).one()
-        if former.created_at >= made_before:
+        if former.created_at in kept:
             return None
         key = self._keys.new_data_key(former.purpose)
         insert_key(connection, key)

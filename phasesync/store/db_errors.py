@@ -23,6 +23,7 @@ from sqlalchemy import exc
 
 from phasesync.errors import (
     AlreadyExistsError,
+    CiphertextError,
     IllegalTransitionError,
     InternalError,
     InvalidInputError,
@@ -139,6 +140,11 @@ _CONNECTION_IS_USABLE: Final = (
 def _from_sqlite(error: sqlite3.Error, url: sa.URL) -> PhasesyncError:
     name = getattr(error, "sqlite_errorname", None) or ""
     file = url.database
+    if str(error).startswith("Could not decode to UTF-8"):  # The driver says so, and SQLite takes any bytes as text.
+        return CiphertextError(
+            f"a row of {file} holds a text that is none: it was altered outside phasesync, or the disk is damaged",
+            hint=_RESTORE,
+        )
     # An extended name begins with its primary one: SQLITE_IOERR_WRITE.
     match name.removeprefix("SQLITE_").split("_")[0]:
         case "BUSY" | "LOCKED":

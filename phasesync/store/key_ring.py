@@ -179,6 +179,7 @@ class KeyRing:
         *,
         load_roots: Callable[[Collection[str]], Sequence[RootKey]] | None = None,
         read_statuses: Callable[[], Mapping[str, str]] | None = None,
+        read_current: Callable[[Callable[[], Digests]], str | None] = lambda _: None,
         hint_for: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         """
@@ -188,6 +189,8 @@ class KeyRing:
             load_roots: returns the root keys that are at hand by now, but for those whose ids it gets; called if the
                 database names one that is not among `roots`, since it is being replaced.
             read_statuses: returns root key id -> status; see `read_root_statuses`. None: the database knows of none.
+            read_current: returns the id of the root key that wraps, proved with the digests that it may ask for; see
+                `root_keys.read_current_root`. None: the first one does.
             hint_for: returns what to do if the root key of an id is not at hand; None: what the error says by itself.
         """
         self._roots: dict[str, AESGCM] = {}
@@ -198,6 +201,7 @@ class KeyRing:
         self._read_wrapped_keys = read_wrapped_keys
         self._load_roots = load_roots
         self._read_statuses = read_statuses
+        self._read_current = read_current
         self._hint_for = hint_for
         self._lock = threading.Lock()
         self._wrapped: dict[str, WrappedKey] = {}
@@ -275,8 +279,12 @@ class KeyRing:
             self._unwrap(key)
 
     def new_data_key(self, purpose: str) -> WrappedKey:
-        """Make a data key; the caller stores it in the transaction that stores the data it protects."""
-        self.note_statuses(self._statuses())
+        """
+        Make a data key; the caller stores it in the transaction that stores the data it protects.
+
+        CiphertextError: what says which root key wraps was altered.
+        """
+        self._current_root_id = self._read_current(lambda: self.digests) or self._current_root_id
         key_id, material = os.urandom(KEY_ID_BYTES).hex(), os.urandom(KEY_BYTES)
         wrapped = self._wrap(key_id, purpose, material, self._current_root_id)
         self._open[key_id] = AESGCM(material)

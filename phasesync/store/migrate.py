@@ -6,6 +6,7 @@ it; the revision is one select.
 Any number of processes may upgrade at once: a lock lets one work, and the others find the work done.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 EXPECTED: Final = REVISIONS[-1]
 
 _VERSION_TABLE: Final = "alembic_version"
+_REVISION: Final = re.compile("[0-9]{4}")
 _COMPATIBILITY_TABLE: Final = "schema_compatibility"
 _MOST_NAMED: Final = 5
 
@@ -133,7 +135,7 @@ def preview_upgrade(database_url: str, open_keys: Callable[[Database], KeyRing] 
         if current is None:
             return REVISIONS
         if current not in REVISIONS:
-            if is_compatible(_works_with(connection)):
+            if is_compatible(_works_with(connection, current)):
                 return ()
             raise _mismatch(current)
         if _keys_for(connection, current, database, open_keys) is not None:
@@ -183,7 +185,7 @@ def status_of(database: Database, *, queued: bool = False, retirement: bool = Fa
 
             fix = queue_fix(connection)
         current = _current(connection)
-        works_with = None if current is None or current in REVISIONS else _works_with(connection)
+        works_with = None if current is None or current in REVISIONS else _works_with(connection, current)
         usable = current == EXPECTED or is_compatible(works_with)
         retired = read_retirement(connection) if retirement and usable else None
         return SchemaStatus(
@@ -246,7 +248,7 @@ def _migrate(
                 lock_migrations(connection)
             current = _current(connection)
             if current is not None and current not in REVISIONS:
-                if newer_will_do and is_compatible(_works_with(connection)):
+                if newer_will_do and is_compatible(_works_with(connection, current)):
                     return
                 raise _mismatch(current)
             config.attributes["connection"] = connection
@@ -295,8 +297,10 @@ def _current(connection: sa.Connection) -> str | None:
     return str(versions[0]) if versions and versions[0] is not None else None
 
 
-def _works_with(connection: sa.Connection) -> str | None:
-    """Return the oldest revision whose release can work with a newer schema; None if the schema does not say."""
+def _works_with(connection: sa.Connection, current: str) -> str | None:
+    """Return the oldest revision whose release can work with a newer schema; None if it does not say, or is none."""
+    if _REVISION.fullmatch(current) is None or current <= EXPECTED:
+        return None
     if not sa.inspect(connection).has_table(_COMPATIBILITY_TABLE):
         return None
     table = sa.table(_COMPATIBILITY_TABLE, sa.column("works_with", sa.String))

@@ -22,7 +22,7 @@ from phasesync.store.journal import store_entries, with_id
 from phasesync.store.secrets import SecretStore
 from phasesync.store.serialization import from_json
 from phasesync.store.syncs import SyncStore
-from phasesync.store.tables import apps, dynamic_secrets, environments, instance, syncs
+from phasesync.store.tables import apps, dynamic_secrets, environments, instance, root_keys, syncs
 
 _USED: Final = (apps, syncs, dynamic_secrets)
 
@@ -35,9 +35,17 @@ class RebuildStore(BaseStore):
         Refuse a database that is in use.
 
         Raises:
-            IllegalTransitionError: it has apps, syncs or dynamic secrets, or a daemon is at work on it.
+            IllegalTransitionError: it has apps, syncs or dynamic secrets, a daemon is at work on it, or AWS KMS has
+                encrypted its root key for the id that it has now.
         """
         with self._database.read() as connection:
+            if connection.scalar(sa.select(root_keys.c.id).where(root_keys.c.wrapped.is_not(None)).limit(1)):
+                raise IllegalTransitionError(
+                    "AWS KMS has encrypted the root key for the id of this new installation, and would not open it for "
+                    "that of the lost one",
+                    hint="make another new database without root_key_kms_key: phasesync init; afterwards move the root "
+                    "key there: phasesync keys rotate-root --to aws-kms",
+                )
             for table in _USED:
                 if connection.scalar(sa.select(table.c.name).limit(1)) is not None:
                     raise IllegalTransitionError(

@@ -45,7 +45,7 @@ from phasesync.store.raw_rows import columns_of, digest_of, read_rows
 from phasesync.store.raw_writes import NUMBERED, insert_rows, last_number, set_last_number
 from phasesync.store.retire import refuse_at_work
 from phasesync.store.sqlite import prepare_sqlite_file, sqlite_file_exists
-from phasesync.store.tables import chores, daemons, instance, leases, metadata, schema_compatibility
+from phasesync.store.tables import backup_schedules, chores, daemons, instance, leases, metadata, schema_compatibility
 
 _LONGEST_NAME: Final = 255
 """Bytes of a name, on every file system that matters (NAME_MAX)."""
@@ -306,6 +306,9 @@ def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], 
             lock_registry(connection, keys).store(restored_at=clock)
             # Their users may have been removed since; a new lease is cheaper than a key that does not work.
             connection.execute(leases.update().where(leases.c.kept.is_not(None)).values(kept=None))
+            # The next daemon makes a backup at once, and what a former one met says nothing of now.
+            begun_anew = {"next_at": clock, "failed_at": None, "error_class": None}
+            connection.execute(backup_schedules.update().values(**begun_anew))
             # Daemons and chores of the database that the backup is of. One that was alive then is not alive here.
             for table in (daemons, chores):
                 connection.execute(table.delete())

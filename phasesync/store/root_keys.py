@@ -11,7 +11,7 @@ A root key itself is here only where AWS KMS has encrypted it. Every row has a k
 key can have one of theirs become the next.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -149,7 +149,7 @@ class RootKeyStore(BaseStore):
         """
         with self._database.write() as connection:
             _lock(connection)
-            known = {root.id: root for root in self._read(connection)}
+            known = {root.id: root for root in self._trusted(connection)}
             current = _current(known.values())
             same = known.get(new.id)
             if same is not None and same.status != NEXT:
@@ -179,16 +179,15 @@ class RootKeyStore(BaseStore):
         """
         with self._database.write() as connection:
             _lock(connection)
-            known = {root.id: root for root in self._read(connection)}
+            known = {root.id: root for root in self._trusted(connection)}
             new = known.get(root_key_id)
             if new is None or new.status != NEXT:
                 raise IllegalTransitionError(
                     f"the root key {root_key_id} is not the next one any more", hint="phasesync keys status"
                 )
             current = _current(known.values())
-            for root in (new, current):
-                if not root.authentic:
-                    raise altered(root.id)
+            if not new.authentic:
+                raise altered(new.id)
             if lacking := [one for one in _live_daemons(connection) if root_key_id not in (one.root_keys or ())]:
                 raise IllegalTransitionError(
                     f"the daemon {lacking[0].owner} does not have the root key {root_key_id}",
@@ -211,15 +210,18 @@ class RootKeyStore(BaseStore):
 
         Raises:
             KeyUnavailableError: the other one is not at hand.
+            CiphertextError: what says which one is current was altered.
         """
         with self._database.write() as connection:
-            current = _current(self._read(connection)).id
+            current = _current(self._trusted(connection)).id
             other = sa.select(*_KEY).where(data_keys.c.root_key_id != current)
             rows = connection.execute(row_lock(other.order_by(data_keys.c.id).limit(most))).all()
             for row in rows:
                 new = self._keys.rewrap(WrappedKey(**row._asdict()), current)
                 changed = data_keys.update().where(data_keys.c.id == new.id)
                 connection.execute(changed.values(root_key_id=new.root_key_id, wrapped=new.wrapped))
+            if rows:
+                self._audit(connection, ROTATE_ROOT, current, details={"step": "wrapped anew", "data_keys": len(rows)})
             return len(rows)
 
     def follow(self, owner: str) -> None:
@@ -258,31 +260,13 @@ class RootKeyStore(BaseStore):
         self._database.expect(Installation(instance_id=instance_id, root_key_ids=ids))
 
     def _read(self, connection: sa.Connection) -> list[RegisteredRootKey]:
-        counts: dict[str, int] = {
-            row.root_key_id: row.how_many
-            for row in connection.execute(
-                sa.select(data_keys.c.root_key_id, _HOW_MANY).group_by(data_keys.c.root_key_id)
-            )
-        }
-        found = [
-            RegisteredRootKey(
-                id=row.id,
-                kind=row.source,
-                status=row.status,
-                since=row.changed_at,
-                wrapped=row.wrapped,
-                wrapped_by=row.wrapped_by,
-                data_keys=counts.pop(row.id, 0),
-                authentic=_is_authentic(row, self._keys),
-            )
-            for row in connection.execute(sa.select(root_keys).order_by(root_keys.c.changed_at.desc(), root_keys.c.id))
-        ]
-        # A root key that nobody has registered: the only one of a database that never had another.
-        found += [
-            RegisteredRootKey(id=root, kind=None, status=CURRENT, since=None, data_keys=count)
-            for root, count in counts.items()
-        ]
-        return sorted(found, key=lambda root: _ORDER.get(root.status, len(_ORDER)))
+        return _read_roots(connection, self._keys.digests)
+
+    def _trusted(self, connection: sa.Connection) -> list[RegisteredRootKey]:
+        """Return all that are known. CiphertextError if something says falsely which of them wraps."""
+        roots = self._read(connection)
+        _refuse_altered(roots)
+        return roots
 
     def _insert(self, connection: sa.Connection, **values: Any) -> None:
         insert_root_key(connection, self._keys.digests, values)
@@ -328,6 +312,71 @@ def _is_authentic(row: sa.Row[Any], keys: KeyRing) -> bool:
 def altered(root_key_id: str) -> CiphertextError:
     """Return the error for a row that was altered."""
     return CiphertextError(f"the root key {root_key_id} in table root_keys was altered outside phasesync")
+
+
+def _read_roots(connection: sa.Connection, digests: Digests) -> list[RegisteredRootKey]:
+    counts: dict[str, int] = {
+        row.root_key_id: row.how_many
+        for row in connection.execute(sa.select(data_keys.c.root_key_id, _HOW_MANY).group_by(data_keys.c.root_key_id))
+    }
+    found = [
+        RegisteredRootKey(
+            id=row.id,
+            kind=row.source,
+            status=row.status,
+            since=row.changed_at,
+            wrapped=row.wrapped,
+            wrapped_by=row.wrapped_by,
+            data_keys=counts.pop(row.id, 0),
+            authentic=same_mac(row.mac, root_key_mac(digests, row._asdict())),
+        )
+        for row in connection.execute(sa.select(root_keys).order_by(root_keys.c.changed_at.desc(), root_keys.c.id))
+    ]
+    # A root key that nobody has registered: the only one of a database that never had another.
+    found += [
+        RegisteredRootKey(id=root, kind=None, status=CURRENT, since=None, data_keys=count)
+        for root, count in counts.items()
+    ]
+    return sorted(found, key=lambda root: _ORDER.get(root.status, len(_ORDER)))
+
+
+def _refuse_altered(roots: Iterable[RegisteredRootKey]) -> None:
+    """
+    Raise CiphertextError if something says falsely which root key wraps: somebody may have a former one.
+
+    Rows of an older copy authenticate by themselves, so what they say together counts too: one is current, the next one
+    wraps nothing, and all that wrap are registered. A next one that does not authenticate is replaced by `begin`.
+    """
+    registered: list[RegisteredRootKey] = []
+    others: list[RegisteredRootKey] = []
+    for root in roots:
+        (others if root.since is None else registered).append(root)
+    for root in registered:
+        if (root.status != NEXT and not root.authentic) or (root.status == NEXT and root.data_keys):
+            raise altered(root.id)
+    current = [root for root in registered if root.status == CURRENT]
+    if len(current) > 1 or len(others) > 1 or (others and registered):
+        suspect = (others or current)[-1].id
+        raise CiphertextError(
+            f"the table root_keys was altered outside phasesync: it does not say that the root key {suspect} is in use"
+        )
+
+
+def read_current_root(database: Database, digests: Callable[[], Digests]) -> str | None:
+    """
+    Return the id of the root key that the database names as the current one; None if none was ever registered.
+
+    Raises:
+        CiphertextError: what says so was altered.
+    """
+    with database.read() as connection:
+        if not sa.inspect(connection).has_table(root_keys.name):
+            return None  # A database that is not migrated yet.
+        if connection.scalar(sa.select(sa.func.count()).select_from(root_keys)) == 0:
+            return None
+        roots = _read_roots(connection, digests())
+    _refuse_altered(roots)
+    return _current(roots).id
 
 
 @dataclass(frozen=True, kw_only=True)

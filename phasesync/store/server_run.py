@@ -7,13 +7,17 @@ one in without a change of one of these:
 - PostgreSQL: the start of the server, to the microsecond (a snapshot of the storage, a failover, a recovery to a point
   in time); the id of the database (pg_restore into a fresh one, CREATE DATABASE ... TEMPLATE); the file of the table
   `instance` (pg_restore --clean, TRUNCATE and COPY).
-- SQLite: the start of the system, and device and inode of the file.
+- SQLite: the start of the system; device, inode and birth of the file (ext4 gives a free inode to the next file).
 
 The system identifier and the timeline of a PostgreSQL cluster would add nothing, and not every user may read them. What
 changes none of them is a machine that is set back while it runs, rows that are deleted and loaded again, and `cp` over
 the file of a SQLite database: a run finds that when it meets a write of ours at AWS that the journal does not know.
 """
 
+import os
+import struct
+import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -68,13 +72,13 @@ def current_run(connection: sa.Connection, of_server: str | None) -> str:
     if of_server is not None:
         return of_server
     files = files_of(connection)
-    return run_of_file(None if files is None else files.database)
+    return run_of_file(Path(connection.engine.url.database or ""), None if files is None else files.database)
 
 
-def run_of_file(file: FileId | None) -> str:
-    """Return the run of a SQLite database by the device and inode of its file."""
+def run_of_file(path: Path, file: FileId | None) -> str:
+    """Return the run of a SQLite database: of its file, device and inode as a connection opened it."""
     device, inode = file or (0, 0)
-    return f"{_boot_id()}:{device}:{inode}"
+    return f"{_boot_id()}:{device}:{inode}:{_birth_of(path)}"
 
 
 def is_compared(connection: sa.Connection, row: Any, *, place: str | None = None) -> bool:
@@ -101,6 +105,34 @@ def parse(compared_on: str | None) -> tuple[str | None, frozenset[str]]:
 def render(run: str, open_places: frozenset[str]) -> str:
     """Return what `parse` reads."""
     return _BETWEEN.join((run, *sorted(open_places)))
+
+
+def _birth_of(path: Path) -> str:
+    """Return when a file was made; empty where the system or the file system does not say it."""
+    statx, found = _statx(), bytearray(_STATX_BYTES)
+    if statx is None or statx(os.fsencode(path), found) != 0:
+        return ""
+    (mask,) = struct.unpack_from("=I", found, 0)
+    seconds, nanoseconds = struct.unpack_from("=qI", found, _STATX_BTIME_AT)
+    return f"{seconds}.{nanoseconds:09}" if mask & _STATX_BTIME else ""
+
+
+# statx(2): Python has no call of its own for it.
+_AT_FDCWD: Final = -100
+_STATX_BTIME: Final = 0x800
+_STATX_BTIME_AT: Final = 0x50
+_STATX_BYTES: Final = 256
+
+
+@cache
+def _statx() -> Callable[[bytes, bytearray], int] | None:
+    """Return the system call, which fills the bytes; None where there is none."""
+    import ctypes  # Only what writes to AWS needs it.
+
+    if not sys.platform.startswith("linux") or not hasattr(libc := ctypes.CDLL(None), "statx"):
+        return None
+    kind = ctypes.c_char * _STATX_BYTES
+    return lambda path, found: int(libc.statx(_AT_FDCWD, path, 0, _STATX_BTIME, kind.from_buffer(found)))
 
 
 @cache

@@ -101,6 +101,25 @@ def test_what_was_done_under_a_claimed_name_is_found_by_it(shop: CommandLine) ->
         assert [row["object"] for row in rows(shop, "--actor", name)] == ["hers"]
 
 
+def test_refused_work_with_the_whole_database_is_written(shop: CommandLine, tmp_path: Path) -> None:
+    shop.done("db", "backup", str(tmp_path / "monday.db"))
+    for command in (
+        ("restore", str(tmp_path / "gone.db")),
+        ("backup", str(tmp_path / "monday.db")),
+        ("copy", "--to", f"sqlite:///{tmp_path}/monday.db"),
+        ("unretire", "--yes"),
+    ):
+        assert shop("db", *command).exit_code != 0
+        assert shop("db", *command, "--dry-run").exit_code != 0
+    (tmp_path / "junk.db").write_bytes(b"junk")
+    assert shop("db", "restore", str(tmp_path / "junk.db")).exit_code != 0
+
+    written = [(row["action"], row["object"], row["details"]["error"]) for row in rows(shop, "--kind", "refusal")]
+    assert [action for action, _, _ in written] == ["db.restore", "db.backup", "db.copy", "db.unretire", "db.restore"]
+    assert {name for _, name, _ in written} == {"database"}
+    assert written[0][2] == "NotFoundError"
+
+
 def test_of_several_syncs_those_that_were_left_alone_are_written_one_by_one(shop: CommandLine) -> None:
     shop.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-west-1")
     for name in ("a", "b"):

@@ -165,7 +165,8 @@ def test_an_altered_schedule_is_named_and_others_are_shown(phasesync: CommandLin
 
     phasesync.done("db", "backup", "--every", "6h", "--to", "/backups")
     with closing(sqlite3.connect(phasesync.directory / "data" / "phasesync.db")) as connection:
-        connection.execute("UPDATE backup_schedules SET version = 7")
+        # As text that is no UTF-8: SQLite stores that in a column of bytes, too.
+        connection.execute("UPDATE backup_schedules SET sealed = substr(sealed, 1, 30) || x'00' || substr(sealed, 32)")
         connection.commit()
     shown = phasesync.done("db", "status")
     assert "a schedule of backups does not authenticate" in shown.stderr
@@ -189,3 +190,23 @@ def test_an_address_that_is_none_is_refused(
         monkeypatch.delenv(name, raising=False)
     refused = phasesync("db", command, *args)
     assert (refused.exit_code, why in refused.stderr) == (2, True)
+
+
+def test_an_altered_audit_log_is_named_and_the_backup_can_be_restored(phasesync: CommandLine, tmp_path: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    for name in ("shop", "blog"):
+        phasesync.done("apps", "add", name)
+    with closing(sqlite3.connect(phasesync.directory / "data" / "phasesync.db")) as connection:
+        connection.execute("UPDATE audit SET actor = 'mallory' WHERE number = 2")
+        connection.commit()
+    file = tmp_path / "monday.db"
+    phasesync.done("db", "backup", str(file))
+
+    verified = phasesync("db", "verify", str(file), "-o", "json")
+
+    assert verified.exit_code == 6
+    assert [(one["what"], one["first"]) for one in json.loads(verified.stdout)["tampered"]] == [("altered", 2)]
+    assert "the audit log in it was altered" in verified.stderr
+    phasesync.done("db", "restore", str(file))

@@ -242,6 +242,23 @@ def test_a_database_in_use_is_refused(lost: Installation) -> None:
     assert "this database is in use" in again.stderr
 
 
+def test_a_root_key_that_kms_has_encrypted_for_another_id_is_refused(
+    lost: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would not open under the id that is taken over."""
+    lost.phasesync.directory.joinpath("data", "phasesync.db").unlink()
+    key = lost.aws.boto("kms").create_key(Description="root keys")["KeyMetadata"]["Arn"]
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY_KMS_KEY", key)
+    lost.phasesync.done("init")
+    lost.phasesync.done("credentials", "add", "host", "--type", "ambient", "--region", REGION)
+
+    refused = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--yes")
+
+    assert refused.exit_code == 4
+    assert "rotate-root --to aws-kms" in refused.stderr
+    assert lost.phasesync.items("apps", "list") == []
+
+
 def test_without_the_right_to_read_nothing_is_made(lost: Installation) -> None:
     """The error names the action."""
     lost.lose_the_root_key()

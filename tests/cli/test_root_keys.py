@@ -100,6 +100,30 @@ def test_a_backup_from_before_is_opened_by_the_former_key(filled: CommandLine, m
     assert value(filled) == "postgres://first"
 
 
+def test_after_a_restore_from_before_a_new_key_comes_where_the_settings_look(
+    filled: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/keys.md says it: the file with the former key stays what its name says."""
+    filled.done("db", "backup", str(filled.directory / "backup.db"))
+    between = filled.json("keys", "rotate-root")
+    former = Path(between["former_kept"])
+    text = former.read_text()
+    with monkeypatch.context() as patch:
+        patch.setenv("PHASESYNC_ROOT_KEY_FILE", str(former))
+        filled.done("db", "restore", str(filled.directory / "backup.db"))
+        done = filled.json("keys", "rotate-root")
+    assert done["source"] == str(filled.directory / "root.key")
+    assert done["to_do"][0].startswith(f"{former} was for a backup from before")
+    assert current(filled)["id"] == done["root_key_id"]
+    assert value(filled) == "postgres://first"
+    assert former.read_text() == text
+    assert {path.name for path in filled.directory.glob("root.key*")} == {
+        "root.key",
+        former.name,
+        f"root.key.former-{between['root_key_id']}",
+    }
+
+
 def test_what_a_former_release_wrapped_during_the_switch_is_wrapped_anew(filled: CommandLine) -> None:
     with open_application(load_settings().settings) as application:
         database = application.store.database
@@ -452,6 +476,9 @@ def test_an_escrowed_key_is_recovered_by_each_recipient_and_opens_the_database(f
     refused = filled("keys", "escrow", "--verify", str(file), "--identity", str(stranger))
     assert refused.exit_code == 6
     assert "no identity in" in refused.stderr
+    assert "PHASESYNC" not in refused.stderr, "what the settings name plays no part"
+    missing = filled("keys", "escrow", "--verify", str(file) + ".nowhere", "--identity", str(first[0]))
+    assert (missing.exit_code, "--verify takes a file" in missing.stderr) == (6, True)
 
     filled.done("keys", "rotate-root")
     refused = filled("keys", "escrow", "--verify", str(file), "--identity", str(first[0]))

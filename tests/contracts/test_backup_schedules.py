@@ -152,3 +152,6 @@ def test_one_that_was_altered_is_used_for_nothing(store: Store, column: str) -> 
     with pytest.raises(CiphertextError):
         store.backup_schedules.claim_due()
     assert store.figures.read(revocable=[]).backups.failing == 1
+    schedule(store)
+    assert len(store.backup_schedules.list_all().usable) == 1, "as the hint says"
+    assert store.backup_schedules.list_all().refused == ()

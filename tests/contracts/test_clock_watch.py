@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
+from phasesync.core.backup_schedule import Folder
 from phasesync.core.chores import ClockSetBack, DaemonRole
 from phasesync.core.lease import Lease, LeaseStatus, begin_issue, issued, shifted_back
 from phasesync.store import Store, tables
@@ -57,6 +58,8 @@ def set_clock_back(store: Store, by: timedelta) -> None:
                 names = [name for name in names if not name.startswith("paused_") and name not in tables.GENERATED]
             elif table is tables.instance:
                 names = []
+            elif table is tables.backup_schedules:
+                names = ["next_at", "succeeded_at", "failed_at"]  # The other one is bound to its ciphertext.
             if names:
                 moved = {name: sa.type_coerce(table.c[name], sa.BigInteger()) + microseconds for name in names}
                 connection.execute(table.update().values(**moved))
@@ -307,6 +310,22 @@ def test_a_living_daemon_keeps_its_place_when_the_clock_is_set_back(store) -> No
 
     assert [beat(store, "standby"), beat(store, "first")] == [DaemonRole.STANDBY, DaemonRole.ACTIVE]
     assert [one["owner"] for one in store.daemons.alive()] == ["first", "standby"]
+
+
+@backs
+def test_backups_go_on_when_they_would_have(store, back) -> None:
+    every = timedelta(hours=1)
+    place = Folder(path="/backups")
+    store.backup_schedules.set(place, every=every, keep=3, credential_id=None, region=None, actor="ada")
+    store.backup_schedules.succeeded(store.backup_schedules.claim_due())
+    beat(store)
+    set_clock_back(store, back)
+
+    check(store)
+
+    (schedule,) = store.backup_schedules.list_all().usable
+    assert abs(from_now(schedule.next_at) - every) < 30 * SECOND
+    assert abs(from_now(schedule.succeeded_at)) < 30 * SECOND
 
 
 @backs

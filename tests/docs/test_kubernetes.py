@@ -7,6 +7,7 @@ sends nothing.
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shlex
@@ -49,6 +50,16 @@ def words_of(line: str) -> list[str]:
     return shlex.split(re.sub(r" < \S+$", "", line.rpartition(" | ")[2]))
 
 
+def piped(line: str, cluster: FakeCluster) -> str:
+    """Return what the first of two commands of kubectl gives to the second one."""
+    first = line.rpartition(" | ")[0]
+    if not first.startswith("kubectl "):
+        return ""
+    said = call(*shlex.split(first), KUBECONFIG=cluster.kubeconfig)
+    assert said.returncode == 0, (line, said.stderr)
+    return said.stdout
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[FakeCluster]:
     with FakeCluster(tmp_path) as made:
@@ -80,14 +91,15 @@ def folder(tmp_path: Path) -> Path:
 class TestCommands:
     def test_each_is_taken_by_kubectl_and_helm(self, cluster, folder, monkeypatch) -> None:
         monkeypatch.chdir(folder)
-        done = []
+        done, keys = [], list[bytes]()
         for line in dict.fromkeys(lines()):
             words = words_of(line)
-            if words[0] == "openssl":
+            if words[0] in ("openssl", "mv"):
                 subprocess.run(line, shell=True, check=True, timeout=10)
             elif words[0] in ("kubectl", "helm"):
                 before = len(cluster.requests)
-                said = call(words[0], *words[1:], stdin=CANARY, KUBECONFIG=cluster.kubeconfig)
+                typed = piped(line, cluster) or CANARY
+                said = call(words[0], *words[1:], stdin=typed, KUBECONFIG=cluster.kubeconfig)
                 done.append(words[0])
                 if "exec" in words:
                     assert_only_the_command_was_sent(words, cluster.requests[before:])
@@ -95,11 +107,16 @@ class TestCommands:
                 else:
                     assert said.returncode == 0, (line, said.stderr)
             else:
-                assert words[0] == "aws", line
+                assert words[0] == "aws" or wrong_with(line.removeprefix("phasesync ")) is None, line
+            if line.startswith("openssl") and line.endswith(".next"):
+                keys = [(folder / name).read_bytes() for name in ("root.key", "root.key.next")]
 
         assert done.count("helm") == 2 and done.count("kubectl") > 20
         assert cluster.objects["Secret", "phasesync", "phasesync-database"]["data"].keys() == {"url"}
-        assert cluster.objects["Secret", "phasesync", "phasesync-root-key"]["data"].keys() == {"root.key"}
+        assert cluster.objects["Secret", "phasesync", "phasesync-root-key"]["data"] == {
+            "root.key": base64.b64encode(keys[1]).decode()
+        }
+        assert (folder / "root.key.former").read_bytes() == keys[0]
         backup_files = cluster.objects["Secret", "phasesync", "phasesync-backup-database"]["data"]
         assert backup_files.keys() == {"pg_service.conf", "ca.crt"}
         assert ("Job", "phasesync", "phasesync-backup-now") in cluster.objects
@@ -184,9 +201,18 @@ class TestExamples:
         assert rendered.all("ServiceMonitor") and rendered.all("PrometheusRule")
 
     def test_the_values_are_taken_by_the_chart(self) -> None:
-        said = template(yaml.safe_load(yaml_blocks()[1]))
+        for block in yaml_blocks()[1:]:
+            said = template(yaml.safe_load(block))
 
-        assert said.returncode == 0, said.stderr
+            assert said.returncode == 0, said.stderr
+
+    def test_every_value_for_a_rotation_exists(self) -> None:
+        values = yaml.safe_load((CHART / "values.yaml").read_text())["rootKey"]
+        named = re.findall(r"`rootKey\.(\w+)(?:\.(\w+))?(?:: \w+)?`", TEXT)
+
+        assert len(named) >= 10
+        for group, name in named:
+            assert name in values[group] if name else group in values
 
     def test_every_part_is_in_the_table_and_every_value_in_it_exists(self) -> None:
         table = TEXT.partition("| in `deploy/kubernetes/` |")[2].partition("\n\n")[0]

@@ -65,6 +65,7 @@ def test_secrets_are_taken_over_deleted_restored_and_removed(installation: Insta
     # Many keys go: that waits for someone who has seen how many.
     for name in ("A", "B", "C"):
         done("secrets", "unset", "shop/production", name)
+    wait_until(lambda: len(installation.json("syncs", "plan", "keys")["held"]) == 3, what="the end of the grace of all")
     installation.wait_for("keys", status="held")
     plan = installation.json("syncs", "plan", "keys")
     held = [one for one in installation.json("syncs", "why", "keys")["objects"] if one["held"]]

@@ -146,7 +146,11 @@ def _back_up(pod: Pod) -> Path:
     suffix = "dump" if pod.rendered.has_postgresql else "db"
     for day in ("20250101", "20250102", "20250103"):
         (folder / f"phasesync-{day}T031700Z.{suffix}").touch()
-    (folder / f"phasesync-20250104T031700Z.{suffix}.partial").touch()
+    if pod.rendered.has_postgresql:
+        (folder / "phasesync-20250104T031700Z.dump.partial").touch()
+    else:
+        (folder / ".phasesync-20250104T031700Z.db.partial").touch()
+        (folder / "phasesync-20250101T031700Z.db.manifest.json").touch()
     more = {"BACKUP_KEEP": "2"}
     if pod.rendered.has_postgresql:
         _write_service_file(pod, Path(pod.volumes.environ(container)["PGSERVICEFILE"]))
@@ -154,7 +158,9 @@ def _back_up(pod: Pod) -> Path:
     done = pod.run(container, **more)
 
     assert done.returncode == 0, done.stderr
-    newest, kept = sorted((each.name for each in folder.iterdir()), reverse=True)
+    newest, kept = sorted((each.name for each in folder.iterdir() if each.suffix != ".json"), reverse=True)
+    manifests = [each.name for each in folder.glob("*.json")]
+    assert manifests == ([] if pod.rendered.has_postgresql else [f"{newest}.manifest.json"])
     assert kept == f"phasesync-20250103T031700Z.{suffix}"
     assert re.fullmatch(rf"phasesync-{time.strftime('%Y', time.gmtime())}\d{{4}}T\d{{6}}Z\.{suffix}", newest)
     assert (folder / newest).stat().st_mode & 0o077 == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -14,15 +14,16 @@ import pytest
 
 from phasesync.adapters.backup_storage.folder import FolderStorage
 from phasesync.core.backup_schedule import TRY_AGAIN, BackupSchedule, Folder, backup_name
-from phasesync.core.events import BackupFailed, BackupMade
+from phasesync.core.events import BackupFailed, BackupMade, OldBackupsNotRemoved
 from phasesync.engine.scheduled_backup import BackupMaker
-from phasesync.errors import CiphertextError, DestinationUnavailableError
+from phasesync.errors import CiphertextError, DestinationUnavailableError, PermissionDeniedError
 from phasesync.ports.backups import BackupStorage
 from phasesync.store import Store
 from phasesync.store.backup_check import verify_backup
 from phasesync.store.backup_manifest import mac_of, manifest_of, read_manifest, write_manifest
 from phasesync.store.db_time import now
-from phasesync.store.tables import backup_schedules, syncs
+from phasesync.store.restore_mark import set_mark
+from phasesync.store.tables import audit, backup_schedules, syncs
 from tests.support.databases import on_each_database
 from tests.support.stores import add_sync, alter, open_test_store, opens_with, put, values_of, write
 from tests.support.values import NOW
@@ -202,6 +203,59 @@ def test_a_place_that_fails_is_tried_again_soon_and_loses_nothing(made: Made) ->
     assert set(made.folder.iterdir()) == good
     made.storage = working
     assert isinstance(made.make(), BackupMade)
+
+
+@pytest.mark.parametrize("refused", ["names", "remove"])
+def test_a_backup_counts_as_made_also_where_old_ones_cannot_be_removed(made: Made, refused: str) -> None:
+    made.schedule(keep=1)
+    made.make()
+    made.age(1)
+
+    class Keeping(FolderStorage):
+        asked = 0
+
+        def names(self) -> Mapping[str, int]:
+            self.asked += 1
+            if refused == "names" and self.asked > 1:
+                raise PermissionDeniedError("not allowed", code="AccessDenied")
+            return super().names()
+
+        def remove(self, name: str) -> None:
+            raise PermissionDeniedError("not allowed", code="AccessDenied")
+
+    made.storage = lambda _: Keeping(Folder(path=str(made.folder)))
+    assert made.make().removed == 0
+    assert made.events[0].code == "AccessDenied"
+    assert isinstance(made.events[0], OldBackupsNotRemoved)
+    (schedule,) = made.store.backup_schedules.list_all().usable
+    assert schedule.error_class is None
+    assert schedule.next_at is not None
+    assert schedule.succeeded_at is not None
+    assert schedule.next_at - schedule.succeeded_at == EVERY
+    assert len(made.backups()) == 2
+
+
+def restored(store: Store) -> None:
+    with store.database.write() as connection:
+        set_mark(connection, store.keys)
+
+
+def audit_cut(store: Store) -> None:
+    with store.database.write() as connection:
+        connection.execute(audit.delete().where(audit.c.number == 2))
+
+
+@pytest.mark.parametrize("spoil", [restored, audit_cut])
+def test_what_older_backups_may_hold_alone_stays(made: Made, spoil: Callable[[Store], None]) -> None:
+    """A restored copy has the schedules of the original; a cut audit log may be whole in an older backup."""
+    made.schedule(keep=1)
+    made.make()
+    made.age(1)
+    spoil(made.store)
+
+    assert made.make().removed == 0
+    assert isinstance(made.events[0], OldBackupsNotRemoved)
+    assert len(made.backups()) == 2
 
 
 def test_a_daemon_that_stops_leaves_the_backup_to_another(made: Made) -> None:

@@ -66,8 +66,7 @@ def end_run(store: Store, **changes: Any) -> None:
 
 
 def replace_keys(store: Store) -> None:
-    made_before = store.data_keys.clock() + TTL
-    assert all(store.data_keys.replace(key, made_before=made_before) for key in store.data_keys.in_use())
+    assert all(store.data_keys.replace(key) for key in store.data_keys.in_use())
 
 
 def remove_keys(store: Store) -> None:
@@ -283,7 +282,7 @@ NOTHING = {
     "backup_schedules": {"claim_due", "failed", "list_all", "release"},
     "alerts": {"check_times", "counts", "stale_after"},
     # Batches of a rotation: `replace` and `remove_former` are its rows.
-    "data_keys": {"clock", "count_rows", "encrypt_anew", "former", "in_use"},
+    "data_keys": {"count_rows", "encrypt_anew", "former", "in_use"},
     "outbox": {"claim", "failed", "has_work", "make", "prune", "release", "sent"},
     "figures": {"read"},
     "daemons": {"alive", "beat", "claim_chore", "deregister"},

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -280,9 +280,8 @@ def test_a_process_that_remembers_a_shared_key_that_is_gone_uses_its_successor(s
 def test_a_process_with_a_retired_key_turns_to_the_new_one_with_its_next_write(store: Store, url: str) -> None:
     with opened(url) as other:
         other.keys.data_key(CREDENTIALS_KEY)
-        made_before = store.data_keys.clock()
         (shared,) = (key for key in store.data_keys.in_use() if key.purpose == CREDENTIALS_KEY)
-        assert store.data_keys.replace(shared, made_before=made_before)
+        assert store.data_keys.replace(shared)
         other.credentials.add("first", access_key())
         assert other.keys.data_key(CREDENTIALS_KEY) not in (shared.id, None)
     assert rotate(store).removed == 6
@@ -412,12 +411,21 @@ def test_keys_stay_while_a_daemon_of_a_former_release_is_at_work(store: Store, u
 
 @SqliteOnly
 def test_the_new_key_is_the_newest_also_after_the_clock_was_set_back(store: Store) -> None:
-    ahead = store.data_keys.clock() + timedelta(days=1)
+    """Every key was made while the clock was a day ahead."""
+    ahead = datetime.now(UTC) + timedelta(days=1)
     alter(store, tables.data_keys, created_at=ahead)
     store.keys.expect_newer()
     (shared,) = (key for key in store.data_keys.in_use() if key.purpose == CREDENTIALS_KEY)
-    assert store.data_keys.replace(shared, made_before=ahead + LONG)
+    first, second = rotate(store), rotate(store)
+    assert len(first.replaced) == len(second.replaced) == first.removed == second.removed == 6
     assert store.keys.data_key(CREDENTIALS_KEY) != shared.id
+
+
+@SqliteOnly
+def test_of_two_commands_at_once_the_second_replaces_no_key_of_the_first(store: Store) -> None:
+    seen = store.data_keys.in_use()
+    assert all(store.data_keys.replace(key) for key in seen)
+    assert not any(store.data_keys.replace(key) for key in seen)
 
 
 @SqliteOnly

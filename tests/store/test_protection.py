@@ -119,7 +119,7 @@ FREE = {
     "notifications": {"add", "page", "list_all", "get", "find_by_id", "update", "remove", "sent"},
     # A new key changes nothing that is encrypted with it.
     "root_keys": {"list_all", "data_keys", "daemons", "begin", "switch", "rewrap", "follow"},
-    "data_keys": {"in_use", "former", "count_rows", "clock", "replace", "encrypt_anew", "remove_former"},
+    "data_keys": {"in_use", "former", "count_rows", "replace", "encrypt_anew", "remove_former"},
     # Backups read all, and change nothing.
     "backup_schedules": {"set", "remove", "list_all", "claim_due", "succeeded", "failed", "release"},
     "alerts": {"counts", "check_times", "stale_after"},

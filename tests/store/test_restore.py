@@ -1,6 +1,7 @@
 """Restoring a backup: it is checked before, replaced atomically, and marked as older."""
 
 import os
+import resource
 import shutil
 import sqlite3
 import stat
@@ -19,6 +20,7 @@ from phasesync.errors import (
     NotFoundError,
     SchemaMismatchError,
     SettingsError,
+    StoreUnavailableError,
 )
 from phasesync.store import restore as restore_module
 from phasesync.store.backup import backup
@@ -178,6 +180,17 @@ def test_never_under_a_daemon_that_works(migrated_database_url: str, saved: Path
         restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
     assert values_of(store) == {"URL": "b"}
     store.close()
+
+
+def test_a_full_disk_is_no_fault_of_the_backup(migrated_database_url: str, saved: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (saved.stat().st_size // 2, limits[1]))
+    try:
+        with pytest.raises(StoreUnavailableError, match=r"full|failed"):
+            restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert value_in(migrated_database_url) == {"URL": "b"}
 
 
 def test_a_backup_on_a_read_only_disk_works(migrated_database_url: str, saved: Path) -> None:

@@ -8,11 +8,12 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+import sqlalchemy as sa
 
 from phasesync.errors import CiphertextError, IllegalTransitionError, KeyUnavailableError, StoreUnavailableError
 from phasesync.store import Store, open_database, open_store, read_wrapped_keys, tables
 from phasesync.store.key_ring import CURRENT, FORMER, NEXT, KeyRing, RootKey, insert_key, read_root_statuses
-from phasesync.store.root_keys import NewRootKey
+from phasesync.store.root_keys import NewRootKey, read_current_root
 from tests.support.stores import OTHER_ROOT_KEY, ROOT_KEY, TTL, alter, open_test_store, put, values_of, write
 
 OLD, NEW = ROOT_KEY, OTHER_ROOT_KEY
@@ -28,6 +29,7 @@ def opened(database_url: str, *roots: RootKey, later: tuple[RootKey, ...] = ()) 
         partial(read_wrapped_keys, database),
         load_roots=lambda _: later,
         read_statuses=partial(read_root_statuses, database),
+        read_current=partial(read_current_root, database),
     )
     try:
         return open_store(database, keys)
@@ -223,6 +225,38 @@ def test_a_next_one_that_was_altered_is_registered_anew(store: Store) -> None:
     rotate(store)
     (current, *_) = store.root_keys.list_all()
     assert (current.id, current.wrapped, current.authentic) == (NEW.id, None, True)
+
+
+def test_who_has_a_former_root_key_cannot_make_it_the_current_one_again(store: Store) -> None:
+    """Whatever they write into the database: nothing is wrapped under it, and nothing new is made under it."""
+    before = rows_of(store)
+    rotate(store)
+    store.apps.add_environment("shop", "after")
+    now = rows_of(store)
+    swapped = [row | {"status": FORMER if row["status"] == CURRENT else CURRENT} for row in now]
+    both = [row | {"status": CURRENT} for row in now]
+    for written in (swapped, both, before, [*before, *(row for row in now if row["id"] == NEW.id)]):
+        with store.database.write() as connection:
+            connection.execute(tables.root_keys.delete())
+            for row in written:
+                connection.execute(tables.root_keys.insert().values(**row))
+        with pytest.raises(CiphertextError):
+            store.apps.add_environment("shop", "new")
+        for refused in (partial(store.root_keys.rewrap, most=9), partial(store.root_keys.switch, OLD.id)):
+            with pytest.raises(CiphertextError):
+                refused()
+        with pytest.raises(CiphertextError):
+            store.root_keys.begin(new(THIRD), kind_of_current="file")
+        assert {key.root_key_id for key in read_wrapped_keys(store.database)} == {NEW.id}
+
+
+def rows_of(store: Store) -> list[dict[str, object]]:
+    """Return what is registered, as the database has it."""
+    if not any(root.since for root in store.root_keys.list_all()):
+        store.root_keys.begin(new(), kind_of_current="file")
+    with store.database.read() as connection:
+        rows = connection.execute(sa.select(tables.root_keys).where(tables.root_keys.c.status != NEXT))
+        return [row._asdict() for row in rows]
 
 
 def test_the_same_data_key_opens_under_either_root_key(store: Store) -> None:

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from phasesync.store import migrate, open_database
-from phasesync.store.server_run import parse, render
+from phasesync.store.server_run import parse, render, run_of_file
 from tests.support.stores import open_test_store
 
 
@@ -48,6 +48,21 @@ def test_another_file_is_another_run(migrated_database_url: str, tmp_path: Path)
     os.replace(tmp_path / "copy.db", file)
 
     assert run_of(migrated_database_url) != before
+
+
+def test_a_file_of_the_same_inode_is_another_run(tmp_path: Path) -> None:
+    """As after `rm` and `cp` on ext4. Whatever is written to a file, it is the same one."""
+    file, place = tmp_path / "phasesync.db", (1, 2)
+    file.write_bytes(b"first")
+    before = run_of_file(file, place)
+    if before.endswith(":"):
+        pytest.skip("this file system does not say when a file was made")
+    file.write_bytes(b"written again")
+    assert run_of_file(file, place) == before
+    file.unlink()
+    file.write_bytes(b"first")
+
+    assert run_of_file(file, place) != before
 
 
 def test_an_installation_that_was_just_made_needs_no_comparison(database_url: str) -> None:

@@ -89,8 +89,9 @@ class AlteredWorld:
         other = AlteredWorld(folder)
         shutil.copyfile(self.file, other.file)
         status = other.file.stat()
+        run = run_of_file(other.file, (status.st_dev, status.st_ino))
         with other.connected() as connection:  # It stands for the original, and is no copy that was brought in.
-            connection.execute("UPDATE instance SET server = ?", [run_of_file((status.st_dev, status.st_ino))])
+            connection.execute("UPDATE instance SET server = ?", [run])
         # Secret values refuse to be copied, and are never changed.
         values = [version.value for secret in self.remote.objects.values() for version in secret.versions.values()]
         other.remote, other.rows = copy.deepcopy(self.remote, {id(value): value for value in values}), self.rows

@@ -150,6 +150,21 @@ def at_aws(aws: Aws) -> dict[str, str] | None:
 
 
 @pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
+def test_a_pod_of_the_former_release_starts_without_its_init_container(
+    former: FormerCommands, release: Path, installation: Installation, aws: Aws, tmp_path: Path
+) -> None:
+    """The way back on Kubernetes, as docs/upgrade.md has it: its `init` is refused, its daemon not."""
+    installation.done("init")
+    fill(lambda *args, stdin=b"": installation.done(*args, stdin=stdin.decode()), tmp_path)
+    former.run("init", exit_code=6)
+
+    daemon = installation.start_daemon(installed=True, PYTHONPATH=str(release))
+
+    wait_until(lambda: at_aws(aws) == {"URL": "first"}, what="the value at AWS, written by the former daemon")
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 def test_the_former_release_restores_the_backup_that_was_made_before_the_migration(
     former: FormerCommands, installation: Installation, tmp_path: Path
 ) -> None:

@@ -52,7 +52,7 @@ def decrypt_age(data: bytes, identity_file: Path | None, source: str) -> bytes:
     except pyrage.DecryptError:
         failed = KeyUnavailableError(
             f"no identity in {identity_file} opens {source}, or it is damaged",
-            hint="PHASESYNC_AGE_IDENTITY_FILE names the file with the identity of one of its recipients",
+            hint=f"{identity_file} has to hold the identity of one of its recipients",
         )
     raise failed
 
@@ -88,7 +88,10 @@ def _identities(pyrage: "ModuleType", file: Path) -> list[Any]:
     try:
         content, status = read_regular_file(file, most_bytes=_MAX_BYTES)
     except UnusableFileError as error:
-        raise KeyUnavailableError(f"the age identity file {file} cannot be read: {error.reason}") from None
+        raise KeyUnavailableError(
+            f"the age identity file {file} cannot be read: {error.reason}",
+            hint="name a file that this user may read, with the identity of one of the recipients",
+        ) from None
     if status.st_mode & 0o007:
         raise SettingsError(f"the age identity file {file} may be used by everyone", hint=f"chmod 600 {file}")
     if is_age_file(content):

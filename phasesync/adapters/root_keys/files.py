@@ -10,6 +10,7 @@ import binascii
 import errno
 import fcntl
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -44,18 +45,27 @@ _MAX_BYTES: Final = 4096
 
 _PRIVATE: Final = 0o600
 
+_FORMER: Final = re.compile(r"\.former-[0-9a-f]{12}$")
+
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
 """How file systems say that a file cannot have a second name."""
 
 
+def home_of(path: Path) -> Path:
+    """Return the file whose former key a file is, or else the file itself: a backup from before may be in use again."""
+    return path.with_name(_FORMER.sub("", path.name))
+
+
 def next_file_of(path: Path) -> Path:
     """Return where the key lies that is going to take the place of the one in a file."""
-    return path.with_name(f"{path.name}.next")
+    home = home_of(path)
+    return home.with_name(f"{home.name}.next")
 
 
 def former_file_of(path: Path, root_key_id: str) -> Path:
     """Return where a key is kept that was in a file before."""
-    return path.with_name(f"{path.name}.former-{root_key_id}")
+    home = home_of(path)
+    return home.with_name(f"{home.name}.former-{root_key_id}")
 
 
 def read_key_file(path: Path, *, identity_file: Path | None = None, mounts: Path = MOUNTS) -> RootKey:
@@ -139,7 +149,7 @@ def put_next_in_place(path: Path, current_id: str, *, identity_file: Path | None
     stays where it is, and what can is kept.
 
     Args:
-        path: the file of the root key; may be missing.
+        path: the file of the root key; may be missing. For one with a former key: what it was a former key of.
         current_id: the root key in use, which has to be the next one.
         identity_file: has the identity for age files.
 
@@ -150,7 +160,7 @@ def put_next_in_place(path: Path, current_id: str, *, identity_file: Path | None
         SettingsError: the files cannot be changed here, as where they are mounted read-only; or the next one is another
             key, or something that is no key would be lost.
     """
-    beside, kept = next_file_of(path), None
+    path, beside, kept = home_of(path), next_file_of(path), None
     try:
         if path.is_symlink():
             raise SettingsError(

@@ -31,6 +31,7 @@ from phasesync.core.events import (
     MessageFailed,
     MessageSent,
     NotificationUnreadable,
+    OldBackupsNotRemoved,
     OrphanUsersRemoved,
     QueueCleared,
     RoleChanged,
@@ -137,7 +138,7 @@ class LogEvents:
                 self._of_leases(event)
             case MessageSent() | MessageFailed() | NotificationUnreadable():
                 self._of_notifications(event)
-            case BackupMade() | BackupFailed():
+            case BackupMade() | OldBackupsNotRemoved() | BackupFailed():
                 self._of_backups(event)
             case ChoreFailed():
                 self._chore(event)
@@ -202,7 +203,7 @@ class LogEvents:
                     unlisted=event.unlisted,
                 )
 
-    def _of_backups(self, event: BackupMade | BackupFailed) -> None:
+    def _of_backups(self, event: BackupMade | OldBackupsNotRemoved | BackupFailed) -> None:
         if isinstance(event, BackupMade):
             self._log.info(
                 "backup made",
@@ -214,7 +215,11 @@ class LogEvents:
             )
             return
         fields = {"place": event.place, "error": event.error, "code": event.code, "message": event.message}
-        self._log.error("backup failed", **{name: value for name, value in fields.items() if value is not None})
+        fields = {name: value for name, value in fields.items() if value is not None}
+        if isinstance(event, BackupFailed):
+            self._log.error("backup failed", **fields)
+        else:
+            self._log.warning("old backups not removed", **fields)
 
     def _of_notifications(self, event: MessageSent | MessageFailed | NotificationUnreadable) -> None:
         if isinstance(event, NotificationUnreadable):

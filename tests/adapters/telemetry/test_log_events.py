@@ -30,6 +30,7 @@ from phasesync.core.events import (
     MessageFailed,
     MessageSent,
     NotificationUnreadable,
+    OldBackupsNotRemoved,
     OrphanUsersRemoved,
     QueueCleared,
     RoleChanged,
@@ -132,6 +133,7 @@ EVENTS: list[Event] = [
     MESSAGE_FAILED,
     NotificationUnreadable(reason="ops: does not authenticate"),
     BackupMade(place="/var/backups", size=8192, rows=9, removed=1, duration_ms=80),
+    OldBackupsNotRemoved(place="s3://backups", error="PermissionDeniedError", code="AccessDenied", message="no"),
     BackupFailed(place="s3://backups", error="PermissionDeniedError", code="AccessDenied", message="not allowed"),
     ChoreFailed(chore=Chore.POLL, error="StoreUnavailableError", message="the database is locked"),
 ]
