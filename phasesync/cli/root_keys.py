@@ -11,6 +11,7 @@ from phasesync.cli.dry_run import dry_run_flag, show_dry_run
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DURATION, comma_list
+from phasesync.core.counted import counted
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ def _print_escrow(application: "Application", recipients: Sequence[str], out: Ou
     from phasesync.core.audit import AuditKind
 
     made = escrow_root_key(application, recipients)
-    count = f"{len(recipients)} recipient" + ("" if len(recipients) == 1 else "s")
+    count = counted(len(recipients), "recipient")
     if dry_run:
         message = f"would print the root key {made.root_key_id}, encrypted to {count}"
         show_dry_run(out, message, {"root_key_id": made.root_key_id, "recipients": list(recipients)})

@@ -89,7 +89,16 @@ def test_a_refused_attempt_is_written_whatever_the_command(shop: CommandLine) ->
         ("secret.reveal", PRODUCTION, "refused"),
         ("app.remove", "shop", "refused"),
     ]
-    assert rows(shop, "--kind", "refusal")[1]["details"] == {"error": "IllegalTransitionError"}
+    _, approval, reveal, _ = rows(shop, "--kind", "refusal")
+    assert approval["details"] == {"error": "IllegalTransitionError"}
+    assert reveal["details"] == {"error": "NotFoundError", "path": "/", "keys": ["NO_SUCH"], "count": 1}
+
+
+def test_what_was_done_under_a_claimed_name_is_found_by_it(shop: CommandLine) -> None:
+    shop.done("--actor", "ada", "apps", "add", "hers")
+    shop.done("--actor", "adamant", "apps", "add", "his")
+    for name in ("ada", rows(shop, "--object", "hers")[0]["actor"]):
+        assert [row["object"] for row in rows(shop, "--actor", name)] == ["hers"]
 
 
 def test_refused_work_with_the_whole_database_is_written(shop: CommandLine, tmp_path: Path) -> None:
@@ -213,3 +222,20 @@ def test_what_is_no_head_is_refused(shop: CommandLine, text: str) -> None:
     refused = shop("audit", "verify", "--head", text)
     assert refused.exit_code == 2
     assert "NUMBER:DIGEST" in refused.stderr
+
+
+def test_the_first_row_says_that_the_installation_was_made(
+    phasesync: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHASESYNC_DATA_DIR", str(tmp_path / "new"))
+    phasesync.done("init")
+    phasesync.done("init")
+    (row,) = rows(phasesync)
+    assert (row["action"], row["details"]["root_key_made"]) == ("installation.init", False)
+
+
+def test_a_siem_gets_the_class_of_an_error_without_the_details(shop: CommandLine) -> None:
+    assert shop("db", "backup", "--every", "6h", "--to", "relative").exit_code == 2
+    (line,) = [json.loads(text) for text in shop.done("audit", "export").stdout.splitlines() if "refusal" in text]
+    assert (line["action"], line["error"]) == ("db.schedule-backup", "InvalidInputError")
+    assert "details" not in line

@@ -24,7 +24,9 @@ def backup_policy(place: Bucket, *, region: str | None, kms_key: str | None = No
     partition = MAIN if region_of_place is None else partition_of(region_of_place)
     bucket = f"arn:{partition}:s3:::{place.name}"
     statements = [
-        allow("KeepBackups", ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"], [f"{bucket}/{_names(place)}"]),
+        allow(
+            "KeepBackups", ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"], [f"{bucket}/{_names(place)}"]
+        ),
         # A statement of its own: where nothing may be removed, it is left out.
         allow("RemoveOldBackups", ["s3:DeleteObject"], [f"{bucket}/{_names(place)}"]),
         allow("ListBackups", ["s3:ListBucket"], [bucket], {"StringLike": {"s3:prefix": place.key("*")}}),
