@@ -139,6 +139,8 @@ def rebuild(
     document = rebuild_document(prepared)
     if not out.as_json:
         _show(prepared, document, out)
+    if syncs_credential is None:
+        out.note(f"each sync gets the credential {used}, which can read values; for another: --syncs-credential")
     if digest is not None and digest != prepared.plan.digest:
         raise IllegalTransitionError(
             f"what is at AWS, or what was said of it, is not what the plan {digest} was made from: the plan is "
