@@ -7,6 +7,7 @@ Nothing here decides anything, and nothing below it may import it.
 from phasesync.bootstrap.app import Application
 from phasesync.bootstrap.backups import (
     back_up_database,
+    backup_at_hand,
     drill_backup,
     preview_restoration,
     read_backup_schedules,
@@ -33,6 +34,7 @@ __all__ = [
     "Application",
     "InitResult",
     "back_up_database",
+    "backup_at_hand",
     "check_migration",
     "command_caller",
     "copy_database",

@@ -1,19 +1,31 @@
 """Settings -> backups: making one, proving one, trying one out, and restoring one."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phasesync.adapters.clock import SystemClock
-from phasesync.bootstrap.app import Application
+from phasesync.bootstrap.app import Application, call_limits
 from phasesync.bootstrap.open import keys_by, open_application
-from phasesync.errors import DestinationError, HostUnavailableError, KeyUnavailableError, SettingsError
+from phasesync.core.backup_schedule import parse_object
+from phasesync.core.regions import REGION_VARIABLES
+from phasesync.errors import (
+    DestinationError,
+    HostUnavailableError,
+    InvalidInputError,
+    KeyUnavailableError,
+    PhasesyncError,
+    SettingsError,
+)
 from phasesync.settings.model import Settings
 from phasesync.store.migrate import open_migrated
 
 if TYPE_CHECKING:
+    from phasesync.adapters.aws.session import AwsClients
+    from phasesync.core.credential import Credential
     from phasesync.store import Database
     from phasesync.store.backup_check import VerifiedBackup
     from phasesync.store.backup_manifest import Manifest
@@ -41,6 +53,70 @@ def _keys_if_possible(settings: Settings) -> "Callable[[Database], KeyRing | Non
             return None  # AWS KMS is away, for example: an outage is when a backup is wanted.
 
     return open_keys
+
+
+@contextmanager
+def backup_at_hand(
+    settings: Settings, text: str, *, credential: str | None = None, region: str | None = None
+) -> Iterator[Path]:
+    """
+    Yield the file of a backup. One in Amazon S3 is copied to the data directory, and removed at the end.
+
+    Args:
+        settings: say where the data directory is, and the database of `credential`.
+        text: a file, or s3://BUCKET/KEY.
+        credential: name of the one in the database that reads S3; None: the identity of this process, for which no
+            database is needed.
+        region: of the bucket; None: that of the credential or of the environment.
+
+    Raises:
+        InvalidInputError: nothing says in which Region the bucket is, or a file has a Region.
+        NotFoundError: there is no such object.
+    """
+    found = parse_object(text)
+    if found is None:
+        if credential is not None or region is not None:
+            raise InvalidInputError("a file needs no credential and no Region", hint="s3://BUCKET/KEY")
+        yield Path(text)
+        return
+    from phasesync.adapters.backup_storage.bucket import BucketStorage
+    from phasesync.adapters.backup_storage.fetched import fetched
+    from phasesync.store.backup_manifest import SUFFIX
+
+    place, name = found
+    with ExitStack() as files:
+        with _clients_of(settings, credential, region) as (clients, who, where):
+            storage = BucketStorage(clients, who, place, where)
+            file = files.enter_context(fetched(storage.fetch, name, suffix=SUFFIX, parent=settings.data_dir))
+        try:
+            yield file
+        except PhasesyncError as error:
+            error.message = error.message.replace(str(file), text)
+            raise
+
+
+@contextmanager
+def _clients_of(
+    settings: Settings, name: str | None, region: str | None
+) -> "Iterator[tuple[AwsClients, Credential, str]]":
+    """Yield clients of AWS, who calls, and in which Region."""
+    from phasesync.adapters.aws.session import AwsClients
+    from phasesync.core.credential import daemon_identity
+
+    if name is not None:
+        with open_application(settings) as application:
+            credential = application.store.credentials.get(name)
+            yield application.clients, credential, region or credential.region
+        return
+    where = region or next((value for name in REGION_VARIABLES if (value := os.environ.get(name))), None)
+    if where is None:
+        raise InvalidInputError("in which Region is the bucket?", hint="--region eu-central-1, or AWS_REGION")
+    identity = replace(daemon_identity(where), name="the identity of this shell")
+    clients = AwsClients(
+        source_of=lambda _: identity, clock=SystemClock(), instance_id="", limits=call_limits(settings)
+    )
+    with closing(clients):
+        yield clients, identity, where
 
 
 def verify_backup(settings: Settings, file: Path) -> "VerifiedBackup":

@@ -14,6 +14,7 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import MOMENT, Words, comma_list, comma_list_or_empty
 from phasesync.core.audit import AuditHead, AuditKind
+from phasesync.core.counted import counted
 from phasesync.errors import IllegalTransitionError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def audit() -> None:
 @click.option(
     "--actor",
     metavar="NAME",
-    help="Only what this user did, whomever the user claims to act for; or exactly 'USER as NAME'. Default: all.",
+    help="Only what this user of the system did, or whoever claimed this name with --actor; or exactly 'USER as NAME'. "
+    "Default: all.",
 )
 @click.option(
     "--object",
@@ -176,7 +178,7 @@ def verify(application: "Application", heads: tuple[str, ...], out: Output) -> i
             click.echo(f"{finding.tampering.value:<9}  {finding.message}")
         out.item({name: value for name, value in document.items() if name not in ("findings", "notes")})
     if not verified.findings:
-        out.say(f"the chain of {verified.rows:,} rows is whole")
+        out.say(f"the chain of {counted(verified.rows, 'row')} is whole")
         return 0
     count = "1 thing is" if len(verified.findings) == 1 else f"{len(verified.findings)} things are"
     out.warn(f"{count} wrong with the audit log: somebody changed it outside phasesync, or put an older copy back")
@@ -265,7 +267,7 @@ def export(
     sys.stdout.flush()
     if state is not None and last is not None and last != after:
         replace_file(state, f"{last}\n".encode(), mode=0o600)
-    out.say(f"exported {count:,} rows" + ("" if last is None else f"; to go on: --after {last}"))
+    out.say(f"exported {counted(count, 'row')}" + ("" if last is None else f"; to go on: --after {last}"))
 
 
 def _instant(application: "Application", moment: datetime | timedelta | None) -> datetime | None:

@@ -15,6 +15,7 @@ from phasesync.cli.policies import (
     print_starter_for_leases,
     print_starter_for_syncs,
 )
+from phasesync.core.counted import counted
 from phasesync.core.credential import CredentialType
 from phasesync.errors import InvalidInputError
 
@@ -218,7 +219,7 @@ def _print_in_parts(whole: "Document", part: int | None, out: Output) -> None:
 
     parts = parts_of(whole)
     if part is not None and part > len(parts):
-        raise InvalidInputError(f"the policy has {len(parts)} part{'s' if len(parts) > 1 else ''}, there is no {part}")
+        raise InvalidInputError(f"the policy has {counted(len(parts), 'part')}, there is no {part}")
     print_document(whole if part is None else parts[part - 1])
     if len(parts) == 1 or part is not None:
         return

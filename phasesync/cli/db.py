@@ -10,6 +10,7 @@ from phasesync.cli.dry_run import dry_run_flag, dry_run_option, show_dry_run
 from phasesync.cli.input import confirm, confirmation_options, never_asks, read_stdin
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
+from phasesync.core.counted import counted
 from phasesync.errors import InvalidInputError, KeyUnavailableError
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
     for name in accepted.unread:
         out.warn(f"the journal of {name} does not authenticate: phasesync syncs remove {name}, and add it again")
     out.done(
-        f"accepted: {accepted.syncs} syncs with {accepted.objects} remote objects are checked again",
+        f"accepted: {counted(accepted.syncs, 'sync')} with {counted(accepted.objects, 'remote object')}, which are "
+        "checked again",
         {"syncs": accepted.syncs, "objects": accepted.objects, "unread": list(accepted.unread)},
     )
 
@@ -204,7 +206,9 @@ def copy_to(target: str, verify: bool, dry_run: bool, out: Output) -> None:
         settings,
         target,
         verify=verify,
-        report=lambda table: None if out.as_json else out.say(f"{table.table}: {table.rows:,} rows, the same in both"),
+        report=lambda table: (
+            None if out.as_json else out.say(f"{table.table}: {counted(table.rows, 'row')}, the same in both")
+        ),
     )
     there = settings.model_copy(update={"database_url": target})
     note_done(there, "db.copy", details={"from": copied.source, "to": copied.target}, out=out)

@@ -2,12 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar
 
 import click
 
@@ -19,6 +19,7 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import REGION, Duration
 from phasesync.cli.sync_results import error_document, threads_of, worst_code
 from phasesync.core.audit import AuditKind
+from phasesync.core.counted import counted
 from phasesync.core.times import duration_text
 from phasesync.errors import InvalidInputError, PhasesyncError, StaleDatabaseError
 
@@ -43,7 +44,25 @@ class _Every(Duration):
 
 EVERY: Final = _Every()
 
-_FILE: Final = click.argument("file", type=click.Path(path_type=Path))
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _a_backup(command: Callable[P, R]) -> Callable[P, R]:
+    """Give a command the argument that names a backup, and the options for one in Amazon S3."""
+    for decorate in (
+        click.option(
+            "--region", type=REGION, help="With s3://: of the bucket. Default: that of the credential, else AWS_REGION."
+        ),
+        click.option(
+            "--credential",
+            metavar="NAME",
+            help="With s3://: who reads there, of this database. Default: the identity of this shell.",
+        ),
+        click.argument("file", metavar="FILE|s3://BUCKET/KEY"),
+    ):
+        command = decorate(command)
+    return command
 
 
 @click.command()
@@ -189,9 +208,9 @@ def _set(application: "Application", request: _Request) -> "tuple[BackupSchedule
 
 
 @click.command()
-@_FILE
+@_a_backup
 @output_option
-def verify(file: Path, out: Output) -> int:
+def verify(file: str, credential: str | None, region: str | None, out: Output) -> int:
     """
     Prove with the root key that a backup can be restored: its manifest, its rows, and every MAC in it.
 
@@ -199,12 +218,15 @@ def verify(file: Path, out: Output) -> int:
     alone, which is no reason not to restore it.
 
     \b
-    Example:
+    Examples:
       phasesync db verify /var/backups/phasesync-monday.db
+      phasesync db verify s3://acme-backups/phasesync/phasesync-0123456789ab-20300102T030405Z.db
     """
-    from phasesync.bootstrap import verify_backup
+    from phasesync.bootstrap import backup_at_hand, verify_backup
 
-    verified = verify_backup(invocation().settings().settings, file)
+    settings = invocation().settings().settings
+    with backup_at_hand(settings, file, credential=credential, region=region) as at_hand:
+        verified = verify_backup(settings, at_hand)
     _show_verified(verified, file, out)
     document = _verified_document(verified, file)
     if not out.as_json:
@@ -216,7 +238,7 @@ def verify(file: Path, out: Output) -> int:
     return 6 if verified.tampered else 0
 
 
-def _show_verified(verified: "VerifiedBackup", file: Path, out: Output) -> None:
+def _show_verified(verified: "VerifiedBackup", file: str, out: Output) -> None:
     if verified.manifest is None:
         out.warn(f"no manifest lies beside {file}: nothing proves that it is whole, and of which time")
     elif not verified.signed:
@@ -224,18 +246,16 @@ def _show_verified(verified: "VerifiedBackup", file: Path, out: Output) -> None:
     for finding in verified.tampered[:_SHOWN]:
         out.warn(f"the audit log in it was altered: {finding.message}")
     if (more := len(verified.tampered) - _SHOWN) > 0:
-        out.warn(
-            f"{more} more things are wrong with the audit log: phasesync audit verify names them once it is restored"
-        )
+        out.warn(f"and {counted(more, 'thing')} more: phasesync audit verify names them once it is restored")
 
 
 _SHOWN: Final = 10
 
 
-def _verified_document(verified: "VerifiedBackup", file: Path) -> dict[str, Any]:
+def _verified_document(verified: "VerifiedBackup", file: str) -> dict[str, Any]:
     manifest = "missing" if verified.manifest is None else "authentic" if verified.signed else "unsigned"
     return {
-        "file": str(file),
+        "file": file,
         "instance_id": verified.instance_id,
         "schema": verified.schema,
         "manifest": manifest,
@@ -250,9 +270,9 @@ def _verified_document(verified: "VerifiedBackup", file: Path) -> dict[str, Any]
 
 
 @click.command()
-@_FILE
+@_a_backup
 @output_option
-def drill(file: Path, out: Output) -> int:
+def drill(file: str, credential: str | None, region: str | None, out: Output) -> int:
     """
     Try a restore out: prove a backup, restore it to a temporary database, and plan every sync of it against AWS.
 
@@ -263,10 +283,14 @@ def drill(file: Path, out: Output) -> int:
     Example:
       phasesync db drill /var/backups/phasesync-monday.db -o json
     """
-    from phasesync.bootstrap import drill_backup
+    from phasesync.bootstrap import backup_at_hand, drill_backup
 
+    settings = invocation().settings().settings
     began = time.monotonic()
-    with drill_backup(invocation().settings().settings, file) as (verified, application):
+    with (
+        backup_at_hand(settings, file, credential=credential, region=region) as at_hand,
+        drill_backup(settings, at_hand) as (verified, application),
+    ):
         verified_s = time.monotonic() - began
         _show_verified(verified, file, out)
         documents, code = _plans(application, out)
@@ -327,12 +351,12 @@ def _row(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @click.command()
-@_FILE
+@_a_backup
 @never_asks
 @output_option
 @dry_run_flag
 @with_refusals
-def restore(file: Path, dry_run: bool, out: Output) -> None:
+def restore(file: str, credential: str | None, region: str | None, dry_run: bool, out: Output) -> None:
     """
     Replace the database with a backup. The former content is kept: beside a SQLite database, or in the data directory.
 
@@ -343,29 +367,30 @@ def restore(file: Path, dry_run: bool, out: Output) -> None:
     Example:
       phasesync db restore /var/backups/phasesync-monday.db
     """
-    from phasesync.bootstrap import restore_database
+    from phasesync.bootstrap import backup_at_hand, restore_database
 
     settings = invocation().settings().settings
-    if dry_run:
-        _show_restore(settings, file, out)
-        return
-    kept = restore_database(settings, file)
-    details = {"file": str(file), "kept": None if kept is None else str(kept)}
+    with backup_at_hand(settings, file, credential=credential, region=region) as at_hand:
+        if dry_run:
+            _show_restore(settings, at_hand, file, out)
+            return
+        kept = restore_database(settings, at_hand)
+    details = {"file": file, "kept": None if kept is None else str(kept)}
     note_done(settings, "db.restore", details=details, out=out)
     if kept is not None:
         out.say(f"the former database is kept as {kept}")
     out.done(
         f"restored {file}; see what would be written: phasesync syncs plan NAME; then go on with it: "
         "phasesync db accept-restore",
-        {"restored": str(file), "kept": None if kept is None else str(kept)},
+        {"restored": file, "kept": None if kept is None else str(kept)},
     )
 
 
-def _show_restore(settings: "Settings", file: Path, out: Output) -> None:
+def _show_restore(settings: "Settings", at_hand: Path, file: str, out: Output) -> None:
     from phasesync.bootstrap import preview_restoration
     from phasesync.cli.documents import restore_preview_document
 
-    preview = preview_restoration(settings, file)
+    preview = preview_restoration(settings, at_hand)
     document = restore_preview_document(preview, file)
     if not out.as_json:
         rows = [{"what": noun, **counts} for noun, counts in document["contents"].items()]

@@ -16,8 +16,6 @@ from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 # Every command imports this module for its own documents. A noun's module is imported with the command that shows it.
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from phasesync.core.audit import AuditRow, Verification
     from phasesync.core.backup_schedule import BackupSchedule
     from phasesync.core.change import Change, KeyDiff
@@ -527,14 +525,14 @@ def backup_schedule_document(schedule: "BackupSchedule", credentials: Mapping[st
     }
 
 
-def restore_preview_document(preview: "RestorePreview", file: "Path") -> Document:
+def restore_preview_document(preview: "RestorePreview", file: str) -> Document:
     """Return what a restore would replace, as `db restore --dry-run` prints it."""
     backup, present = preview.backup, preview.present
     now = {} if present is None else {**present.counts, "objects": present.objects}
     then = {**backup.counts, "objects": backup.objects}
     before = () if present is None else present.syncs
     return {
-        "restored": str(file),
+        "restored": file,
         "kept": None if preview.kept is None else str(preview.kept),
         "schema": {"backup": preview.schema, "expected": backup.schema},
         "contents": {noun: {"now": now.get(noun), "then": number} for noun, number in then.items()},

@@ -12,6 +12,7 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import Name, environment_argument
+from phasesync.core.counted import counted
 from phasesync.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ def remove(
 
     current = application.store.apps.get_environment(*environment)
     live = application.context.leases.list_leases(environment=environment) if revoke else []
-    question = f"remove {current.label} with {current.keys} secrets and their history"
+    whose = "its" if current.keys == 1 else "their"
+    question = f"remove {current.label} with {counted(current.keys, 'secret')} and {whose} history"
     if dynamics := [
         dynamic.name for dynamic in application.store.dynamics.list_all() if dynamic.environment_id == current.id
     ]:

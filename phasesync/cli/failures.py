@@ -164,6 +164,8 @@ def _from_output(error: OSError) -> bool:
 
 
 def _message_of(error: click.ClickException) -> str:
+    if (option := _misplaced(error)) is not None:
+        return f"{option.opts[0]} stands before the command"
     message = error.format_message()
     if message.startswith("Got unexpected extra argument"):
         # click repeats the argument, which may be a secret.
@@ -172,6 +174,18 @@ def _message_of(error: click.ClickException) -> str:
         message = pattern.sub(plain, message)
     message = " ".join(message.split()).removesuffix(".")
     return message[:1].lower() + message[1:]
+
+
+def _misplaced(error: click.ClickException) -> click.Parameter | None:
+    """Return the option that a command does not have, and phasesync itself has; None if that is not the error."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return None
+    root = error.ctx.find_root()
+    if root is error.ctx:
+        return None
+    # --version and --help end the command as they are met, and have no place.
+    with_value = (parameter for parameter in root.command.params if not parameter.is_eager)
+    return next((parameter for parameter in with_value if error.option_name in parameter.opts), None)
 
 
 _PLAINER = (
@@ -185,6 +199,9 @@ _PLAINER = (
 
 def _help_hint(error: click.ClickException) -> str | None:
     context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None and (option := _misplaced(error)) is not None:
+        root = context.find_root().command_path
+        return f"{root} {option.opts[0]} {option.metavar}{context.command_path.removeprefix(root)} ..."
     return f"{context.command_path} --help" if context is not None else None
 
 

@@ -10,6 +10,7 @@ from phasesync.cli.invocation import with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import ENVIRONMENT
 from phasesync.cli.root_keys import escrow, rotate_root, status
+from phasesync.core.counted import counted
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
@@ -74,7 +75,7 @@ class _Progress:
         if self._out.as_json or time.monotonic() - self._said_at < _EVERY_S:
             return
         self._said_at = time.monotonic()
-        self._out.say(f"{progress.replaced:,} keys replaced, {progress.rows:,} rows encrypted anew")
+        self._out.say(f"{counted(progress.replaced, 'key')} replaced, {counted(progress.rows, 'row')} encrypted anew")
 
 
 def _show_rotated(rotated: "Rotated", environment: tuple[str, str] | None, out: Output) -> int:
@@ -104,10 +105,10 @@ def _show_rotated(rotated: "Rotated", environment: tuple[str, str] | None, out: 
             f"would go on using them; install this release there, then repeat: {repeat}"
         )
     elif rotated.kept and not rotated.unread:
-        out.warn(f"{rotated.kept} old keys are kept: a write still uses them; repeat: {repeat}")
+        out.warn(f"kept {counted(rotated.kept, 'old key')}, which a write still uses; repeat: {repeat}")
     out.done(
-        f"replaced {_count(len(rotated.replaced), 'data key')}, encrypted {_count(rotated.rows, 'row')} anew, removed "
-        f"{_count(rotated.removed, 'old key')}",
+        f"replaced {counted(len(rotated.replaced), 'data key')}, encrypted {counted(rotated.rows, 'row')} anew, "
+        f"removed {counted(rotated.removed, 'old key')}",
         document,
     )
     if rotated.errors or rotated.unread:
@@ -121,14 +122,10 @@ def _show_rotation(application: "Application", environment: tuple[str, str] | No
     rows = store.count_rows(wanted)
     shown = ", ".join(key.label for key in wanted[:_SHOWN])
     more = f" and {len(wanted) - _SHOWN:,} more" if len(wanted) > _SHOWN else ""
-    goes_on = f"; {_count(len(former), 'old key')} of an earlier rotation would go too" if former else ""
+    goes_on = f"; {counted(len(former), 'old key')} of an earlier rotation would go too" if former else ""
     show_dry_run(
         out,
-        f"would replace {_count(len(wanted), 'data key')} ({shown}{more}) and encrypt about {_count(rows, 'row')} "
+        f"would replace {counted(len(wanted), 'data key')} ({shown}{more}) and encrypt about {counted(rows, 'row')} "
         f"anew{goes_on}",
         {"keys": [key.label for key in wanted], "rows": rows, "old_keys": len(former)},
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"

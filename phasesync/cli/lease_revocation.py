@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from phasesync.cli.dry_run import is_dry_run, would_call
 from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output, show_identity
+from phasesync.core.counted import counted
 from phasesync.core.times import instant_text
 from phasesync.errors import IllegalTransitionError, PhasesyncError
 
@@ -120,7 +121,7 @@ def revoke_before_removal(application: "Application", live: "Sequence[Lease]", o
     for credential_id in ended.credentials_asked:
         show_identity(application, application.store.credentials.get_by_id(credential_id), out)
     if ended.users:
-        out.say("revoked 1 lease" if len(ended.users) == 1 else f"revoked {len(ended.users)} leases")
+        out.say(f"revoked {counted(len(ended.users), 'lease')}")
     if ended.sessions:
         out.warn(
             f"sessions of roles end by themselves, the last of {len(ended.sessions)} at {_last_end(ended)}: until "

@@ -15,6 +15,7 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.paging import Paging, paging_options, show_list
 from phasesync.cli.params import DURATION, Name, Word
 from phasesync.cli.streams import write_data, write_values
+from phasesync.core.counted import counted
 from phasesync.core.times import duration_text, instant_text
 from phasesync.errors import InvalidInputError, OperatorError, PhasesyncError
 
@@ -366,7 +367,7 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
 
 
 def _confirm_removal(orphans: "Sequence[OrphanUser]", count: int, *, yes: bool, no_input: bool, out: Output) -> None:
-    users = "1 user" if count == 1 else f"{count} users"
+    users = counted(count, "user")
     try:
         confirm(f"remove {users} with their keys", yes=yes, no_input=no_input)
     except OperatorError:

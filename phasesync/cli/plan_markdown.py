@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from phasesync.cli.streams import one_line
+from phasesync.core.counted import counted
 from phasesync.core.remote import Action
 
 MAX_CHARACTERS: Final = 65_536
@@ -37,7 +38,7 @@ def plans_as_markdown(plans: Sequence[Plan], *, digest: str | None, approve: str
     """
     changed = sum(bool(_changes(plan)) for plan in plans)
     failed = sum("error" in plan or bool(plan.get("problems")) for plan in plans)
-    titles = [f"{changed} of {len(plans)} syncs would change" if changed else "no sync would change"]
+    titles = [f"{changed} of {counted(len(plans), 'sync')} would change" if changed else "no sync would change"]
     if failed:
         titles.append(f"{failed} could not be planned completely")
     end = [""]

@@ -1,4 +1,4 @@
-"""`phasesync aws policy` where there may be no installation yet: policies to begin with, of the root key, of backups."""
+"""`phasesync aws policy` where there may be no installation yet: to begin with, of the root key, of backups."""
 
 import os
 from typing import TYPE_CHECKING

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from phasesync.engine.rebuild import Rebuild
 
 _WORDS = frozenset({"id", "name", "env", "path", "layout", "names"})
+"""What a mapping says of a sync."""
+_SHOWN_WORDS = frozenset({"account", "region", "objects", "keys", "kms_key", "writes", "left_behind"})
+"""What a plan shows of it beside that: AWS says it, so a mapping does not."""
+_MEMBERS = frozenset({"syncs", "skip"})
+"""What a mapping has."""
+_SHOWN_MEMBERS = frozenset({"instance", "digest", "environments", "keys", "problems", "left_out"})
+"""What a plan shows beside that."""
 _PROGRESS_EVERY = 100
 
 
@@ -227,7 +234,11 @@ def _over(former: Said | None, said: Said) -> Said:
     if former is None:
         return said
     given = {name: value for name in Said.__dataclass_fields__ if (value := getattr(said, name)) is not None}
-    if said.layout is not None or said.names is not None:
+    config = former.config
+    if config is not None and (said.layout or config.layout, said.names or config.names) != (
+        config.layout,
+        config.names,
+    ):
         given["config"] = None
     return replace(former, **given)
 
@@ -238,8 +249,12 @@ def _read_mapping(file: Path) -> tuple[dict[str, Said], frozenset[str]]:
         document = json.loads(read_file(file))
     except (ValueError, RecursionError):
         raise InvalidInputError(f"{file} is not JSON", hint="docs/rebuild.md describes it") from None
-    if not isinstance(document, dict) or not document.keys() <= {"syncs", "skip"}:
+    if isinstance(document, dict) and isinstance(document.get("would"), dict):
+        document = document["would"]  # A plan, as --dry-run -o json prints it.
+    if not isinstance(document, dict):
         raise _bad_mapping(file, 'it is an object with "syncs" and "skip"')
+    if unknown := sorted(document.keys() - _MEMBERS - _SHOWN_MEMBERS):
+        raise _bad_mapping(file, f"it has {', '.join(unknown)} beside {', '.join(sorted(_MEMBERS))}")
     items, skip = document.get("syncs", []), document.get("skip", [])
     if not isinstance(items, list) or not isinstance(skip, list) or not all(isinstance(one, str) for one in skip):
         raise _bad_mapping(file, '"syncs" is a list of objects, "skip" one of ids')
@@ -247,9 +262,11 @@ def _read_mapping(file: Path) -> tuple[dict[str, Said], frozenset[str]]:
 
 
 def _said_of(file: Path, item: Any) -> tuple[str, Said]:
-    if not isinstance(item, dict) or not all(isinstance(value, str) for value in item.values()) or "id" not in item:
-        raise _bad_mapping(file, 'each of "syncs" is an object of texts with an "id"')
-    if unknown := sorted(item.keys() - _WORDS):
+    if not isinstance(item, dict) or "id" not in item:
+        raise _bad_mapping(file, 'each of "syncs" is an object with an "id"')
+    if wrong := sorted(word for word in item.keys() & _WORDS if not isinstance(item[word], str)):
+        raise _bad_mapping(file, f"{', '.join(wrong)} of a sync is a text")
+    if unknown := sorted(item.keys() - _WORDS - _SHOWN_WORDS):
         raise _bad_mapping(file, f"{', '.join(unknown)} is not one of {', '.join(sorted(_WORDS))}")
     app, slash, environment = item.get("env", "").partition("/")
     if "env" in item and not (app and slash and environment):

@@ -6,13 +6,13 @@ is opened, and rehearsals.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from phasesync.cli.dry_run import is_dry_run
 from phasesync.cli.streams import one_line, print_to_stderr, styled
-from phasesync.core.audit import AuditKind, AuditOutcome
+from phasesync.core.audit import NAMES_IN_LOG, AuditKind, AuditOutcome
 from phasesync.errors import ApprovalNeededError, Disposition, PhasesyncError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def write_refusals(application: "Application", errors: Mapping[str, PhasesyncErr
     """Write the same of several objects of one command: name -> what was wrong with it."""
     context = click.get_current_context()
     action = action_of(context)
+    details = _keys_of(context)
     writes = any(parameter.name == "dry_run" for parameter in context.command.params)
     if is_dry_run() or not errors or not (writes or action in _REVEALING):
         return
@@ -63,7 +64,7 @@ def write_refusals(application: "Application", errors: Mapping[str, PhasesyncErr
                     name,
                     kind=AuditKind.REFUSAL,
                     outcome=_outcome_of(error),
-                    details={"error": type(error).__name__},
+                    details={"error": type(error).__name__, **details},
                 )
     except PhasesyncError as failure:
         line = f"this attempt is not in the audit log: {one_line(failure.message)}"
@@ -96,6 +97,16 @@ def _object_of(context: click.Context) -> str:
         if context.params.get(name):
             return _shown(context.params[name])
     return "-"
+
+
+def _keys_of(context: click.Context) -> dict[str, Any]:
+    """Return the keys of secrets that a command was about, as a reveal has them; they are stored encrypted."""
+    params = context.params
+    keys = [params["key"]] if params.get("key") else list(params.get("keys") or ())
+    if context.command_path.split(" ")[1:2] != ["secrets"] or not keys:
+        return {}
+    names = sorted(keys)
+    return {"path": params.get("path"), "keys": names[:NAMES_IN_LOG], "count": len(names)}
 
 
 def _shown(value: object) -> str:

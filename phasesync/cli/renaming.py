@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phasesync.cli.input import confirm
+from phasesync.core.counted import counted
 
 if TYPE_CHECKING:
     from phasesync.cli.output import Output
@@ -31,8 +32,11 @@ def confirm_rename(plan: "RenamePlan", what: str, out: "Output", *, yes: bool, n
     for note in plan.notes:
         out.note(note)
     if plan.objects:
-        counted = "1 object" if len(plan.objects) == 1 else f"{len(plan.objects):,} objects"
-        confirm(f"{what}; {counted} at AWS will be written under new names", yes=yes, no_input=no_input)
+        confirm(
+            f"{what}; {counted(len(plan.objects), 'object')} at AWS will be written under new names",
+            yes=yes,
+            no_input=no_input,
+        )
 
 
 def renamed_document(plan: "RenamePlan | None") -> list[dict[str, str]]:

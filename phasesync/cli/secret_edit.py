@@ -11,6 +11,7 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import environment_argument, path_option
 from phasesync.cli.reveals import note_reveal
+from phasesync.core.counted import counted
 from phasesync.errors import IllegalTransitionError, InvalidInputError, OperatorError, PhasesyncError
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ def _confirm_losses(before: "Folder", after: "Entries", *, yes: bool, no_input: 
 
     if lost := losses_to_confirm(before.entries, after):
         more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
-        what = f"{len(lost)} of {len(before.entries)} keys lose their values: {', '.join(lost[:_SHOWN])}{more}"
+        of = counted(len(before.entries), "key")
+        what = f"{len(lost)} of {of} lose their values: {', '.join(lost[:_SHOWN])}{more}"
         confirm(f"store it although {what}", yes=yes, no_input=no_input)
 
 

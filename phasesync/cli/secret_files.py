@@ -23,6 +23,7 @@ from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import NEW_KEY, REGION, Name, Word, environment_argument, path_option
 from phasesync.cli.reveals import note_reveal
 from phasesync.cli.streams import json_text, write_values
+from phasesync.core.counted import counted
 from phasesync.core.dotenv import BASH, PYTHON, READERS, runs_in_shells
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.secret_json import FileEntry, as_literal, export_json, literal_value, split_json
@@ -188,7 +189,8 @@ def _read_file(file: str, format_: Format, *, allow_null: bool, strict: bool, ou
         out.note(line)
     if strict and entries.notes:
         raise InvalidInputError(
-            f"--strict: {len(entries.notes)} places of the file are read in more than one way, so nothing is imported",
+            f"--strict: {counted(len(entries.notes), 'place')} of the file can be read in more than one way, so "
+            "nothing is imported",
             hint="write them as secrets export does, or leave --strict out: the notes say what is read",
         )
     return entries.by_key

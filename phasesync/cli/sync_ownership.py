@@ -10,6 +10,7 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.sync_operations import sync_document_of
 from phasesync.cli.sync_options import name_argument
+from phasesync.core.counted import counted
 from phasesync.core.sync import Adopt
 from phasesync.core.times import instant_text
 from phasesync.errors import IllegalTransitionError
@@ -222,7 +223,7 @@ def _remove_with_secrets(application: "Application", name: str, *, yes: bool, no
 
 def secrets_of(names: "Sized") -> str:
     """Return how many AWS secrets, as text."""
-    return "1 AWS secret" if len(names) == 1 else f"{len(names)} AWS secrets"
+    return counted(len(names), "AWS secret")
 
 
 def show_existing(existing: "ExistingObjects", out: Output) -> None:
@@ -241,7 +242,7 @@ def show_existing(existing: "ExistingObjects", out: Output) -> None:
 
 def import_line(environment: str, imported: "ImportResult") -> str:
     """Return the result of an import, as one line."""
-    added = "1 key" if len(imported.added) == 1 else f"{len(imported.added)} keys"
+    added = counted(len(imported.added), "key")
     return (
         f"imported into {environment}: {added} added, {len(imported.changed)} changed, "
         f"{len(imported.kept)} kept as the store has them (revision {imported.revision})"

@@ -23,6 +23,7 @@ MOST_KEPT: Final = 10_000
 TRY_AGAIN: Final = timedelta(minutes=10)
 """Pause after a failed attempt, unless the schedule is shorter."""
 
+_S3: Final = "s3://"
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """S3 User Guide, bucket naming rules."""
 _PREFIX: Final = re.compile(r"[A-Za-z0-9!_.*'()/=-]{0,512}")
@@ -60,16 +61,8 @@ BackupPlace = Folder | Bucket
 
 def parse_place(text: str) -> BackupPlace:
     """Read a place as an operator types it. InvalidInputError."""
-    if text.startswith("s3://"):
-        name, _, prefix = text.removeprefix("s3://").partition("/")
-        prefix = prefix.strip("/")
-        if _BUCKET.fullmatch(name) is None or ".." in name:
-            raise InvalidInputError(f"{name!r} is not the name of a bucket", hint="s3://BUCKET/PREFIX")
-        if _PREFIX.fullmatch(prefix) is None or "//" in prefix:
-            raise InvalidInputError(
-                f"the prefix {prefix!r} has characters that keys of S3 should not have", hint="letters, digits, - _ . /"
-            )
-        return Bucket(name=name, prefix=prefix)
+    if text.startswith(_S3):
+        return _parse_bucket(text)
     if "://" in text:
         raise InvalidInputError(
             "backups go to a folder or to S3", hint="--to /var/backups/phasesync, --to s3://BUCKET/PREFIX"
@@ -85,6 +78,36 @@ def parse_place(text: str) -> BackupPlace:
         )
     # One folder has one spelling, so that it has one schedule.
     return Folder(path="/" + "/".join(parts))
+
+
+def parse_object(text: str) -> tuple[Bucket, str] | None:
+    """
+    Read where one backup lies, as an operator types it: its place in Amazon S3 and its name there.
+
+    Returns None if it is a file. InvalidInputError for a key that names no file.
+    """
+    if not text.startswith(_S3):
+        return None
+    parent, _, name = text.rpartition("/")
+    if len(parent) < len(_S3) or not name:
+        raise InvalidInputError(
+            f"{text} names no backup", hint="s3://BUCKET/KEY; those of a place: aws s3 ls s3://BUCKET/PREFIX/"
+        )
+    if _PREFIX.fullmatch(name) is None or name in (".", ".."):
+        raise InvalidInputError(f"the name {name!r} has characters that keys of S3 should not have")
+    return _parse_bucket(parent), name
+
+
+def _parse_bucket(text: str) -> Bucket:
+    name, _, prefix = text.removeprefix(_S3).partition("/")
+    prefix = prefix.strip("/")
+    if _BUCKET.fullmatch(name) is None or ".." in name:
+        raise InvalidInputError(f"{name!r} is not the name of a bucket", hint="s3://BUCKET/PREFIX")
+    if _PREFIX.fullmatch(prefix) is None or "//" in prefix:
+        raise InvalidInputError(
+            f"the prefix {prefix!r} has characters that keys of S3 should not have", hint="letters, digits, - _ . /"
+        )
+    return Bucket(name=name, prefix=prefix)
 
 
 @dataclass(frozen=True, kw_only=True)

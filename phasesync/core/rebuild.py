@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from phasesync.core.counted import counted
 from phasesync.core.fingerprint import Digests, fingerprint
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.names import check_key, is_name
@@ -318,8 +319,8 @@ def _merge(folder: dict[str, SecretValue], values: Mapping[str, SecretValue], sy
     differing = [key for key, value in values.items() if key in folder and folder[key] != value]
     if differing:
         raise InvalidInputError(
-            f"another sync of {sync.app}/{sync.environment} {sync.path} has other values of {len(differing)} keys: say "
-            "another environment for one of them, or skip one"
+            f"another sync of {sync.app}/{sync.environment} {sync.path} has other values of "
+            f"{counted(len(differing), 'key')}: say another environment for one of them, or skip one"
         )
     folder.update(values)
 

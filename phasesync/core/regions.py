@@ -11,6 +11,9 @@ from typing import Final
 
 from phasesync.errors import InvalidInputError
 
+REGION_VARIABLES: Final = ("AWS_REGION", "AWS_DEFAULT_REGION")
+"""Environment variables of AWS's own tools; the first one that is set counts."""
+
 MAIN: Final = "aws"
 """The partition of every Region that is in no other partition."""
 

@@ -11,15 +11,17 @@ disabled or in an invalid state). An unusable key: InvalidParameterException, "T
 of an invalid KMS key" (public: terraform-provider-aws pull request 13303).
 """
 
+import base64
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from phasesync.emulator.access import Access
 from phasesync.emulator.errors import AwsError, invalid_parameter
 from phasesync.emulator.moto_state import MotoState
-from phasesync.emulator.request import Call, read_json
+from phasesync.emulator.request import Call, Operation, read_json
 
 MANAGED_ALIAS: Final = "alias/aws/secretsmanager"
 _SYMMETRIC: Final = "SYMMETRIC_DEFAULT"
@@ -174,6 +176,64 @@ class Keys:
             "Secrets Manager can't encrypt the protected secret text using the provided KMS key. "
             "Check that the KMS key is available, enabled, and not in an invalid state.",
         )
+
+
+_USES: Final = frozenset(
+    {
+        "Decrypt",
+        "Encrypt",
+        "GenerateDataKey",
+        "GenerateDataKeyPair",
+        "GenerateDataKeyPairWithoutPlaintext",
+        "GenerateDataKeyWithoutPlaintext",
+        "GenerateMac",
+        "ReEncrypt",
+        "Sign",
+        "Verify",
+        "VerifyMac",
+    }
+)
+"""Operations that need an enabled key (KMS Developer Guide, key states)."""
+_NAMES_OF_KEYS: Final = ("KeyId", "DestinationKeyId", "SourceKeyId")
+_ID_CHARACTERS: Final = 36
+"""Of a key's id, with which moto begins each ciphertext."""
+
+
+def check_state(state: MotoState, operation: Operation) -> None:
+    """Refuse the use of a key that is disabled or that waits for its deletion: moto carries it out."""
+    if operation.name not in _USES:
+        return
+    arguments = read_json(operation.body, strict=False)
+    named = [str(arguments[name]) for name in _NAMES_OF_KEYS if arguments.get(name)]
+    if (blob := arguments.get("CiphertextBlob")) is not None:
+        with suppress(ValueError):  # No base64, or of another key: moto says so.
+            named.append(base64.b64decode(str(blob))[:_ID_CHARACTERS].decode("ascii"))
+    for name in named:
+        region, account, last = _place_of(name, operation)
+        if last.startswith("alias/"):
+            key = state.key_of_alias(account, region, last)
+        else:
+            key = state.key(account, region, last.removeprefix("key/"))
+        if key is None or key.key_state == "Enabled":
+            continue
+        if key.key_state == "Disabled":
+            raise AwsError("DisabledException", f"{key.arn} is disabled.")
+        raise AwsError("KMSInvalidStateException", f"{key.arn} is pending deletion.")
+
+
+def with_key_id(body: bytes) -> bytes:
+    """Return a request with the id of a key in place of its ARN, which not all operations of moto know."""
+    arguments = read_json(body, strict=False)
+    parts = _ARN.fullmatch(str(arguments.get("KeyId")))
+    if parts is None or not parts[3].startswith("key/"):
+        return body
+    return json.dumps({**arguments, "KeyId": parts[3].removeprefix("key/")}).encode()
+
+
+def _place_of(name: str, operation: Operation) -> tuple[str, str, str]:
+    """Return Region, account and the last part of what names a key."""
+    parts = _ARN.fullmatch(name)
+    return (operation.region, operation.account, name) if parts is None else (parts[1], parts[2], parts[3])
 
 
 def with_key_usage(body: bytes) -> bytes:

@@ -355,6 +355,13 @@ RULES: Final[tuple[Rule, ...]] = (
         source="API reference, EncryptionFailure and DecryptionFailure",
     ),
     Rule(
+        name="use of keys",
+        module="kms",
+        adds="KMS itself uses no key that is disabled (DisabledException) or pending deletion "
+        "(KMSInvalidStateException), and takes the ARN of a key everywhere",
+        source="KMS Developer Guide, key states; API reference of KMS, Decrypt and DisableKey",
+    ),
+    Rule(
         name="rights on keys",
         module="kms",
         adds="kms actions in the caller's name: AccessDeniedException, Access to KMS is not allowed",

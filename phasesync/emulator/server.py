@@ -33,7 +33,7 @@ from phasesync.emulator.dispatch import OPERATIONS, carry_out, carry_out_iam
 from phasesync.emulator.errors import AwsError
 from phasesync.emulator.faults import DROP, Answer, Faults, Handler, When
 from phasesync.emulator.http import HOST, LoopbackServer, MotoApp, Reply
-from phasesync.emulator.kms import Keys, with_key_usage
+from phasesync.emulator.kms import Keys, check_state, with_key_id, with_key_usage
 from phasesync.emulator.moto_state import MotoState
 from phasesync.emulator.outsider import Outsider
 from phasesync.emulator.request import SECRETS_MANAGER, Call, Operation, Principal, read_json, read_operation
@@ -257,7 +257,10 @@ class AwsEmulator:
                 return self._carry_out_query(operation, principal, method, path, headers)
         if operation.service != SECRETS_MANAGER:
             self._check_access(operation, principal)
-            body = with_key_usage(operation.body) if operation.name == "CreateKey" else operation.body
+            body = operation.body
+            if operation.service == "kms":
+                check_state(self.state, operation)
+                body = with_key_usage(body) if operation.name == "CreateKey" else with_key_id(body)
             return self._answer_of_moto(method, path, headers, body)
         self.throttling.check(principal.account, operation.region, operation.name)
         if operation.name not in OPERATIONS:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from phasesync.core.counted import counted
 from phasesync.core.model import SecretValue
 from phasesync.core.planning.ownership import refusal_of
 from phasesync.core.rebuild import FoundObject, RebuildPlan, Said, plan_rebuild
@@ -102,7 +103,7 @@ def carry_out(context: Context, rebuild: Rebuild, credential: str, *, kind: str,
     """
     if rebuild.plan.problems:
         raise IllegalTransitionError(
-            f"{len(rebuild.plan.problems)} syncs cannot be rebuilt as they are, so nothing was",
+            f"{counted(len(rebuild.plan.problems), 'sync')} cannot be rebuilt as the plan says, so nothing was",
             hint="say what they were, or that they are skipped, in a file: --mapping FILE",
         )
     context.store.rebuild.make(rebuild.plan, credential=credential, kind=kind, actor=actor)
@@ -117,7 +118,7 @@ def _only_instance(listed: Sequence[tuple[Destination, str, Observed]]) -> str:
             hint="name the Regions with --region, and a credential of the account that the syncs wrote to",
         )
     if len(counts) > 1:
-        shown = ", ".join(f"{name} ({count} objects)" for name, count in sorted(counts.items()))
+        shown = ", ".join(f"{name} ({counted(count, 'object')})" for name, count in sorted(counts.items()))
         raise InvalidInputError(
             f"several installations have objects here: {shown}",
             hint="name yours: --instance ID; the table instance of the former database has its id in the clear",

@@ -215,7 +215,8 @@ def _conditions(which: AuditFilter) -> list[sa.ColumnElement[bool]]:
     if which.until is not None:
         conditions.append(audit.c.at < which.until)
     if which.actor is not None:
-        conditions.append(_is_or_begins(audit.c.actor, which.actor, " as "))  # whomever the user claims to act for
+        claimed = audit.c.actor.endswith(f" as {which.actor}", autoescape=True)
+        conditions.append(sa.or_(_is_or_begins(audit.c.actor, which.actor, " as "), claimed))
     if which.object is not None:
         conditions.append(
             _is_or_begins(audit.c.object, which.object, "/")

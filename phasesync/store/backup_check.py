@@ -18,6 +18,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.audit import Finding
+from phasesync.core.counted import counted
 from phasesync.errors import CiphertextError, NotFoundError, SchemaMismatchError, SettingsError, StoreUnavailableError
 from phasesync.host_files import UnusableFileError, file_exists, is_passing
 from phasesync.store.audit_verify import verify_chain
@@ -238,7 +239,9 @@ def _read_rows(copy: Path, file: Path, manifest: Manifest | None) -> tuple[str, 
         if manifest is not None:
             for table, number in manifest.rows.items():
                 if rows.get(table) != number:
-                    raise SettingsError(f"{file} has {rows.get(table)} rows in {table}, and its manifest says {number}")
+                    raise SettingsError(
+                        f"{file} has {counted(rows.get(table, 0), 'row')} in {table}, and its manifest says {number}"
+                    )
             if schema == EXPECTED:
                 for table, digest in manifest.digests.items():
                     if digest_of(database, metadata.tables[table]).digest != digest:

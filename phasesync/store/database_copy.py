@@ -24,6 +24,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from phasesync.core.counted import counted
 from phasesync.errors import (
     AlreadyExistsError,
     DatabaseCopyError,
@@ -394,7 +395,7 @@ class _Copying:
         original = digest_of(self._source, table, without=without)
         copied = digest_of(self._target, table, without=without)
         if original != copied:
-            counts = f"{original.rows} rows, {copied.rows} in the copy"
+            counts = f"{counted(original.rows, 'row')}, {copied.rows} in the copy"
             raise DatabaseCopyError(
                 f"the table {table.name} differs in the copy ({counts}); the copy cannot be used",
                 hint="go on with the original: phasesync db unretire; then copy it again, to an empty target",

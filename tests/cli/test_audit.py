@@ -89,7 +89,16 @@ def test_a_refused_attempt_is_written_whatever_the_command(shop: CommandLine) ->
         ("secret.reveal", PRODUCTION, "refused"),
         ("app.remove", "shop", "refused"),
     ]
-    assert rows(shop, "--kind", "refusal")[1]["details"] == {"error": "IllegalTransitionError"}
+    _, approval, reveal, _ = rows(shop, "--kind", "refusal")
+    assert approval["details"] == {"error": "IllegalTransitionError"}
+    assert reveal["details"] == {"error": "NotFoundError", "path": "/", "keys": ["NO_SUCH"], "count": 1}
+
+
+def test_what_was_done_under_a_claimed_name_is_found_by_it(shop: CommandLine) -> None:
+    shop.done("--actor", "ada", "apps", "add", "hers")
+    shop.done("--actor", "adamant", "apps", "add", "his")
+    for name in ("ada", rows(shop, "--object", "hers")[0]["actor"]):
+        assert [row["object"] for row in rows(shop, "--actor", name)] == ["hers"]
 
 
 def test_refused_work_with_the_whole_database_is_written(shop: CommandLine, tmp_path: Path) -> None:

@@ -172,6 +172,26 @@ def test_an_altered_schedule_is_named_and_others_are_shown(phasesync: CommandLin
     assert "a schedule of backups does not authenticate" in shown.stderr
 
 
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (("monday.db", "--region", "eu-west-1"), "a file needs no credential and no Region"),
+        (("s3://acme-backups",), "names no backup"),
+        (("s3://acme-backups/phasesync/",), "names no backup"),
+        (("s3://No/monday.db",), "is not the name of a bucket"),
+        (("s3://acme-backups/monday.db",), "in which Region is the bucket?"),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "drill", "restore"])
+def test_an_address_that_is_none_is_refused(
+    phasesync: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str, args: tuple[str, ...], why: str
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    refused = phasesync("db", command, *args)
+    assert (refused.exit_code, why in refused.stderr) == (2, True)
+
+
 def test_an_altered_audit_log_is_named_and_the_backup_can_be_restored(phasesync: CommandLine, tmp_path: Path) -> None:
     import sqlite3
     from contextlib import closing

@@ -64,6 +64,9 @@ def test_the_exit_code_of_a_check_says_whether_a_migration_is_needed(phasesync: 
     assert [each["revision"] for each in document["migrations"]] == ["0007"]
     told = phasesync("db", "migrate", "--check")
     assert (told.exit_code, "daemons of the release of schema 0006 go on" in told.stderr) == (3, True)
+    page = (Path(__file__).parents[2] / "docs" / "upgrade.md").read_text()
+    shown = [line.strip() for line in page.split("$ phasesync db migrate --check\n")[1].split("```")[0].splitlines()]
+    assert [line.strip() for line in told.stdout.splitlines()] == shown[:2]
     assert migrate.status(f"sqlite:///{file}").current == "0006"
 
     phasesync.done("db", "migrate")

@@ -179,6 +179,38 @@ def test_a_mapping_says_what_names_do_not(lost: Installation) -> None:
     assert lost.versions() == versions
 
 
+def test_the_printed_plan_is_a_mapping_and_keeps_the_settings_of_the_former_database(lost: Installation) -> None:
+    lost.phasesync.done("syncs", "update", "web", "--description", "of the shop")
+    rebuild = ("rebuild", "--from-aws", "--credential", "host", "--former-database", lost.lose_the_root_key())
+    printed = lost.phasesync.json(*rebuild, "--dry-run")
+    file = lost.phasesync.directory / "plan.json"
+    next(sync for sync in printed["would"]["syncs"] if sync["name"] == "web")["name"] = "website"
+    for document in (printed, printed["would"]):
+        file.write_text(json.dumps(document))
+        again = lost.phasesync.json(*rebuild, "--mapping", str(file), "--dry-run")["would"]
+        assert "website" in [sync["name"] for sync in again["syncs"]]
+    lost.phasesync.done(*rebuild, "--mapping", str(file), "--yes")
+    assert lost.phasesync.json("syncs", "show", "website")["description"] == "of the shop"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "why"),
+    [
+        ({"sync": []}, "it has sync beside skip, syncs"),
+        ({"syncs": [{"id": "a", "enviroment": "x"}]}, "enviroment is not one of env, id, layout, name, names, path"),
+        ({"syncs": [{"id": "a", "path": 7}]}, "path of a sync is a text"),
+        ({"syncs": [{"name": "a"}]}, 'is an object with an "id"'),
+        ([], 'it is an object with "syncs" and "skip"'),
+    ],
+)
+def test_what_is_wrong_in_a_mapping_is_named(phasesync: CommandLine, mapping: Any, why: str) -> None:
+    phasesync.done("credentials", "add", "host", "--type", "ambient", "--region", REGION)
+    file = phasesync.directory / "mapping.json"
+    file.write_text(json.dumps(mapping))
+    refused = phasesync("rebuild", "--from-aws", "--credential", "host", "--mapping", str(file), "--dry-run")
+    assert (refused.exit_code, why in refused.stderr) == (2, True)
+
+
 def test_a_plan_first_and_exactly_that_plan(lost: Installation) -> None:
     """A dry run shows it, writes nothing, and shows no value; a plan that is no longer true is refused."""
     lost.lose_the_root_key()

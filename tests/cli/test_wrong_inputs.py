@@ -35,6 +35,12 @@ class Wrong:
 
 
 INPUTS = [
+    Wrong(
+        line="secrets get shop/prod KEY --actor ada",
+        code=2,
+        message="--actor stands before the command",
+        hint="phasesync --actor NAME secrets get ...",
+    ),
     Wrong(line="sincs list", code=2, message="no such command 'sincs'. Did you mean 'syncs'?", hint="phasesync --help"),
     Wrong(
         line="syncs lst", code=2, message="no such command 'lst'. Did you mean 'list'?", hint="phasesync syncs --help"
@@ -456,7 +462,7 @@ INPUTS = [
         line="aws policy",
         code=2,
         message="say what the policy is for, with exactly one of: a sync, --dynamic NAME, --all, --starter sync|dynamic, "
-        "--root-key",
+        "--root-key, --backups s3://BUCKET/PREFIX",
         hint="phasesync syncs list; phasesync dynamic list",
     ),
     Wrong(
@@ -469,7 +475,7 @@ INPUTS = [
         line="aws policy web --starter sync",
         code=2,
         message="say what the policy is for, with exactly one of: a sync, --dynamic NAME, --all, --starter sync|dynamic, "
-        "--root-key",
+        "--root-key, --backups s3://BUCKET/PREFIX",
         hint="phasesync syncs list; phasesync dynamic list",
     ),
     Wrong(line="aws trust-policy host", code=2, message="the credential host is ambient and assumes no role"),

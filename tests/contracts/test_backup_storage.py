@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from phasesync.errors import (
     SettingsError,
 )
 from phasesync.ports.backups import BackupStorage
+from tests.cli.conftest import CommandLine, phasesync  # noqa: F401
 from tests.support.aws_builders import INSTANCE, HandClock, access_key_credential, no_sources
 from tests.support.messages import NOW
 
@@ -200,7 +202,7 @@ def test_a_backup_that_is_replaced_while_it_is_fetched_is_refused(
     plain.put_object(Bucket="backups", Key=f"prod/db/{NAME}", Body=bytes(9 * 1024 * 1024))
     get = storage._get
 
-    def replaced_after(*args: Any, **which: str) -> Any:
+    def replaced_after(*args: Any, **which: Any) -> Any:
         got = get(*args, **which)
         plain.put_object(Bucket="backups", Key=f"prod/db/{NAME}", Body=bytes([1]) * (9 * 1024 * 1024))
         return got
@@ -209,3 +211,43 @@ def test_a_backup_that_is_replaced_while_it_is_fetched_is_refused(
     with pytest.raises(DestinationRejectedError) as caught:
         storage.fetch(NAME, tmp_path / "copy")
     assert "repeat the command" in str(caught.value.hint)
+
+
+def test_a_backup_in_s3_is_proved_tried_out_and_restored_by_its_address(
+    s3: tuple[BucketStorage, Any],
+    phasesync: CommandLine,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the identity of this shell, and by a credential of the database. No copy of it stays here."""
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "AKIATEST"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_REGION", "eu-west-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    _, plain = s3
+    phasesync.done("apps", "add", "shop")
+    phasesync.done("credentials", "add", "host", "--type", "ambient", "--region", "eu-west-1")
+    phasesync.done("db", "backup", str(tmp_path / NAME))
+    for name in (NAME, f"{NAME}.manifest.json"):
+        plain.upload_file(str(tmp_path / name), "backups", f"prod/db/{name}")
+    phasesync.done("apps", "add", "later")
+    address, before = f"s3://backups/prod/db/{NAME}", set(phasesync.directory.glob("data/.*"))
+    left = phasesync.directory / "data" / ".fetched-backup-left"
+    left.mkdir()
+    os.utime(left, (0, 0))
+
+    verified = phasesync.json("db", "verify", address)
+    assert (verified["file"], verified["manifest"]) == (address, "authentic")
+    assert phasesync.json("db", "drill", address, "--credential", "host")["manifest"] == "authentic"
+    assert phasesync.json("db", "restore", address, "--dry-run")["would"]["contents"]["apps"] == {"now": 2, "then": 1}
+    assert set(phasesync.directory.glob("data/.*")) == before, "no copy stays, nor that of a killed process"
+    phasesync.done("db", "restore", address)
+    assert [app["name"] for app in phasesync.json("apps", "list")["items"]] == ["shop"]
+
+    plain.put_object(Bucket="backups", Key=f"prod/db/{NAME}", Body=b"something else")
+    altered = phasesync("db", "verify", address)
+    assert (altered.exit_code, f"{address} is not the file that its manifest is of" in altered.stderr) == (6, True)
+    missing = phasesync("db", "verify", "s3://backups/prod/nothing.db")
+    assert (missing.exit_code, "there is no nothing.db in s3://backups/prod" in missing.stderr) == (5, True)

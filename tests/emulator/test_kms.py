@@ -214,3 +214,32 @@ def test_tells_what_was_asked_of_kms(aws: AwsEmulator, key: str, sm: Any):
         ("kms:Decrypt", None, "RequestToValidateKeyAccess"),
         ("kms:GenerateDataKey", arn, "a" * 32),
     ]
+
+
+# --- KMS itself
+
+
+@refuses("use of keys")
+@pytest.mark.parametrize("named", [True, False], ids=["named", "by the ciphertext alone"])
+@pytest.mark.parametrize("by_arn", [True, False], ids=["arn", "id"])
+def test_a_key_that_is_disabled_or_about_to_be_deleted_is_not_used(key: str, boto: Boto, by_arn: bool, named: bool):
+    kms, name = boto("kms"), key if by_arn else key.rpartition("/")[2]
+    blob = kms.generate_data_key(KeyId=name, KeySpec="AES_256")["CiphertextBlob"]
+    which = {"KeyId": name} if named else {}
+
+    kms.disable_key(KeyId=name)
+    assert code_of(lambda: kms.decrypt(CiphertextBlob=blob, **which)) == "DisabledException"
+    assert code_of(lambda: kms.generate_data_key(KeyId=name, KeySpec="AES_256")) == "DisabledException"
+    kms.schedule_key_deletion(KeyId=name)
+    assert code_of(lambda: kms.decrypt(CiphertextBlob=blob, **which)) == "KMSInvalidStateException"
+
+
+@passes("use of keys")
+def test_a_key_that_was_enabled_again_is_used(key: str, boto: Boto):
+    kms = boto("kms")
+    made = kms.generate_data_key(KeyId=key, KeySpec="AES_256")
+    kms.schedule_key_deletion(KeyId=key)
+    kms.cancel_key_deletion(KeyId=key)
+    kms.enable_key(KeyId=key)
+    opened = kms.decrypt(CiphertextBlob=made["CiphertextBlob"], KeyId=key)
+    assert (opened["Plaintext"], opened["KeyId"]) == (made["Plaintext"], key)

@@ -110,10 +110,10 @@ class BucketStorage:
             NotFoundError: there is no such object.
             OSError: the file cannot be written.
         """
+        part, first = self._get(name, READ_BYTES)
+        size = int(first["ContentLength"])
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(file, flags, 0o600), "wb") as copy:
-            part, first = self._get(name, READ_BYTES)
-            size = int(first["ContentLength"])
             while True:
                 copy.write(part)
                 done = copy.tell()
@@ -128,11 +128,10 @@ class BucketStorage:
         """Remove a file; nothing happens if it is gone."""
         self._call("DeleteObject", "DeleteObject", write=True, Bucket=self._place.name, Key=self._place.key(name))
 
-    def _get(self, name: str, most_bytes: int, **which: str) -> tuple[bytes, Mapping[str, Any]]:
+    def _get(self, name: str, most_bytes: int, **which: Any) -> tuple[bytes, Mapping[str, Any]]:
         """Return the beginning of what GetObject answers, and what else it says. NotFoundError."""
-        key = {"Bucket": self._place.name, "Key": self._place.key(name)}
         try:
-            response = self._call("GetObject", "GetObject", **key, **which)
+            response = self._call("GetObject", "GetObject", Bucket=self._place.name, Key=self._place.key(name), **which)
         except PhasesyncError as error:
             if error.code == "NoSuchKey":
                 raise NotFoundError(f"there is no {name} in {self._place}") from None

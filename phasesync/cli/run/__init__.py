@@ -18,6 +18,7 @@ from phasesync.cli.reveals import note_reveal
 from phasesync.cli.run.child import Child, Stopped
 from phasesync.cli.run.executable import NOT_EXECUTABLE, find_command, show_start_error
 from phasesync.cli.run.variables import check_names, check_size, environ_with, read_variables, warn_of_loading
+from phasesync.core.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +110,7 @@ def _show_preview(
             click.echo(name)
         for message, _ in previews:
             out.say(message)
-    variables = "1 variable" if len(names) == 1 else f"{len(names)} variables"
+    variables = counted(len(names), "variable")
     out.done(f"would run {program} with {variables}", {"program": program, "variables": names, "leases": leases})
 
 

@@ -2,15 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from phasesync.core.arns import region_of_key
 from phasesync.core.credential import Credential
-from phasesync.core.regions import check_region, check_same_partition
+from phasesync.core.regions import REGION_VARIABLES, check_region, check_same_partition
 from phasesync.errors import InvalidInputError
-
-REGION_VARIABLES: Final = ("AWS_REGION", "AWS_DEFAULT_REGION")
-"""Environment variables of AWS's own tools; the first one that is set counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
