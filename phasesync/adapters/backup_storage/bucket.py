@@ -130,7 +130,7 @@ class BucketStorage:
 
     def _get(self, name: str, most_bytes: int, **which: Any) -> tuple[bytes, Mapping[str, Any]]:
         """Return the beginning of what GetObject answers, and what else it says. NotFoundError."""
-        key = {"Bucket": self._place.name, "Key": self._place.key(name)}
+        key: dict[str, Any] = {"Bucket": self._place.name, "Key": self._place.key(name)}
         try:
             response = self._call("GetObject", "GetObject", **key, **which)
         except PhasesyncError as error:
