@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from phasesync.adapters.root_keys import write_new_root_key
 from phasesync.bootstrap.app import Application, call_limits
-from phasesync.bootstrap.root_keys import find_placed_root_key, key_ring_of, load_root_keys, verified_keys
+from phasesync.bootstrap.root_keys import (
+    find_placed_root_key,
+    key_ring_of,
+    load_root_keys,
+    read_instance_of,
+    verified_keys,
+)
 from phasesync.core.audit import UNKNOWN_CALLER, Caller
 from phasesync.errors import KeyUnavailableError, SchemaMismatchError, SettingsError
 from phasesync.settings.model import Settings
@@ -76,11 +82,13 @@ class InitResult:
 
     Attributes:
         key_made: the root key is new.
+        is_new: so is the installation.
         warnings: what could be better about key and database, one line each.
     """
 
     root_key: RootKey
     key_made: bool
+    is_new: bool
     instance_id: str
     warnings: tuple[str, ...] = ()
 
@@ -95,6 +103,7 @@ def initialise_installation(settings: Settings) -> InitResult:
     """
     migrate_database(settings)
     with closing(open_database(settings.database_url)) as database:
+        is_new = not read_instance_of(database)
         found = _load_or_make_root_keys(settings, database)
         keys = key_ring_of(settings, database, found.roots)
         instance_id = initialise(database, keys, instance_id=found.instance_id, root=found.new)
@@ -103,7 +112,7 @@ def initialise_installation(settings: Settings) -> InitResult:
         root_key = next((root for root in at_hand if root.id in keys.root_ids_in_use), at_hand[0])
     warnings = (*root_key.warnings, *database.warnings())
     made = found.made and root_key is at_hand[0]
-    return InitResult(root_key=root_key, key_made=made, instance_id=instance_id, warnings=warnings)
+    return InitResult(root_key=root_key, key_made=made, is_new=is_new, instance_id=instance_id, warnings=warnings)
 
 
 @dataclass(frozen=True, kw_only=True)

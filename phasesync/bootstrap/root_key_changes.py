@@ -55,6 +55,7 @@ KINDS: Final = (FILE, AGE, ENVIRONMENT, CREDENTIAL, AWS_KMS)
 """Where a root key may be kept."""
 
 _NEW_KEY: Final = "head -c 32 /dev/urandom | base64"
+_PUT_IT_THERE: Final = f"put a new key there as the present one got there; {_NEW_KEY} prints one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,26 @@ def _find_next(application: Application, known: RootKeysInUse, kind: str) -> "Ne
     return NewRootKey(id=root.id, kind=root.kind)
 
 
+def check_next(application: Application, kind: str) -> None:
+    """
+    Find out whether there is a next root key, or one can be made, as far as that can be seen without making it.
+
+    Raises as `rotate_root` would.
+    """
+    settings = application.settings
+    file = settings.default_root_key_file
+    if kind == ENVIRONMENT:
+        _in_variable(settings)
+    elif kind == CREDENTIAL:
+        _given_by_systemd()
+    elif kind == AWS_KMS:
+        _next_kms_key(settings)
+    elif file is None or os.path.lexists(next_file_of(file)) or (kind == AGE and settings.age_identity_file is None):
+        _beside(settings, kind)  # It is there, or cannot be made: nothing is made by this.
+    elif file.parent.exists() and not os.access(file.parent, os.W_OK, effective_ids=True):
+        raise SettingsError(f"the next root key cannot be written to {next_file_of(file)}", hint=_PUT_IT_THERE)
+
+
 def _in_variable(settings: Settings) -> RootKey:
     value = settings.root_key_next.get_secret_value() if settings.root_key_next else None
     for root in load_next_root_keys(value=value, environ={}):
@@ -200,9 +221,7 @@ def _beside(settings: Settings, kind: str) -> RootKey:
     try:
         return write_next_root_key(file, age_identity_file=settings.age_identity_file if kind == AGE else None)
     except SettingsError as error:
-        raise SettingsError(
-            error.message, hint=f"put a new key there as the present one got there; {_NEW_KEY} prints one"
-        ) from None
+        raise SettingsError(error.message, hint=_PUT_IT_THERE) from None
 
 
 def _find_next_at_kms(application: Application, known: RootKeysInUse) -> "NewRootKey":
@@ -210,12 +229,7 @@ def _find_next_at_kms(application: Application, known: RootKeysInUse) -> "NewRoo
     from phasesync.store.root_keys import NewRootKey
 
     settings, keys, registered = application.settings, application.store.keys, known.next
-    kms_key = settings.root_key_kms_key_next or settings.root_key_kms_key
-    if kms_key is None:
-        raise SettingsError(
-            "nothing says which KMS key is to encrypt the next root key",
-            hint="name it, here and for each daemon: PHASESYNC_ROOT_KEY_KMS_KEY=ARN",
-        )
+    kms_key = _next_kms_key(settings)
     if (
         registered is not None
         and registered.authentic
@@ -226,6 +240,16 @@ def _find_next_at_kms(application: Application, known: RootKeysInUse) -> "NewRoo
     root, wrapped = generate_root_key(kms_key, application.store.instance_id, call_limits(settings))
     keys.add_root(root)
     return NewRootKey(id=root.id, kind=AWS_KMS, wrapped=wrapped, wrapped_by=kms_key)
+
+
+def _next_kms_key(settings: Settings) -> str:
+    kms_key = settings.root_key_kms_key_next or settings.root_key_kms_key
+    if kms_key is None:
+        raise SettingsError(
+            "nothing says which KMS key is to encrypt the next root key",
+            hint="name it, here and for each daemon: PHASESYNC_ROOT_KEY_KMS_KEY=ARN",
+        )
+    return kms_key
 
 
 def _put_in_place(application: Application, known: RootKeysInUse, rotated: RotatedRootKey | None) -> RootKeyChange:

@@ -236,6 +236,7 @@ def audit_document(row: "AuditRow", *, details: bool) -> Document:
         "outcome": None if entry is None else entry.outcome,
         "before": None if entry is None else entry.before,
         "after": None if entry is None else entry.after,
+        "error": None if entry is None else entry.details.get("error"),
         "altered": row.altered,
         "head": str(row.head),
     }

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from phasesync.cli.audited import note_done
 from phasesync.cli.dry_run import dry_run_flag, show_dry_run
 from phasesync.cli.invocation import invocation
 from phasesync.cli.output import Output, output_option
@@ -42,6 +43,13 @@ def init(dry_run: bool, out: Output) -> None:
         out.say(f"made the root key: {done.root_key.source} has encrypted it, and it lies in the database")
     elif done.key_made:
         out.say(f"made the root key {key_file}; keep a copy in a safe place: without it nothing can be decrypted")
+    if done.is_new:
+        note_done(
+            settings,
+            "installation.init",
+            details={"root_key_id": done.root_key.id, "root_key_made": done.key_made},
+            out=out,
+        )
     out.done(
         "ready; next: phasesync apps add NAME",
         {

@@ -30,7 +30,7 @@ _NOUNS: Final = {
 }
 """Groups of commands whose noun is a plural -> the noun in the audit log."""
 
-_SINGLE: Final = {"apply": "project.apply", "run": "secret.run", "rebuild": "db.rebuild"}
+_SINGLE: Final = {"apply": "project.apply", "run": "secret.run", "rebuild": "installation.rebuild"}
 """Commands without a group -> their action."""
 
 _REVEALING: Final = frozenset({"secret.reveal", "secret.export", "sync.verify", "audit.export", "key.escrow"})
@@ -84,6 +84,8 @@ def action_of(context: click.Context) -> str:
         return _SINGLE.get(command, command)
     if (group, command) == ("secrets", "get") and context.params.get("reveal"):
         return "secret.reveal"
+    if (group, command) == ("db", "backup") and (every := context.params.get("every")) is not None:
+        return "db.unschedule-backup" if every == "off" else "db.schedule-backup"
     return f"{_NOUNS.get(group, group)}.{command}"
 
 

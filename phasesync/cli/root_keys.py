@@ -27,7 +27,8 @@ _KINDS = ("file", "age", "environment", "systemd-credential", "aws-kms")
 def status(application: "Application", out: Output) -> None:
     """
     Show which root key is in use and where it is kept, former ones, and how many data keys there are. While the root
-    key is being replaced: how far it is, and which daemon lacks the next one.
+    key is being replaced: how far it is, and which daemon lacks the next one. And whether data keys that were replaced
+    are still there.
 
     \b
     Example:
@@ -58,6 +59,13 @@ def status(application: "Application", out: Output) -> None:
     data_keys = [
         {"purpose": one.purpose, "count": one.count, "oldest_at": one.oldest_at} for one in store.root_keys.data_keys()
     ]
+    former = len(store.data_keys.former())
+    if former:
+        keys = "1 data key that was replaced is" if former == 1 else f"{former:,} data keys that were replaced are"
+        out.warn(
+            f"{keys} still there: a rotation was interrupted, or somebody put a row back. To end that: phasesync "
+            "keys rotate-data"
+        )
     if out.as_json:
         out.document(
             {
@@ -69,6 +77,7 @@ def status(application: "Application", out: Output) -> None:
                     for one in lacking
                 ],
                 "data_keys": data_keys,
+                "former_data_keys": former,
             }
         )
         return
@@ -144,7 +153,7 @@ def _change_document(change: "RootKeyChange") -> dict[str, Any]:
 
 
 def _show_rotation(application: "Application", kind: str | None, out: Output) -> None:
-    from phasesync.bootstrap.root_key_changes import next_kind, waits_for_its_place
+    from phasesync.bootstrap.root_key_changes import check_next, next_kind, waits_for_its_place
     from phasesync.engine.root_key_rotation import daemons_without, root_keys_in_use
 
     known = root_keys_in_use(application.context)
@@ -155,6 +164,8 @@ def _show_rotation(application: "Application", kind: str | None, out: Output) ->
     to = next_kind(application, known, kind)
     count = known.left or known.current.data_keys
     registered = None if known.next is None else known.next.id
+    if not known.left:
+        check_next(application, to)
     if known.left:
         message = f"would go on: {counted(count, 'data key')} still to be wrapped under {known.current.id}"
     else:

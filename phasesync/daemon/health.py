@@ -119,6 +119,8 @@ class HealthState:
         """Returns how many lines of the log were lost because their reader did not take them."""
         self.listen_problem: Callable[[], str | None] = lambda: None
         """Returns why the health server does not listen; None if it does."""
+        self.kms_problem: str | None = None
+        """Why AWS KMS does not open the root key, for which the start waits; None if it does not wait for that."""
         self.out_of_descriptors = False
         """Whether this process, or its host, can open no further file."""
         self.stopping = False
@@ -204,6 +206,8 @@ class HealthState:
             yield f"the database cannot be reached{why}"
         if self.database_reachable and self.schema is not None and not self.schema.is_current:
             yield f"waiting for the database schema: {schema_command(self.schema)}"
+        elif self.kms_problem is not None and self.database_reachable:
+            yield f"waiting for AWS KMS, which has the root key: {self.kms_problem}"
         if (reason := self._reason_to_restart(heartbeat)) is not None:
             yield reason
         if self.out_of_descriptors:

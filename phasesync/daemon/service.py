@@ -204,8 +204,11 @@ class Service:
                 try:
                     components = self._build(lambda: self.settings, self._events, self._counted)
                 except (StoreUnavailableError, SchemaMismatchError, *_KMS_CANNOT_ANSWER) as error:
+                    asked = isinstance(error, _KMS_CANNOT_ANSWER)
+                    self._state.kms_problem = (error.code or "no answer") if asked else None
                     self._schema_watch.report(Chore.START, error)
                 else:
+                    self._state.kms_problem = None
                     self._working = True
                     if self._commands.wait(0) is Command.STOP:
                         components.application.close()

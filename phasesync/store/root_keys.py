@@ -168,7 +168,8 @@ class RootKeyStore(BaseStore):
             if same is None:
                 wrapped = {"wrapped": new.wrapped, "wrapped_by": new.wrapped_by}
                 self._insert(connection, id=new.id, source=new.kind, status=NEXT, **wrapped)
-                self._audit(connection, ROTATE_ROOT, new.id, details={"step": "registered", "in_place_of": current.id})
+                what = f"{new.id} registered as the next one after {current.id}"
+                self._audit(connection, ROTATE_ROOT, what, details={"step": "registered", "in_place_of": current.id})
 
     def switch(self, root_key_id: str) -> None:
         """
@@ -199,7 +200,7 @@ class RootKeyStore(BaseStore):
             self._audit(
                 connection,
                 ROTATE_ROOT,
-                new.id,
+                f"{new.id} in place of {current.id}",
                 details={"step": "in use", "data_keys": current.data_keys},
                 before={"root_key": current.id, "kind": current.kind},
                 after={"root_key": new.id, "kind": new.kind},
@@ -222,7 +223,8 @@ class RootKeyStore(BaseStore):
                 changed = data_keys.update().where(data_keys.c.id == new.id)
                 connection.execute(changed.values(root_key_id=new.root_key_id, wrapped=new.wrapped))
             if rows:
-                self._audit(connection, ROTATE_ROOT, current, details={"step": "wrapped anew", "data_keys": len(rows)})
+                what = f"{len(rows)} data keys wrapped anew under {current}"
+                self._audit(connection, ROTATE_ROOT, what, details={"step": "wrapped anew", "data_keys": len(rows)})
             return len(rows)
 
     def follow(self, owner: str) -> None:

@@ -222,3 +222,20 @@ def test_what_is_no_head_is_refused(shop: CommandLine, text: str) -> None:
     refused = shop("audit", "verify", "--head", text)
     assert refused.exit_code == 2
     assert "NUMBER:DIGEST" in refused.stderr
+
+
+def test_the_first_row_says_that_the_installation_was_made(
+    phasesync: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHASESYNC_DATA_DIR", str(tmp_path / "new"))
+    phasesync.done("init")
+    phasesync.done("init")
+    (row,) = rows(phasesync)
+    assert (row["action"], row["details"]["root_key_made"]) == ("installation.init", False)
+
+
+def test_a_siem_gets_the_class_of_an_error_without_the_details(shop: CommandLine) -> None:
+    assert shop("db", "backup", "--every", "6h", "--to", "relative").exit_code == 2
+    (line,) = [json.loads(text) for text in shop.done("audit", "export").stdout.splitlines() if "refusal" in text]
+    assert (line["action"], line["error"]) == ("db.schedule-backup", "InvalidInputError")
+    assert "details" not in line

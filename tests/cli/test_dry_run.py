@@ -296,7 +296,7 @@ CASES: list[tuple[str, str, int]] = [
     ("syncs approve stage --plan 0123456789abcdef", "have the digest DIGEST", 4),
     ("apply -f FOLDER/project.yaml", "more", 0),
     ("keys rotate-root", "would put the next root key (file) in the place of", 0),
-    ("keys rotate-root --to aws-kms", "would put the next root key (aws-kms) in the place of", 0),
+    ("keys rotate-root --to aws-kms", "nothing says which KMS key is to encrypt the next root key", 6),
     (f"keys escrow --recipient {RECIPIENT}", "encrypted to 1 recipient", 0),
     ("keys escrow --recipient age1", "recipient 1 is not a public key", 2),
     ("keys rotate-data", "would replace 6 data keys (audit, credentials, shop/guarded, shop/old", 0),

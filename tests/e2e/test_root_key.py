@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,29 @@ def statuses(installation: Installation) -> dict[str, str]:
         return {root.id: root.status for root in application.store.root_keys.list_all()}
 
 
-def kill_once_it_says(installation: Installation, text: bytes) -> None:
-    """Start `keys rotate-root`, and kill it with signal 9 as soon as it has said something."""
-    rotating = installation.popen("keys", "rotate-root")
-    assert rotating.stderr is not None
-    for line in rotating.stderr:
-        if text in line:
-            break
-    rotating.send_signal(signal.SIGKILL)
-    rotating.wait()
+DIE_AFTER = """
+import os, signal, sys
+from phasesync.cli.main import main
+from phasesync.store.root_keys import RootKeyStore
+
+step = getattr(RootKeyStore, sys.argv[1])
+
+def die(*args, **options):
+    step(*args, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(RootKeyStore, sys.argv[1], die)
+sys.argv = ["phasesync", "keys", "rotate-root"]
+main()
+"""
+
+
+def kill_after(installation: Installation, step: str) -> None:
+    """Run `keys rotate-root`, which dies by signal 9 as soon as a step of it is committed."""
+    died = subprocess.run(
+        [sys.executable, "-c", DIE_AFTER, step], env=installation.environ, capture_output=True, check=False, timeout=120
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
 
 
 def test_daemons_go_on_while_the_root_key_is_replaced_by_a_command_that_is_killed(
@@ -49,10 +65,10 @@ def test_daemons_go_on_while_the_root_key_is_replaced_by_a_command_that_is_kille
         daemons.append(installation.start_daemon())
     installation.wait_for("web")
 
-    kill_once_it_says(installation, b"registered as the next one")
+    kill_after(installation, "begin")
     assert sorted(statuses(installation).values()) == ["current", "next"]
     reaches_aws(installation, aws, "web", "with-both")
-    kill_once_it_says(installation, b"is the current one")
+    kill_after(installation, "switch")
     assert sorted(statuses(installation).values()) == ["current", "former"]
     reaches_aws(installation, aws, "web", "half-way")
     done: dict[str, Any] = installation.json("keys", "rotate-root")
@@ -92,6 +108,7 @@ def test_an_outage_of_kms_stops_a_start_and_no_daemon_that_runs(
             line = second.wait_for_line("chore failed", chore="start")
             assert "the root key cannot be opened now" in line["message"]
             assert not second.ended
+            wait_until(lambda: "waiting for AWS KMS" in str(second.get("/readyz")), what="/readyz names KMS")
             aws.server.faults.clear()
             second.wait_until_ready()
         assert installation.run("keys", "status").exit_code == 0

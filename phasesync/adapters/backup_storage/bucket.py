@@ -130,9 +130,8 @@ class BucketStorage:
 
     def _get(self, name: str, most_bytes: int, **which: Any) -> tuple[bytes, Mapping[str, Any]]:
         """Return the beginning of what GetObject answers, and what else it says. NotFoundError."""
-        key: dict[str, Any] = {"Bucket": self._place.name, "Key": self._place.key(name)}
         try:
-            response = self._call("GetObject", "GetObject", **key, **which)
+            response = self._call("GetObject", "GetObject", Bucket=self._place.name, Key=self._place.key(name), **which)
         except PhasesyncError as error:
             if error.code == "NoSuchKey":
                 raise NotFoundError(f"there is no {name} in {self._place}") from None
