@@ -75,7 +75,7 @@ def audit() -> None:
     "actions",
     multiple=True,
     callback=comma_list,
-    metavar="ACTION,...",
+    metavar="ACTIONS",
     help="Only these actions, such as secret.reveal. Repeat it, or separate several with commas. Default: all.",
 )
 @click.option(
@@ -147,7 +147,7 @@ def list_(
     "heads",
     multiple=True,
     callback=comma_list_or_empty,
-    metavar="NUMBER:DIGEST,...",
+    metavar="HEADS",
     help="A head that was kept elsewhere, as the daemon logs it each hour: finds a tail that was cut off. Repeat it, "
     "or separate several with commas. Default: none.",
 )
