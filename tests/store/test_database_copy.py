@@ -574,7 +574,7 @@ def test_a_copy_that_differs_cannot_be_used(filled: str, target_url: str, monkey
         yield from rows
 
     monkeypatch.setattr(database_copy, "read_rows", forgetful)
-    with pytest.raises(DatabaseCopyError, match=r"the table runs differs in the copy \(1 rows, 0 in the copy\)"):
+    with pytest.raises(DatabaseCopyError, match=r"the table runs differs in the copy \(1 row, 0 in the copy\)"):
         copy_database(filled, target_url)
 
     with pytest.raises(RetiredDatabaseError, match="is not complete"):
