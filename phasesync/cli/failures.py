@@ -19,6 +19,7 @@ from typing import NoReturn
 import click
 
 from phasesync.cli.streams import drop_stream, json_text, one_line, print_to_stderr, styled
+from phasesync.core.counted import counted
 from phasesync.core.names import without_value
 from phasesync.errors import DocumentError, PhasesyncError
 
@@ -141,7 +142,7 @@ def _print_problems(error: DocumentError, args: Sequence[str]) -> None:
     for problem in error.problems[:_MOST_PROBLEMS]:
         print_to_stderr(f"{styled('error:', fg='red')} {one_line(problem)}")
     if (more := len(error.problems) - _MOST_PROBLEMS) > 0:
-        print_to_stderr(f"{styled('error:', fg='red')} {more:,} more problems are not shown")
+        print_to_stderr(f"{styled('error:', fg='red')} {counted(more, 'more problem')} not shown")
 
 
 def _print_error(name: str, message: str, hint: str | None, args: Sequence[str]) -> None:

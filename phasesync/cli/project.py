@@ -11,6 +11,7 @@ from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, markdown_output_option
 from phasesync.cli.params import DIGEST, Name, comma_list
 from phasesync.cli.streams import write_data
+from phasesync.core.counted import counted
 from phasesync.errors import ConfirmationRequiredError, InvalidInputError, PlanHeldError
 
 if TYPE_CHECKING:
@@ -215,11 +216,18 @@ def _question(plan: "ProjectPlan") -> str | None:
     for change in removals[:10]:
         secrets = (change.before or {}).get("secrets")
         names.append(
-            f"{change.kind} {change.name}" + (f" with its {secrets} secrets and their history" if secrets else "")
+            f"{change.kind} {change.name}"
+            + (
+                f" with its {counted(secrets, 'secret')} and {'its' if secrets == 1 else 'their'} history"
+                if secrets
+                else ""
+            )
         )
     more = f" and {len(removals) - 10} more" if len(removals) > 10 else ""
     count = sum(map(len, plan.deletions.values()))
-    fate = f"the deletion of {count} AWS secrets is scheduled" if count else "AWS secrets of removed syncs stay"
+    fate = (
+        f"the deletion of {counted(count, 'AWS secret')} is scheduled" if count else "AWS secrets of removed syncs stay"
+    )
     return f"remove {', '.join(names)}{more}; {fate}"
 
 
@@ -427,4 +435,4 @@ def _done(plan: "ProjectPlan", scheduled: Sequence[str]) -> str:
             counts[str(change.action)] = counts.get(str(change.action), 0) + 1
     words = {"add": "added", "update": "updated", "remove": "removed", "adopt-ownership": "adopted"}
     done = "applied: " + ", ".join(f"{count} {words[action]}" for action, count in counts.items())
-    return done + (f"; the deletion of {len(scheduled)} AWS secrets is scheduled" if scheduled else "")
+    return done + (f"; the deletion of {counted(len(scheduled), 'AWS secret')} is scheduled" if scheduled else "")

@@ -28,7 +28,7 @@ _SHOWN_WORDS = frozenset({"account", "region", "objects", "keys", "kms_key", "wr
 """What a plan shows of it beside that: AWS says it, so a mapping does not."""
 _MEMBERS = frozenset({"syncs", "skip"})
 """What a mapping has."""
-_SHOWN_MEMBERS = frozenset({"instance", "digest", "environments", "keys", "problems", "left_out"})
+_SHOWN_MEMBERS = frozenset({"instance", "credential", "digest", "environments", "keys", "problems", "left_out"})
 """What a plan shows beside that."""
 _PROGRESS_EVERY = 100
 
@@ -136,9 +136,11 @@ def rebuild(
             skipped=skipped,
             report=lambda count: out.say(f"read {count:,} AWS secrets") if count % _PROGRESS_EVERY == 0 else None,
         )
-    document = rebuild_document(prepared)
+    document = rebuild_document(prepared, used)
     if not out.as_json:
         _show(prepared, document, out)
+    if syncs_credential is None:
+        out.note(f"each sync gets the credential {used}, which can read values; for another: --syncs-credential")
     if digest is not None and digest != prepared.plan.digest:
         raise IllegalTransitionError(
             f"what is at AWS, or what was said of it, is not what the plan {digest} was made from: the plan is "
@@ -159,12 +161,13 @@ def rebuild(
     return 0
 
 
-def rebuild_document(prepared: "Rebuild") -> dict[str, Any]:
-    """Return a plan of a rebuild; its `syncs` are what --mapping takes."""
+def rebuild_document(prepared: "Rebuild", credential: str) -> dict[str, Any]:
+    """Return a plan of a rebuild; its `syncs` are what --mapping takes. `credential`: the one that they will use."""
     plan = prepared.plan
     return {
         "instance": plan.instance_id,
         "digest": plan.digest,
+        "credential": credential,
         "environments": [f"{app}/{environment}" for app, environment in plan.environments],
         "keys": sum(len(values) for values in plan.folders.values()),
         "syncs": [_sync_document(sync, plan) for sync in plan.syncs],

@@ -88,7 +88,7 @@ def status(application: "Application", out: Output) -> None:
         what = f"it is missing on {missing}" if lacking else "every daemon has it"
         out.note(f"the root key {known.next.id} is to take its place; {what}; to go on: phasesync keys rotate-root")
     elif known.left:
-        out.note(f"{known.left:,} data keys are still to be wrapped anew; to go on: phasesync keys rotate-root")
+        out.note(f"{counted(known.left, 'data key')} still to be wrapped anew; to go on: phasesync keys rotate-root")
 
 
 @click.command("rotate-root", short_help="Replace the root key, while daemons work.")
@@ -167,10 +167,12 @@ def _show_rotation(application: "Application", kind: str | None, out: Output) ->
     if not known.left:
         check_next(application, to)
     if known.left:
-        message = f"would go on: {count:,} data keys are still to be wrapped under {known.current.id}"
+        message = f"would go on: {counted(count, 'data key')} still to be wrapped under {known.current.id}"
     else:
         named = "the next root key" if registered is None else f"the root key {registered}"
-        message = f"would put {named} ({to}) in the place of {known.current.id}, and wrap {count:,} data keys anew"
+        message = (
+            f"would put {named} ({to}) in the place of {known.current.id}, and wrap {counted(count, 'data key')} anew"
+        )
     lacking = [] if registered is None else [one.host for one in daemons_without(application.context, registered)]
     if lacking and not out.as_json:
         out.say(f"it would wait for daemons that lack it: {', '.join(lacking)}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from phasesync.core.counted import counted
 from phasesync.engine.context import Context
 from phasesync.errors import IllegalTransitionError
 from phasesync.store.key_ring import CURRENT, FORMER, NEXT
@@ -117,7 +118,7 @@ def rotate_root_key(
     count = 0
     while done := store.rewrap(most=BATCH):
         count += done
-        report(f"{count:,} data keys are wrapped anew")
+        report(f"{counted(count, 'data key')} wrapped anew")
     known = root_keys_in_use(context)
     return RotatedRootKey(
         former=known.former[0].id if known.former else known.current.id,

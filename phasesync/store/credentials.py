@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from phasesync.core.counted import counted
 from phasesync.core.credential import USERS_SHOWN, Credential, CredentialDraft, CredentialStatus, CredentialType
 from phasesync.core.model import SecretValue
 from phasesync.core.names import check_name
@@ -261,8 +262,9 @@ class CredentialStore(BaseStore):
                 )
             live = connection.scalar(sa.select(sa.func.count()).where(leases.c.credential_id == row.id, LEASE_IS_LIVE))
             if live:
+                issued = f"{counted(live, 'live lease')} {'was' if live == 1 else 'were'} issued"
                 raise IllegalTransitionError(
-                    f"{live} live leases were issued with the credential {row.name}, which is needed to revoke them",
+                    f"{issued} with the credential {row.name}, which is needed to revoke them",
                     hint=f"phasesync credentials remove {row.name} --revoke",
                 )
             if others := Names.of(connection, credentials, credentials.c.source_id == row.id):

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.counted import counted
 from phasesync.core.fingerprint import Digests
 from phasesync.errors import CiphertextError, IllegalTransitionError, KeyUnavailableError
 from phasesync.store.base import BaseStore
@@ -429,7 +430,7 @@ def _refuse_unfinished(roots: Iterable[RegisteredRootKey]) -> None:
     for root in roots:
         if root.status == FORMER and root.data_keys:
             raise IllegalTransitionError(
-                f"{root.data_keys} data keys are still wrapped under the former root key {root.id}",
+                f"{counted(root.data_keys, 'data key')} still wrapped under the former root key {root.id}",
                 hint="finish that first: phasesync keys rotate-root",
             )
 
