@@ -109,7 +109,7 @@ def restore(
 
 def _keep_sqlite(database_url: str, target: Path, *, at: datetime, existed: bool) -> list[Path]:
     """Copy the content of a SQLite database, which nobody can write to; return where it is, if there is any."""
-    with closing(open_database(database_url)) as database:
+    with _what_helps_if_damaged(parse_database_url(database_url)), closing(open_database(database_url)) as database:
         _refuse_use(database)
         with database.read() as connection:
             if not sa.inspect(connection).get_table_names():
@@ -117,7 +117,8 @@ def _keep_sqlite(database_url: str, target: Path, *, at: datetime, existed: bool
     if not existed:
         raise IllegalTransitionError("another process has just filled this database", hint="repeat the command")
     kept = _kept_as(target, at)
-    backup(database_url, kept)
+    with _what_helps_if_damaged(parse_database_url(database_url)):
+        backup(database_url, kept)
     return [kept]
 
 
@@ -219,9 +220,25 @@ def _restorable(database_url: str, file: Path) -> sa.URL:
     url = parse_database_url(database_url)
     require_file(file)
     if url.get_backend_name() != "sqlite" or sqlite_file_exists(url):
-        with closing(open_database(database_url)) as database:
+        with _what_helps_if_damaged(url), closing(open_database(database_url)) as database:
             _refuse_use(database)
     return url
+
+
+@contextmanager
+def _what_helps_if_damaged(url: sa.URL) -> Iterator[None]:
+    """Say what to do with a SQLite database that is damaged: its content cannot be kept, and nothing is thrown away."""
+    try:
+        yield
+    except SettingsError as error:
+        if not (error.code or "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise
+        file = url.database
+        raise SettingsError(
+            f"{file} is damaged, or no database: its content cannot be kept, so it was not replaced",
+            hint=f"stop the daemon, move {file}, {file}-wal and {file}-shm away, and repeat the command",
+            code=error.code,
+        ) from None
 
 
 @contextmanager

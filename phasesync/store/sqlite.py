@@ -139,6 +139,14 @@ class SqliteFile:
             connection.files = files = self.files()
             if self._opened is not None and files.database != self._opened.database:
                 self._check(connection)
+        except UnicodeDecodeError:
+            # SQLite quotes what it found in place of the schema, and the driver fails at that.
+            connection.close()
+            raise SettingsError(
+                f"the database {self.path} is damaged",
+                hint="restore the newest backup that phasesync db backup made",
+                code="SQLITE_CORRUPT",
+            ) from None
         except BaseException:
             connection.close()
             raise

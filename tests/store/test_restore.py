@@ -182,6 +182,23 @@ def test_never_under_a_daemon_that_works(migrated_database_url: str, saved: Path
     store.close()
 
 
+@pytest.mark.parametrize("kept_pages", [0, 1, 40])
+def test_what_a_damaged_database_needs_is_said(migrated_database_url: str, saved: Path, kept_pages: int) -> None:
+    """Nothing of it can be kept by us, so nothing of it is thrown away either."""
+    file = Path(migrated_database_url.removeprefix("sqlite:///"))
+    content = bytearray(file.read_bytes())
+    content[kept_pages * 4096 :] = b"\xff" * (len(content) - kept_pages * 4096)
+    file.write_bytes(content)
+
+    with pytest.raises(SettingsError, match="is damaged") as caught:
+        restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+
+    assert f"move {file}, " in str(caught.value.hint)
+    file.rename(file.with_suffix(".damaged"))
+    restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    assert value_in(migrated_database_url) == {"URL": "a"}
+
+
 def test_a_full_disk_is_no_fault_of_the_backup(migrated_database_url: str, saved: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (saved.stat().st_size // 2, limits[1]))
