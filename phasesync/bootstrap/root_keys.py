@@ -11,11 +11,11 @@ import sqlalchemy as sa
 
 from phasesync.adapters.root_keys import find_root_key, key_file_exists, load_next_root_keys, load_root_key
 from phasesync.adapters.root_keys.files import former_file_of, read_key_file
+from phasesync.core.fingerprint import Digests
 from phasesync.errors import KeyUnavailableError, PhasesyncError, SettingsError
 from phasesync.settings.model import Settings
 from phasesync.store import Database, read_wrapped_keys
 from phasesync.store.key_ring import FORMER, KeyRing, RootKey, read_root_statuses
-from phasesync.store.root_keys import read_current_root
 from phasesync.store.tables import instance
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def key_ring_of(settings: Settings, database: Database, roots: Sequence[RootKey]
         partial(read_wrapped_keys, database),
         load_roots=partial(_load_missing_root_keys, settings, database),
         read_statuses=partial(read_root_statuses, database),
-        read_current=partial(read_current_root, database),
-        hint_for=partial(_kept_in_a_file, settings),
+        read_current=partial(_read_current_root, database),
+        hint_for=partial(_where_it_is, settings, database),
     )
 
 
@@ -179,8 +179,20 @@ def _next_root_keys(settings: Settings) -> list[RootKey]:
     )
 
 
-def _kept_in_a_file(settings: Settings, root_key_id: str) -> str | None:
-    """Return how to use a former root key that lies where `rotate-root` keeps them; None if it does not."""
+def _read_current_root(database: Database, digests: Callable[[], Digests]) -> str | None:
+    # Imported here: few commands make a data key.
+    from phasesync.store.root_keys import read_current_root
+
+    return read_current_root(database, digests)
+
+
+def _where_it_is(settings: Settings, database: Database, root_key_id: str) -> str | None:
+    """Return how to use a root key that is not at hand: AWS KMS has it, or `rotate-root` kept it. None: unknown."""
+    from phasesync.store.root_keys import read_kms_root_keys
+
+    for root in read_kms_root_keys(database):
+        if root.id == root_key_id:
+            return f"AWS KMS has encrypted it: PHASESYNC_ROOT_KEY_KMS_KEY={root.wrapped_by}"
     file = settings.default_root_key_file
     if file is None or not os.path.lexists(kept := former_file_of(file, root_key_id)):
         return None

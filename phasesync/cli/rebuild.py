@@ -140,10 +140,7 @@ def rebuild(
     if not out.as_json:
         _show(prepared, document, out)
     if syncs_credential is None:
-        out.note(
-            f"the syncs will use the credential {used}, which has the right to read values here and which they do not "
-            "need: name another one with --syncs-credential"
-        )
+        out.note(f"each sync gets the credential {used}, which can read values; for another: --syncs-credential")
     if digest is not None and digest != prepared.plan.digest:
         raise IllegalTransitionError(
             f"what is at AWS, or what was said of it, is not what the plan {digest} was made from: the plan is "

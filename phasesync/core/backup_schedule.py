@@ -71,7 +71,13 @@ def parse_place(text: str) -> BackupPlace:
         raise InvalidInputError(
             f"{text!r} is no absolute path: the daemon has a folder of its own", hint="--to /var/backups/phasesync"
         )
-    return Folder(path=text.rstrip("/") or "/")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise InvalidInputError(
+            f"{text!r} has .. in it: where it leads depends on links", hint="name the folder itself"
+        )
+    # One folder has one spelling, so that it has one schedule.
+    return Folder(path="/" + "/".join(parts))
 
 
 def parse_object(text: str) -> tuple[Bucket, str] | None:

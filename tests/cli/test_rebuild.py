@@ -234,7 +234,8 @@ def test_a_plan_first_and_exactly_that_plan(lost: Installation) -> None:
 def test_a_database_in_use_is_refused(lost: Installation) -> None:
     """Also one that was rebuilt already."""
     lost.lose_the_root_key()
-    lost.phasesync.done("rebuild", "--from-aws", "--credential", "host", "--yes")
+    done = lost.phasesync.done("rebuild", "--from-aws", "--credential", "host", "--yes")
+    assert "each sync gets the credential host" in done.stderr
 
     again = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--yes")
 

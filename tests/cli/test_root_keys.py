@@ -634,9 +634,12 @@ def test_from_a_file_to_kms_and_back(filled: CommandLine, aws: Aws, monkeypatch:
     (filled.directory / "root.key").rename(filled.directory / "old.key")
     assert value(filled) == "postgres://first"
 
+    filled.done("db", "backup", str(filled.directory / "backup.db"))
     done = filled.json("keys", "rotate-root", "--to", "file")
     assert any("remove root_key_kms_key" in line for line in done["to_do"])
     monkeypatch.delenv("PHASESYNC_ROOT_KEY_KMS_KEY")
+    refused = filled("db", "verify", str(filled.directory / "backup.db"))
+    assert f"PHASESYNC_ROOT_KEY_KMS_KEY={arn}" in refused.stderr
     assert value(filled) == "postgres://first"
     assert current(filled)["source"] == str(filled.directory / "root.key")
     assert REGION in arn

@@ -31,6 +31,7 @@ END = ".manifest.json"
     [
         ("/var/backups/", Folder(path="/var/backups")),
         ("/", Folder(path="/")),
+        ("//var/./backups//x/", Folder(path="/var/backups/x")),
         ("s3://acme-backups", Bucket(name="acme-backups", prefix="")),
         ("s3://acme.backups/a/b/", Bucket(name="acme.backups", prefix="a/b")),
     ],
@@ -43,7 +44,7 @@ def test_a_place_is_a_folder_or_a_prefix(text: str, place: object) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("backups", "", "~/backups", "/a\0b", "https://x/y"),
+        *("backups", "", "~/backups", "/a\0b", "/a/../b", "https://x/y"),
         *("s3://A", "s3://a..b/x", "s3://bucket/a//b", "s3://bucket/ä"),
     ],
 )
