@@ -38,7 +38,7 @@ def plans_as_markdown(plans: Sequence[Plan], *, digest: str | None, approve: str
     """
     changed = sum(bool(_changes(plan)) for plan in plans)
     failed = sum("error" in plan or bool(plan.get("problems")) for plan in plans)
-    titles = [f"{changed} of {counted(len(plans), 'sync')} would change" if changed else "no sync would change"]
+    titles = [f"{changed:,} of {counted(len(plans), 'sync')} would change" if changed else "no sync would change"]
     if failed:
         titles.append(f"{failed} could not be planned completely")
     end = [""]

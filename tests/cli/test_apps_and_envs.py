@@ -60,7 +60,7 @@ def test_removing_asks_and_no_means_no(shop, answer):
     shop.done("secrets", "generate", "shop/prod", "K")
     refused = shop("envs", "remove", "shop/prod", stdin="n\n")
     assert refused.exit_code == 1
-    assert "with 1 secrets" in refused.stderr
+    assert "with 1 secret and" in refused.stderr
     assert labels(shop) == ["shop/prod"]
     shop.done("envs", "remove", "shop/prod", stdin="y\n")
     assert labels(shop) == []

@@ -47,7 +47,7 @@ def test_however_much_changes_it_fits_and_says_what_is_left_out() -> None:
     one = planned("large", *(f"secret/{n}" for n in range(5_000)))
     text = markdown(one, *many, digest="0123456789abcdef")
     assert len(text) < MAX_CHARACTERS - 5_000
-    assert "### phasesync: 3001 of 3001 syncs would change" in text
+    assert "### phasesync: 3,001 of 3,001 syncs would change" in text
     assert re.search(r"\| … and \d+ more syncs \|", text)
     assert re.search(r"- … and \d+ more\n", text)
     assert re.search(r"_Left out, .*: what changes of \d+ more syncs", text)

@@ -111,7 +111,7 @@ def test_syncs_that_disagree_are_a_problem() -> None:
     )
 
     (reason,) = planned.problems.values()
-    assert "other values of 1 keys" in reason
+    assert "other values of 1 key" in reason
     assert "hidden" not in reason
 
 

@@ -168,6 +168,7 @@ def test_a_role_that_waits_for_an_external_id_is_not_assumed_without_it(emulator
     account.close()
 
 
+@pytest.mark.reads_values("demo")
 def test_something_can_happen_between_a_write_and_its_answer(emulator: AwsEmulator) -> None:
     account = Account(emulator, OTHER_ACCOUNT)
     account._secrets.create_secret(Name="shop", SecretString='{"A":"1"}')

@@ -25,8 +25,13 @@ READS: Final = frozenset({"GetSecretValue", "BatchGetSecretValue", "AssociateCro
 """What reveals a value: two that return it, one that has AWS copy it to another account, one that hands it to code."""
 LOOKS_AROUND: Final = "phasesync-tests"
 """User-Agent of the clients by which tests look at what is at AWS."""
-READERS: Final = frozenset({"secrets import --from-aws", "syncs adopt --import", "syncs verify", "rebuild", "port"})
-"""The commands that may read; `port` = tests of the port's method itself, of its refusals, and of its right."""
+READERS: Final = frozenset(
+    {"secrets import --from-aws", "syncs adopt --import", "syncs verify", "rebuild", "demo", "port"}
+)
+"""
+The commands that may read; `demo` shows with an identity of its own what is at AWS; `port` = tests of the port's method
+itself, of its refusals, and of its right.
+"""
 
 _EMULATOR_TESTS: Final = Path(__file__).parents[1] / "emulator"
 """There AWS itself is what is tested."""
