@@ -46,7 +46,7 @@ def migrate(check: bool, dry_run: bool, out: Output) -> int:
     """
     settings = invocation().settings().settings
     from phasesync.bootstrap import migrate_database, preview_migration, schema_status
-    from phasesync.cli.documents import schema_document
+    from phasesync.cli.database_documents import schema_document
 
     if check:
         return _show_check(settings, out)
@@ -72,7 +72,7 @@ def migrate(check: bool, dry_run: bool, out: Output) -> int:
 
 def _show_check(settings: "Settings", out: Output) -> int:
     from phasesync.bootstrap import check_migration
-    from phasesync.cli.documents import migration_check_document
+    from phasesync.cli.database_documents import migration_check_document
 
     found = check_migration(settings)
     document = migration_check_document(found)
@@ -112,7 +112,7 @@ def status(out: Output) -> int:
       phasesync db status
     """
     from phasesync.bootstrap import schema_status
-    from phasesync.cli.documents import schema_document
+    from phasesync.cli.database_documents import schema_document
 
     settings = invocation().settings().settings
     schema = schema_status(settings)
@@ -196,7 +196,7 @@ def copy_to(target: str, verify: bool, dry_run: bool, out: Output) -> None:
     """
     settings = invocation().settings().settings
     from phasesync.bootstrap import copy_database
-    from phasesync.cli.documents import copy_document
+    from phasesync.cli.database_documents import copy_document
 
     if dry_run:
         _show_copy(settings, url_of_option(target), verify=verify, out=out)
@@ -245,7 +245,7 @@ def _schedules(settings: "Settings", out: Output) -> tuple[list[dict[str, Any]],
     """Return the schedules of backups, and what is wrong with those that were altered."""
     from phasesync.adapters.clock import SystemClock
     from phasesync.bootstrap import read_backup_schedules
-    from phasesync.cli.documents import backup_schedule_document
+    from phasesync.cli.database_documents import backup_schedule_document
 
     try:
         schedules = read_backup_schedules(settings)

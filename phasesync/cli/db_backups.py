@@ -155,7 +155,7 @@ def _copy(file: Path, out: Output, *, dry_run: bool) -> None:
 
 @with_application
 def _schedule(application: "Application", request: _Request, *, out: Output, dry_run: bool) -> None:
-    from phasesync.cli.documents import backup_schedule_document
+    from phasesync.cli.database_documents import backup_schedule_document
 
     if request.every != "off" and application.store.backup_schedules.list_all().altered:
         out.warn("a schedule that was altered is removed; if it was one of another place, set that anew as well")
@@ -388,7 +388,7 @@ def restore(file: str, credential: str | None, region: str | None, dry_run: bool
 
 def _show_restore(settings: "Settings", at_hand: Path, file: str, out: Output) -> None:
     from phasesync.bootstrap import preview_restoration
-    from phasesync.cli.documents import restore_preview_document
+    from phasesync.cli.database_documents import restore_preview_document
 
     preview = preview_restoration(settings, at_hand)
     document = restore_preview_document(preview, file)

@@ -6,24 +6,19 @@ a payload.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from phasesync.core.model import App, Environment, SecretValue, SecretVersion, ValueType
-from phasesync.core.times import duration_text
 from phasesync.errors import OwnershipConflictError, StaleDatabaseError
 
 # Every command imports this module for its own documents. A noun's module is imported with the command that shows it.
 if TYPE_CHECKING:
     from phasesync.core.audit import AuditRow, Verification
-    from phasesync.core.backup_schedule import BackupSchedule
     from phasesync.core.change import Change, KeyDiff
     from phasesync.core.change_request import ChangeRequest
     from phasesync.core.credential import Credential, CredentialStatus
-    from phasesync.core.dynamic import DynamicSecret
-    from phasesync.core.lease import Lease
-    from phasesync.core.lease_claim import LeaseRecord
     from phasesync.core.notification import Notification, Sent
     from phasesync.core.planning.explain import ObjectExplanation
     from phasesync.core.planning.guard import HeldChange
@@ -35,14 +30,8 @@ if TYPE_CHECKING:
     from phasesync.engine.explanation import Explanation
     from phasesync.engine.iam_policies import RoleSetup
     from phasesync.engine.import_values import ImportResult
-    from phasesync.engine.leases.orphan_users import OrphanUser
-    from phasesync.engine.leases.preview import IssuePreview
     from phasesync.engine.status_summary import StatusSummary
     from phasesync.engine.sync_operations import PlanReport
-    from phasesync.store.database_copy import CopiedDatabase
-    from phasesync.store.migrate import SchemaStatus
-    from phasesync.store.migration_check import MigrationCheck
-    from phasesync.store.restore import RestorePreview
 
 
 def app_document(app: App) -> dict[str, object]:
@@ -463,86 +452,6 @@ def held_document(held: "HeldChange") -> dict[str, str]:
     }
 
 
-def schema_document(schema: "SchemaStatus") -> Document:
-    """Return which schema the database has, as `db status` and `db migrate` print it."""
-    document: Document = {"current": schema.current, "expected": schema.expected, "is_current": schema.is_current}
-    if schema.retirement is not None:
-        document |= {"retired_at": schema.retirement.at, "retired_to": schema.retirement.to}
-    # Only where the settings ask for a queue, and this release cannot use it.
-    return document if schema.queue_fix is None else document | {"queue": "missing, or of another release"}
-
-
-def migration_check_document(check: "MigrationCheck") -> Document:
-    """Return what `db migrate --check -o json` prints."""
-    waits = "every writer; who only reads goes on" if check.on_sqlite else f"who uses {', '.join(check.locks)}"
-    return {
-        "current": check.schema.current,
-        "expected": check.schema.expected,
-        "needed": check.needed,
-        "migrations": [
-            {"revision": each.revision, "title": each.title, "works_with": each.works_with, "rows": each.rows}
-            for each in check.pending
-        ],
-        "seconds": -(-check.estimate // timedelta(seconds=1)),
-        "waits": (waits if check.on_sqlite or check.locks else "nobody") if check.pending else "nobody",
-        "locks": list(check.locks),
-        "former_daemons": "go on" if check.former_goes_on else "stand still until they are replaced",
-    }
-
-
-def copy_document(copied: "CopiedDatabase", *, verified: bool) -> Document:
-    """Return what `db copy -o json` prints."""
-    return {
-        "from": copied.source,
-        "to": copied.target,
-        "instance_id": copied.instance_id,
-        "tables": [{"table": table.table, "rows": table.rows, "digest": table.digest} for table in copied.tables],
-        "verified": verified,
-    }
-
-
-def backup_schedule_document(schedule: "BackupSchedule", credentials: Mapping[str, str], *, now: datetime) -> Document:
-    """
-    Return a schedule of backups as `db status` prints it.
-
-    Args:
-        schedule: the schedule.
-        credentials: id of a credential -> its name.
-        now: the time.
-    """
-    credential = schedule.credential_id
-    return {
-        "place": str(schedule.place),
-        "every": duration_text(schedule.every),
-        "keep": schedule.keep,
-        "credential": None if credential is None else credentials.get(credential, f"{credential}, which is gone"),
-        "region": schedule.region,
-        "next_at": schedule.next_at,
-        "succeeded_at": schedule.succeeded_at,
-        "failed_at": schedule.failed_at,
-        "error": schedule.error_class,
-        "overdue": bool(schedule.overdue_at(now)),
-    }
-
-
-def restore_preview_document(preview: "RestorePreview", file: str) -> Document:
-    """Return what a restore would replace, as `db restore --dry-run` prints it."""
-    backup, present = preview.backup, preview.present
-    now = {} if present is None else {**present.counts, "objects": present.objects}
-    then = {**backup.counts, "objects": backup.objects}
-    before = () if present is None else present.syncs
-    return {
-        "restored": file,
-        "kept": None if preview.kept is None else str(preview.kept),
-        "schema": {"backup": preview.schema, "expected": backup.schema},
-        "contents": {noun: {"now": now.get(noun), "then": number} for noun, number in then.items()},
-        "syncs": {
-            "lost": [name for name in before if name not in backup.syncs],
-            "added": [name for name in backup.syncs if name not in before],
-        },
-    }
-
-
 def explanation_document(explanation: "Explanation") -> dict[str, Any]:
     """Return an explanation as `syncs why -o json` prints it."""
     sync, run, problem = explanation.sync, explanation.last_run, explanation.problem
@@ -638,103 +547,3 @@ def status_document(summary: "StatusSummary") -> Document:
         ],
         "database_log_bytes": summary.log_bytes,
     }
-
-
-def dynamic_document(dynamic: "DynamicSecret") -> Document:
-    """Return a dynamic secret as `dynamic list` and `show` print it."""
-    config = dynamic.config
-    return {
-        "name": dynamic.name,
-        "env": dynamic.environment_label,
-        "path": dynamic.path,
-        "credential": dynamic.credential,
-        "issuer": dynamic.issuer,
-        "default_ttl_s": seconds(config.default_ttl),
-        "max_ttl_s": seconds(config.max_ttl),
-        "max_leases": config.max_leases,
-        "live_leases": dynamic.live,
-        "keys": dict(config.keys),
-        "user_template": config.user_template,
-        "iam_path": config.iam_path,
-        "policy_arns": list(config.policy_arns),
-        "groups": list(config.groups),
-        "permission_boundary": config.permission_boundary,
-        "inline_policy": config.inline_policy,
-        "tags": dict(config.tags),
-        "role_arn": config.role_arn,
-        "session_policy": config.session_policy,
-        "created_at": dynamic.created_at,
-        "error": dynamic.error,
-    }
-
-
-def lease_document(lease: "Lease") -> Document:
-    """Return a lease as `leases list` and `issue` print it."""
-    return {
-        "id": lease.id,
-        "dynamic": lease.dynamic,
-        "status": str(lease.status),
-        "issued_at": lease.issued_at,
-        "expires_at": lease.expires_at,
-        "max_expires_at": lease.max_expires_at,
-        "principal": lease.principal,
-    }
-
-
-def lease_details(lease: "Lease", log: "Sequence[LeaseRecord]", *, now: datetime) -> Document:
-    """Return a lease with its details and its log, as `leases show` prints it."""
-    return lease_document(lease) | {
-        "issuer": lease.issuer,
-        "name": lease.spec.name,
-        "account": lease.account,
-        "requested_at": lease.requested_at,
-        "ended_at": lease.ended_at,
-        "cause": None if lease.cause is None else str(lease.cause),
-        "reason": lease.reason,
-        "error": lease.error,
-        "failures": lease.failures,
-        "retry_at": ahead(lease.retry_at, now),
-        "missing_since": lease.missing_since,
-        "kept": lease.kept,
-        "log": [
-            {"at": record.at, "event": str(record.event), "actor": record.actor, "detail": record.detail}
-            for record in log
-        ],
-    }
-
-
-def issue_preview_document(preview: "IssuePreview") -> Document:
-    """Return what issuing a lease would do, as a dry run prints it: the names of the variables, never a value."""
-    spec = preview.spec
-    return {
-        "dynamic": preview.dynamic.name,
-        "issuer": preview.dynamic.issuer,
-        "account": preview.account,
-        "ttl_s": seconds(preview.ttl),
-        "name": None if spec is None else spec.name,
-        "iam_path": None if spec is None else spec.iam_path,
-        "keys": sorted(preview.dynamic.config.keys.values()),
-        "reused": None if preview.reused is None else preview.reused.id,
-        "replaced": None if preview.replaced is None else preview.replaced.id,
-    }
-
-
-def orphan_document(orphan: "OrphanUser") -> Document:
-    """Return an orphan user as `leases reap` prints it."""
-    return {
-        "user": orphan.user.name,
-        "arn": orphan.user.arn,
-        "account": orphan.account,
-        "credential": orphan.credential,
-        "lease": orphan.lease_id,
-        "max_expires_at": orphan.max_expires_at,
-        "fate": str(orphan.verdict),
-        "why": _WHY_ORPHAN[str(orphan.verdict)],
-    }
-
-
-_WHY_ORPHAN = {
-    "left-over": "its lease has ended",
-    "overdue": "no lease of this database, and its time is over",
-    "unknown": "no lease of this database; left alone until the end that its tag names",
-}

@@ -219,7 +219,7 @@ def list_(application: "Application", paging: Paging, out: Output) -> None:
     Example:
       phasesync dynamic list
     """
-    from phasesync.cli.documents import dynamic_document
+    from phasesync.cli.lease_documents import dynamic_document
 
     columns = ["name", "env", "path", "issuer", "credential", "default_ttl_s", "max_ttl_s", "live_leases"]
 
@@ -252,7 +252,8 @@ def show(application: "Application", name: str, out: Output) -> None:
     Example:
       phasesync dynamic show ci
     """
-    from phasesync.cli.documents import dynamic_document, owner_document
+    from phasesync.cli.documents import owner_document
+    from phasesync.cli.lease_documents import dynamic_document
 
     shown = application.store.dynamics.get(name)
     owner = application.store.projects.owner_of(ObjectKind.DYNAMIC, shown.id)
@@ -298,7 +299,7 @@ def add(
       phasesync dynamic add ops --env shop/production --path /ops --credential aws --issuer aws-assume-role
         --role-arn arn:aws:iam::111122223333:role/ops --default-ttl 15m --max-ttl 1h
     """
-    from phasesync.cli.documents import dynamic_document
+    from phasesync.cli.lease_documents import dynamic_document
     from phasesync.core.dynamic import DynamicConfig, DynamicDraft
     from phasesync.core.lease_users import DEFAULT_TEMPLATE
 
@@ -341,7 +342,7 @@ def update(application: "Application", name: str, credential: str | None, option
     Example:
       phasesync dynamic update ci --max-ttl 12h --group deployers
     """
-    from phasesync.cli.documents import dynamic_document
+    from phasesync.cli.lease_documents import dynamic_document
 
     if options.empty and credential is None:
         raise InvalidInputError("there is nothing to change", hint="phasesync dynamic update --help")
@@ -366,7 +367,7 @@ def rename(application: "Application", name: str, new_name: str, out: Output) ->
     Example:
       phasesync dynamic rename ci deploy
     """
-    from phasesync.cli.documents import dynamic_document
+    from phasesync.cli.lease_documents import dynamic_document
 
     renamed = application.dynamic_configuration.rename(name, new_name)
     for warning in renamed.warnings:

@@ -119,7 +119,7 @@ def issue_preview(
     application: "Application", dynamic: str, ttl: timedelta | None, *, reuse: bool, out: Output
 ) -> tuple[str, dict[str, Any]]:
     """Return what issuing a lease would do, as a sentence and as a document; say what it would call."""
-    from phasesync.cli.documents import issue_preview_document
+    from phasesync.cli.lease_documents import issue_preview_document
     from phasesync.cli.output import show_identity
     from phasesync.engine.leases.preview import preview_issue
 
@@ -159,7 +159,7 @@ def _check_keys(recipe: "DynamicSecret", format_: CredentialFormat | None) -> No
 
 
 def _print_credentials(issued: "IssuedLease", format_: CredentialFormat | None, out: Output) -> None:
-    from phasesync.cli.documents import lease_document
+    from phasesync.cli.lease_documents import lease_document
 
     values = {key: value.reveal_text() for key, value in issued.credentials.items()}
     if format_ is CredentialFormat.DOTENV:
@@ -203,7 +203,7 @@ def list_(application: "Application", dynamic: str | None, every: bool, paging: 
     Example:
       phasesync leases list --dynamic ci --all
     """
-    from phasesync.cli.documents import lease_document
+    from phasesync.cli.lease_documents import lease_document
 
     columns = ["id", "dynamic", "status", "issued_at", "expires_at", "max_expires_at", "principal"]
     leases = application.context.leases
@@ -229,7 +229,7 @@ def show(application: "Application", lease: str, out: Output) -> None:
     Example:
       phasesync leases show 3f0c9a1be2d44c55
     """
-    from phasesync.cli.documents import lease_details
+    from phasesync.cli.lease_documents import lease_details
 
     shown = application.context.leases.get(application.context.leases.full_id(lease))
     document = lease_details(shown, application.context.leases.records(shown.id), now=application.context.clock.now())
@@ -255,7 +255,7 @@ def renew(application: "Application", lease: str, ttl: timedelta, out: Output) -
     Example:
       phasesync leases renew 3f0c9a1be2d44c55 --ttl 1h
     """
-    from phasesync.cli.documents import lease_document
+    from phasesync.cli.lease_documents import lease_document
     from phasesync.cli.output import show_identity
 
     lease = application.context.leases.full_id(lease)
@@ -284,7 +284,7 @@ def revoke(application: "Application", lease: str, out: Output) -> None:
     Example:
       phasesync leases revoke 3f0c9a1be2d44c55
     """
-    from phasesync.cli.documents import lease_document
+    from phasesync.cli.lease_documents import lease_document
     from phasesync.cli.output import show_identity
     from phasesync.engine.leases.revocation import instant_or_now, not_found_yet
 
@@ -334,7 +334,7 @@ def reap(application: "Application", credential: str | None, yes: bool, no_input
     Example:
       phasesync leases reap --yes
     """
-    from phasesync.cli.documents import orphan_document
+    from phasesync.cli.lease_documents import orphan_document
     from phasesync.cli.output import show_identity
     from phasesync.engine.leases.orphan_users import OrphanCollector, summarise_removal
 
@@ -377,7 +377,7 @@ def _confirm_removal(orphans: "Sequence[OrphanUser]", count: int, *, yes: bool, 
 
 
 def _orphans_document(orphans: "Sequence[OrphanUser]", results: "Mapping[str, str]") -> dict[str, Any]:
-    from phasesync.cli.documents import orphan_document
+    from phasesync.cli.lease_documents import orphan_document
 
     items = [orphan_document(orphan) | {"result": results.get(orphan.user.arn)} for orphan in orphans]
     return {"items": items, "next": None}
