@@ -123,7 +123,7 @@ class BackupMaker:
             if (manifest := verified.manifest) is None:
                 raise SettingsError("the manifest of the backup is gone: something else removes files there")
             name = backup_name(manifest.instance_id, manifest.made_at)
-            # First the manifest: a backup without one would be nobody's.
+            # First the manifest: a backup without one would belong to nobody.
             for end, source in ((SUFFIX, manifest_of(file)), ("", file)):
                 digest = digest_of_file(source) if end else manifest.sha256
                 storage.put(name + end, source, sha256=digest, checkpoint=checkpoint)

@@ -369,7 +369,7 @@ def _update(part: EncryptedTable, names: Sequence[str]) -> sa.Update:
 
 
 class _KeyOf(sa.sql.functions.FunctionElement[str]):
-    """The id of the data key that a ciphertext names, as an SQL expression; something else for what is none."""
+    """The id of the data key that a ciphertext names, as an SQL expression; any text for what is no ciphertext."""
 
     type = sa.String()
     inherit_cache = True

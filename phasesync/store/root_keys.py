@@ -142,7 +142,7 @@ class RootKeyStore(BaseStore):
 
         Args:
             new: the next root key.
-            kind_of_current: where the current one is kept; registered if nobody has said so yet.
+            kind_of_current: where the current one is kept; registered if it is not yet.
 
         Raises:
             IllegalTransitionError: the key is the current one, or was replaced; or data keys are still wrapped under a
