@@ -205,7 +205,7 @@ class _Trial:
         file.touch(mode=0o600)
         file.write_bytes(old_root)
         self._expect_refusal(
-            "the former root key", self._run("status", PHASESYNC_ROOT_KEY_FILE=str(file)), "replaced by"
+            "the former root key", self.installation.run("status", PHASESYNC_ROOT_KEY_FILE=str(file)), "replaced by"
         )
         now = self._value_of_guarded()
         self._put(old_value)
