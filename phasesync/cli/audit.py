@@ -45,13 +45,16 @@ def audit() -> None:
     """The audit log: who did what to which object, when, and how it ended. Each row is chained to the one before."""
 
 
-@audit.command("list")
-@click.option(
+_since_option = click.option(
     "--since",
     type=MOMENT,
     metavar="INSTANT|DURATION",
     help="Only rows since: an RFC 3339 instant, or a time ago such as 24h. Default: all.",
 )
+
+
+@audit.command("list")
+@_since_option
 @click.option(
     "--until",
     type=MOMENT,
@@ -194,12 +197,7 @@ def verify(application: "Application", heads: tuple[str, ...], out: Output) -> i
     show_default=True,
     help="One JSON document on each line.",
 )
-@click.option(
-    "--since",
-    type=MOMENT,
-    metavar="INSTANT|DURATION",
-    help="Only rows since: an RFC 3339 instant, or a time ago such as 24h. Default: all.",
-)
+@_since_option
 @click.option(
     "--after",
     type=_HEAD,

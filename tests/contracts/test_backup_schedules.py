@@ -97,8 +97,8 @@ def test_a_failure_is_kept_until_one_succeeds(store: Store) -> None:
     again = store.backup_schedules.claim_due()
     assert again is not None
     store.backup_schedules.succeeded(again)
-    (mended,) = all_of(store)
-    assert (mended.error_class, mended.failed_at is not None) == (None, True)
+    (fixed,) = all_of(store)
+    assert (fixed.error_class, fixed.failed_at is not None) == (None, True)
 
 
 def test_a_daemon_that_stops_leaves_it_to_the_next(store: Store) -> None:

@@ -92,7 +92,7 @@ def test_a_check_says_which_migrations_it_lacks_and_who_goes_on(
     found = check_migration(fixture_url(origin), opens_with())
 
     assert [each.revision for each in found.pending] == [one for one in migrate.REVISIONS if one > origin.schema]
-    assert found.former_goes_on is (origin.version is not None), "before the first release nothing said so"
+    assert found.former_goes_on is (origin.version is not None), "no schema before the first release has this fact"
 
 
 @pytest.mark.parametrize("origin", releases(), ids=lambda origin: origin.name)
