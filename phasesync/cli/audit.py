@@ -181,7 +181,7 @@ def verify(application: "Application", heads: tuple[str, ...], out: Output) -> i
             click.echo(f"{finding.tampering.value:<9}  {finding.message}")
         out.item({name: value for name, value in document.items() if name not in ("findings", "notes")})
     if not verified.findings:
-        out.say(f"the chain of {counted(verified.rows, 'row')} is whole")
+        out.say(f"the chain of {counted(verified.rows, 'row')} is whole" if verified.rows else "there is no row yet")
         return 0
     count = "1 thing is" if len(verified.findings) == 1 else f"{len(verified.findings)} things are"
     out.warn(f"{count} wrong with the audit log: somebody changed it outside phasesync, or put an older copy back")

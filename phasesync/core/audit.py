@@ -109,7 +109,7 @@ class AuditRow:
     head: "AuditHead"
 
 
-_HEAD: Final = re.compile(r"([0-9]{1,18}):([0-9a-f]{32})")
+_HEAD: Final = re.compile(r"(-?[0-9]{1,19}):([0-9a-f]{32})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +160,8 @@ class Tampering(Enum):
     """The newest rows are missing."""
     HEAD = "head"
     """The row that says where the chain begins and ends was altered."""
+    TRIGGER = "trigger"
+    """Something was added to a table of the log that can keep rows out of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

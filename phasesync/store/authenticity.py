@@ -93,6 +93,7 @@ def authenticate_all(database: Database, keys: KeyRing, *, with_audit: bool = Tr
         if request.error is not None:
             raise CiphertextError(request.error)
     with database.read() as connection:
+        rows_of_log = select_rows(connection.dialect.name, with_all=True)
         registry = read_registry(connection, keys)
         registered = dict.fromkeys(REGISTERED, 0)
 
@@ -138,7 +139,7 @@ def authenticate_all(database: Database, keys: KeyRing, *, with_audit: bool = Tr
             change_requests=len(requests),
             notifications=_each(connection, select_notifications(), check_notification),
             messages=_each(connection, sa.select(messages), lambda row: open_message(row, keys)),
-            audit=_each(connection, select_rows(), lambda row: _check_audit_row(row, keys)) if with_audit else 0,
+            audit=_each(connection, rows_of_log, lambda row: _check_audit_row(row, keys)) if with_audit else 0,
             root_keys=_each(connection, sa.select(root_keys), lambda row: check_root_key(row, keys)),
             backup_schedules=_each(connection, select_schedules(), lambda row: to_schedule(row, keys)),
         )
