@@ -239,13 +239,14 @@ def export(
       phasesync audit export --state /var/lib/phasesync/siem.state >> /var/log/phasesync/audit.jsonl
     """
     from phasesync.cli.documents import audit_document
-    from phasesync.cli.replaced_file import replace_file
+    from phasesync.cli.replaced_file import check_writable, replace_file
     from phasesync.core.pages import each_page
     from phasesync.store.audit import AuditFilter
 
     store = application.store.audit
-    if state is not None and after is None:
-        after = _read_state(state)
+    if state is not None:
+        check_writable(state)  # Before anything is printed, or each repetition would print everything.
+        after = after or _read_state(state)
     if after is not None:
         _check_place(application, after)
     which = AuditFilter(since=_instant(application, since))
@@ -261,7 +262,9 @@ def export(
             store.add(_EXPORT, "audit", kind=AuditKind.ACCESS, details={"after": None if after is None else str(after)})
         for row in shown:
             out.line(audit_document(row, details=details))
-        last, count = (page.items[-1].head, count + len(shown)) if page.items else (last, count)
+        # Not a row that somebody inserted behind all others: what is written from now on stands before it.
+        last = next((row.head for row in reversed(page.items) if not row.altered), last)
+        count += len(shown)
     sys.stdout.flush()
     if state is not None and last is not None and last != after:
         replace_file(state, f"{last}\n".encode(), mode=0o600)
