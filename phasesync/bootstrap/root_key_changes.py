@@ -52,7 +52,7 @@ from phasesync.errors import InvalidInputError, KeyUnavailableError, PhasesyncEr
 from phasesync.host_files import UnusableFileError, make_private_folder, read_regular_file
 from phasesync.settings.model import Settings
 from phasesync.store import read_instance_id, read_wrapped_keys
-from phasesync.store.key_ring import CURRENT, KEY_BYTES, NEW_KEY_COMMAND, KeyRing, RootKey, read_root_statuses
+from phasesync.store.key_ring import CURRENT, FORMER, KEY_BYTES, NEW_KEY_COMMAND, KeyRing, RootKey, read_root_statuses
 from phasesync.store.migrate import open_migrated
 
 if TYPE_CHECKING:
@@ -224,6 +224,14 @@ def _refuse_used(root: RootKey, known: RootKeysInUse, kind: str) -> None:
             raise used_already(former)
 
 
+def placed_by_hand(settings: Settings, kind: str) -> str | None:
+    """Return what an operator is going to have to do with the next key file; None if it is moved into its place."""
+    file = settings.default_root_key_file
+    if kind not in (FILE, AGE) or file is None or not home_of(file).is_symlink():
+        return None
+    return f"{next_file_of(file)} would have to take the place of {home_of(file)} by hand, which is a symlink"
+
+
 def _in_variable(settings: Settings) -> RootKey:
     value = settings.root_key_next.get_secret_value() if settings.root_key_next else None
     for root in load_next_root_keys(value=value, environ={}):
@@ -336,7 +344,7 @@ def _put_in_place(application: Application, known: RootKeysInUse, rotated: Rotat
     if keys.place_of(current) is None:
         keys.reload_roots()
     kind, source = keys.place_of(current) or (known.current.kind or FILE, "no place that this command looks at")
-    kept, to_do = None, list[str]()
+    kept, moved, to_do = None, True, list[str]()
     file = settings.default_root_key_file
     if file is not None and source == str(next_file_of(file)):
         try:
@@ -347,7 +355,9 @@ def _put_in_place(application: Application, known: RootKeysInUse, rotated: Rotat
         except PhasesyncError as error:
             if rotated is None:
                 raise
-            to_do.append(f"{source} is still to take the place of {file}, by hand: {error.message}; {error.hint}")
+            moved = False
+            why = "; ".join(part for part in (error.message, error.hint) if part)
+            to_do.append(f"{source} is still to take the place of {file}, by hand: {why}")
         to_do += _other_hosts(application)
     elif kind == ENVIRONMENT and source == NEXT_VARIABLE:
         to_do.append(f"set {VARIABLE} to what {NEXT_VARIABLE} is, here and for each daemon; remove {NEXT_VARIABLE}")
@@ -362,7 +372,8 @@ def _put_in_place(application: Application, known: RootKeysInUse, rotated: Rotat
         for root in replaced_root_keys_in_use(settings, {one.id for one in known.former})
         if root.kind != kind and not (root.kind in (FILE, AGE) and kind in (FILE, AGE))
     ]
-    to_do += _to_keep(application, known, rotated, kept)
+    to_keep = _to_keep(application, known, rotated, kept, moved=moved)
+    to_do = [*to_do, *to_keep] if moved else [*to_keep, *to_do]
     return RootKeyChange(rotated=rotated, current=current, source=source, kept=kept, to_do=tuple(to_do))
 
 
@@ -376,9 +387,14 @@ def _away(root: RootKey) -> str:
 
 
 def _to_keep(
-    application: Application, known: RootKeysInUse, rotated: RotatedRootKey | None, kept: Path | None
+    application: Application,
+    known: RootKeysInUse,
+    rotated: RotatedRootKey | None,
+    kept: Path | None,
+    *,
+    moved: bool,
 ) -> list[str]:
-    """Return what has to be kept for backups from before."""
+    """Return what has to be kept for backups from before; `moved`: the new key file is in its place."""
     lines = []
     former = next((one for one in known.former if rotated is not None and one.id == rotated.former), None)
     here = former is not None and kept is not None and kept.name.endswith(f"-{former.id}")
@@ -390,7 +406,13 @@ def _to_keep(
         return [*lines, f"keep the KMS key {former.wrapped_by} as long as the backups from before, which it opens"]
     kind, place = (application.store.keys.place_of(former.id) if kept is None else None) or ("", "")
     where = f" ({kept})" if here else f" ({place})" if kind in (FILE, AGE) and os.path.lexists(place) else ""
-    return [*lines, f"keep the former root key {former.id}{where} as long as the backups from before, which it opens"]
+    if where and not moved:
+        where = f": copy {place} to another place before anything else, and keep it"
+    return [
+        *lines,
+        f"keep the former root key {former.id}{where} as long as the backups from before, which it opens",
+        f"if there is an escrow of {former.id}, make one of {known.current.id}: {_MAKE_ONE}",
+    ]
 
 
 def _other_hosts(application: Application) -> list[str]:
@@ -475,5 +497,10 @@ def verify_escrow(settings: Settings, file: Path, identity_file: Path) -> str:
             read_statuses=partial(read_root_statuses, database),
             hint_for=lambda _: f"it is the escrow of another installation; for one of this: {_MAKE_ONE}",
         )
+        if read_root_statuses(database).get(root.id) == FORMER:
+            raise KeyUnavailableError(
+                f"{file} holds the root key {root.id}, which was replaced: it opens backups of its time alone",
+                hint=f"keep it as long as those, and make an escrow of the root key in use: {_MAKE_ONE}",
+            )
         keys.verify()
     return root.id

@@ -171,7 +171,7 @@ def _change_document(change: "RootKeyChange") -> dict[str, Any]:
 
 
 def _show_rotation(application: "Application", kind: str | None, recipients: Sequence[str], out: Output) -> None:
-    from phasesync.bootstrap.root_key_changes import check_next, next_kind, waits_for_its_place
+    from phasesync.bootstrap.root_key_changes import check_next, next_kind, placed_by_hand, waits_for_its_place
     from phasesync.engine.root_key_rotation import daemons_without, root_keys_in_use
 
     known = root_keys_in_use(application.context)
@@ -192,6 +192,8 @@ def _show_rotation(application: "Application", kind: str | None, recipients: Seq
     lacking = [] if new is None else [one.host for one in daemons_without(application.context, new)]
     if lacking and not out.as_json:
         out.say(f"it would wait for daemons that lack it: {', '.join(lacking)}")
+    if (by_hand := placed_by_hand(application.settings, to)) is not None:
+        out.note(by_hand)
     show_dry_run(
         out,
         message,

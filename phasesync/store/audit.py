@@ -234,7 +234,7 @@ def _is_or_begins(column: sa.Column[Any], text: str, follows: str) -> sa.ColumnE
 
 def _from_cursor(cursor: str) -> int:
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > _LONGEST_NUMBER:
-        raise bad_cursor(cursor)
+        raise bad_cursor()
     return int(cursor)
 
 

@@ -380,6 +380,8 @@ def _unreadable(path: Path, error: UnusableFileError) -> HostUnavailableError | 
 
 def _unwritable(path: Path, error: OSError) -> HostUnavailableError | SettingsError:
     message = f"the root key cannot be written to {path}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HostUnavailableError(message, hint="make room there, and repeat the command")
     if is_passing(error):
         return HostUnavailableError(message)
     return SettingsError(
