@@ -1,4 +1,4 @@
-"""`phasesync keys rotate-root`: what a dry run says, hints, which key is said to be replaced, and what is left to do."""
+"""`phasesync keys rotate-root`: dry runs, hints, which key is said to be replaced, and what is left to do by hand."""
 
 from __future__ import annotations
 
