@@ -374,6 +374,8 @@ def _put_in_place(application: Application, known: RootKeysInUse, rotated: Rotat
     ]
     to_keep = _to_keep(application, known, rotated, kept, moved=moved)
     to_do = [*to_do, *to_keep] if moved else [*to_keep, *to_do]
+    if to_keep and rotated is not None:
+        to_do.append(f"if there is an escrow of {rotated.former}, make one of {current}: {_MAKE_ONE}")
     return RootKeyChange(rotated=rotated, current=current, source=source, kept=kept, to_do=tuple(to_do))
 
 
@@ -407,12 +409,8 @@ def _to_keep(
     kind, place = (application.store.keys.place_of(former.id) if kept is None else None) or ("", "")
     where = f" ({kept})" if here else f" ({place})" if kind in (FILE, AGE) and os.path.lexists(place) else ""
     if where and not moved:
-        where = f": copy {place} to another place before anything else, and keep it"
-    return [
-        *lines,
-        f"keep the former root key {former.id}{where} as long as the backups from before, which it opens",
-        f"if there is an escrow of {former.id}, make one of {known.current.id}: {_MAKE_ONE}",
-    ]
+        return [f"first copy the former root key {former.id} away from {place}: it opens the backups from before"]
+    return [*lines, f"keep the former root key {former.id}{where} as long as the backups from before, which it opens"]
 
 
 def _other_hosts(application: Application) -> list[str]:
