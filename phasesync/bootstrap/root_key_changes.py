@@ -27,6 +27,7 @@ from phasesync.adapters.root_keys.files import (
     put_next_in_place,
     read_file,
     read_key_file,
+    unwritable,
     write_next_root_key,
 )
 from phasesync.adapters.root_keys.sources import (
@@ -112,7 +113,10 @@ def rotate_root(
     """
     file = application.settings.default_root_key_file
     if file is not None and kind in (FILE, AGE):
-        make_private_folder(file.parent)
+        try:
+            make_private_folder(file.parent)
+        except OSError as error:
+            raise unwritable(file, error) from None
     with nullcontext() if file is None else hold_key_files(file):
         known, rotated = root_keys_in_use(application.context), None
         if application.store.keys.place_of(known.current.id) is None:
@@ -144,7 +148,7 @@ def next_kind(application: Application, known: RootKeysInUse, kind: str | None) 
     """Return where the next root key is to be kept."""
     if kind is not None:
         return kind
-    if known.next is not None and known.next.kind is not None:
+    if known.next is not None and known.next.kind is not None and known.next.authentic:
         return known.next.kind
     settings = application.settings
     present, _ = application.store.keys.place_of(known.current.id) or (known.current.kind or FILE, "")
@@ -186,7 +190,8 @@ def check_next(application: Application, known: RootKeysInUse, kind: str, recipi
         if made_for:
             age_file_of(RootKey(material=bytes(KEY_BYTES), source="no key"), made_for)
         file = _key_file(settings)
-        if file.parent.exists() and not os.access(file.parent, os.W_OK, effective_ids=True):
+        folder = next(parent for parent in file.absolute().parents if os.path.lexists(parent))
+        if not (folder.is_dir() and os.access(folder, os.W_OK, effective_ids=True)):
             raise SettingsError(f"the next root key cannot be written to {next_file_of(file)}", hint=_PUT_IT_THERE)
     refuse_former_releases(application.context)
     return None if root is None else root.id

@@ -65,6 +65,17 @@ def test_from_the_environment_to_a_file_that_is_named_and_not_there_yet(
     }
 
 
+@pytest.mark.parametrize("option", ["--dry-run", "--wait=0s"])
+def test_a_place_that_can_have_no_file_is_named(
+    option: str, in_variable: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(in_variable.directory / "in-the-way", "")
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY_FILE", str(in_variable.directory / "in-the-way" / "etc" / "root.key"))
+    refused = in_variable("keys", "rotate-root", "--to", "file", option)
+    assert refused.exit_code == 6
+    assert "in-the-way/etc/root.key" in refused.stderr
+
+
 def test_a_file_that_is_named_and_missing_is_an_error_if_no_place_has_a_key(shop: CommandLine) -> None:
     (shop.directory / "root.key").unlink()
     refused = shop("apps", "list")
@@ -232,6 +243,21 @@ def test_a_former_key_at_kms_does_not_become_the_current_one_because_its_row_was
     assert shop.json("keys", "rotate-root", "--dry-run")["would"]["next"] is None
     assert shop.json("keys", "rotate-root")["root_key_id"] != leaked
     assert leaked not in ids(shop)
+
+
+def test_a_row_that_somebody_wrote_does_not_say_where_the_next_root_key_is_kept(
+    shop: CommandLine, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn = kms_key(aws)
+    monkeypatch.setenv("PHASESYNC_ROOT_KEY_KMS_KEY", arn)
+    shop.done("keys", "rotate-root")
+    with closing(sqlite3.connect(shop.directory / "data" / "phasesync.db")) as connection, connection:
+        connection.execute(
+            "INSERT INTO root_keys (id, source, status, created_at, changed_at, mac) VALUES (?, ?, 'next', 0, 0, ?)",
+            ["0123456789ab", "file", b"theirs"],
+        )
+    shop.done("keys", "rotate-root")
+    assert (current(shop)["kind"], current(shop)["kms_key"]) == ("aws-kms", arn)
 
 
 # --- what an operator does by hand

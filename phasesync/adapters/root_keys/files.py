@@ -197,7 +197,7 @@ def put_next_in_place(path: Path, current_id: str, *, identity_file: Path | None
         os.replace(beside, path)
         _sync_directory(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     return kept
 
 
@@ -297,7 +297,7 @@ def _write_new_file(path: Path, content: bytes, *, like: os.stat_result | None =
         draft.unlink(missing_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _PRIVATE)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), _PRIVATE)  # regardless of the umask and of ACLs
@@ -311,7 +311,7 @@ def _write_new_file(path: Path, content: bytes, *, like: os.stat_result | None =
         _name_draft(draft, path)
         _sync_directory(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     finally:
         draft.unlink(missing_ok=True)
 
@@ -378,7 +378,8 @@ def _unreadable(path: Path, error: UnusableFileError) -> HostUnavailableError | 
     return HostUnavailableError(message) if error.passing else KeyUnavailableError(message)
 
 
-def _unwritable(path: Path, error: OSError) -> HostUnavailableError | SettingsError:
+def unwritable(path: Path, error: OSError) -> HostUnavailableError | SettingsError:
+    """Return the error for a root key that cannot be written."""
     message = f"the root key cannot be written to {path}: {error.strerror}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return HostUnavailableError(message, hint="make room there, and repeat the command")
