@@ -279,7 +279,15 @@ def _read_state(state: Path) -> AuditHead | None:
     """Return the row that a file names; None if there is no such file yet."""
     if not os.path.lexists(state):
         return None
-    return AuditHead.parse(read_file(state, _LONGEST_STATE).decode("ascii", "replace"))
+    content = read_file(state, _LONGEST_STATE).decode("ascii", "replace")
+    try:
+        return AuditHead.parse(content)
+    except InvalidInputError:
+        # Its content is not repeated: the name may be that of another file, with a key in it.
+        raise InvalidInputError(
+            f"{state} is not a file that audit export --state has written",
+            hint="correct the name; if the file was damaged, give --after, or begin anew with a name that is not there",
+        ) from None
 
 
 def _check_place(application: "Application", after: AuditHead) -> None:

@@ -132,11 +132,11 @@ class AuditHead:
 
     @classmethod
     def parse(cls, text: str) -> "AuditHead":
-        """Return the head that a text is, `NUMBER:DIGEST`. InvalidInputError."""
+        """Return the head that a text is, `NUMBER:DIGEST`. InvalidInputError, which does not repeat it."""
         match = _HEAD.fullmatch(text.strip())
         if match is None:
             raise InvalidInputError(
-                f"{text[:80]!r} is no head of the audit log: NUMBER:DIGEST with 32 hex digits is expected",
+                "that is no head of the audit log: NUMBER:DIGEST with 32 hex digits is expected",
                 hint="the daemon logs it each hour, and phasesync audit verify prints it",
             )
         return cls(number=int(match[1]), digest=match[2])

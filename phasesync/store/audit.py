@@ -239,7 +239,7 @@ def _is_or_begins(column: sa.Column[Any], text: str, follows: str) -> sa.ColumnE
 
 def _from_cursor(cursor: str) -> int:
     if _NUMBER.fullmatch(cursor) is None or not -(2**63) <= int(cursor) < 2**63:
-        raise bad_cursor(cursor)
+        raise bad_cursor()
     return int(cursor)
 
 
