@@ -1,5 +1,5 @@
 """
-Replacing and escrowing root keys: the places of the settings, the use case of the engine, and the files at the end.
+Replacing root keys: the places of the settings, the use case of the engine, and the files at the end.
 
 A root key itself is handled here and in the adapters below, and nowhere else.
 """
@@ -7,23 +7,20 @@ A root key itself is handled here and in the adapters below, and nowhere else.
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from phasesync.adapters.root_keys.age import decrypt_age, encrypt_age, is_age_file, other_recipients, recipients_of
+from phasesync.adapters.root_keys.age import other_recipients, recipients_of
 from phasesync.adapters.root_keys.files import (
     AGE,
     FILE,
     age_file_of,
     hold_key_files,
     home_of,
-    key_text,
     next_file_of,
-    parse_key,
     put_next_in_place,
     read_file,
     read_key_file,
@@ -40,7 +37,7 @@ from phasesync.adapters.root_keys.sources import (
     load_next_root_keys,
 )
 from phasesync.bootstrap.app import Application, call_limits
-from phasesync.bootstrap.root_keys import key_ring_of, load_root_keys, replaced_root_keys_in_use
+from phasesync.bootstrap.root_keys import replaced_root_keys_in_use
 from phasesync.core.counted import counted
 from phasesync.engine.root_key_rotation import (
     RootKeysInUse,
@@ -50,14 +47,11 @@ from phasesync.engine.root_key_rotation import (
     rotate_root_key,
 )
 from phasesync.errors import InvalidInputError, KeyUnavailableError, PhasesyncError, SettingsError
-from phasesync.host_files import UnusableFileError, make_private_folder, read_regular_file
+from phasesync.host_files import make_private_folder
 from phasesync.settings.model import Settings
-from phasesync.store import read_instance_id, read_wrapped_keys
-from phasesync.store.key_ring import CURRENT, FORMER, KEY_BYTES, NEW_KEY_COMMAND, KeyRing, RootKey, read_root_statuses
-from phasesync.store.migrate import open_migrated
+from phasesync.store.key_ring import KEY_BYTES, NEW_KEY_COMMAND, RootKey
 
 if TYPE_CHECKING:
-    from phasesync.store import Database
     from phasesync.store.root_keys import NewRootKey
 
 AWS_KMS: Final = "aws-kms"
@@ -380,7 +374,9 @@ def _put_in_place(application: Application, known: RootKeysInUse, rotated: Rotat
     to_keep = _to_keep(application, known, rotated, kept, moved=moved)
     to_do = [*to_do, *to_keep] if moved else [*to_keep, *to_do]
     if to_keep and rotated is not None:
-        to_do.append(f"if there is an escrow of {rotated.former}, make one of {current}: {_MAKE_ONE}")
+        to_do.append(
+            f"if there is an escrow of {rotated.former}, make one of {current}: phasesync keys escrow --recipient age1…"
+        )
     return RootKeyChange(rotated=rotated, current=current, source=source, kept=kept, to_do=tuple(to_do))
 
 
@@ -426,84 +422,3 @@ def _other_hosts(application: Application) -> list[str]:
     return [
         f"put the next root key in place on {', '.join(hosts)} too: phasesync keys rotate-root there moves the files"
     ]
-
-
-# --- escrow
-
-_MAKE_ONE: Final = "phasesync keys escrow --recipient age1…"
-_MOST_BYTES: Final = 65_536
-"""Of an escrow: it has some hundred bytes for each recipient."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Escrow:
-    """
-    A root key for safekeeping.
-
-    Attributes:
-        root_key_id: its id.
-        text: an age file in its text form.
-    """
-
-    root_key_id: str
-    text: str
-
-
-def escrow_root_key(application: Application, recipients: Sequence[str]) -> Escrow:
-    """
-    Return the root key in use, encrypted so that any one of the recipients opens it.
-
-    Raises:
-        InvalidInputError: a recipient is no public key of age.
-        SettingsError: the package for age is not installed.
-    """
-    root = _current_root_key(application.settings, application.store.database)
-    return Escrow(root_key_id=root.id, text=encrypt_age(key_text(root), recipients).decode("ascii"))
-
-
-def _current_root_key(settings: Settings, database: "Database") -> RootKey:
-    roots = load_root_keys(settings, database)
-    keys = key_ring_of(settings, database, roots)
-    keys.verify()
-    current = [root for root, status in read_root_statuses(database).items() if status == CURRENT]
-    in_use = current[0] if current else next(iter(keys.root_ids_in_use))
-    for root in roots:
-        if root.id == in_use:
-            return root
-    raise KeyUnavailableError(f"the root key {in_use} is not at hand")
-
-
-def verify_escrow(settings: Settings, file: Path, identity_file: Path) -> str:
-    """
-    Recover a root key from escrow, and open this database with it and with nothing else; return its id.
-
-    Raises:
-        KeyUnavailableError: the identity does not open the file, or what is in it is not the root key of this database.
-        SettingsError: the file is no age file, or the package for age is not installed.
-    """
-    try:
-        data, _ = read_regular_file(file, most_bytes=_MOST_BYTES)
-    except UnusableFileError as error:
-        raise SettingsError(
-            f"the escrow {file} cannot be read: {error.reason}", hint=f"--verify takes a file: {_MAKE_ONE} prints one"
-        ) from None
-    if not is_age_file(data):
-        raise SettingsError(f"{file} is not an age file", hint=f"{_MAKE_ONE} prints one; keep it as it is")
-    source = str(file)
-    text = decrypt_age(data, identity_file, source)
-    root = RootKey(material=parse_key(text, source, hint=f"{_MAKE_ONE} prints an escrow"), source=source, kind=AGE)
-    with closing(open_migrated(settings.database_url)) as database:
-        read_instance_id(database)
-        keys = KeyRing(
-            [root],
-            partial(read_wrapped_keys, database),
-            read_statuses=partial(read_root_statuses, database),
-            hint_for=lambda _: f"it is the escrow of another installation; for one of this: {_MAKE_ONE}",
-        )
-        if read_root_statuses(database).get(root.id) == FORMER:
-            raise KeyUnavailableError(
-                f"{file} holds the root key {root.id}, which was replaced: it opens backups of its time alone",
-                hint=f"keep it as long as those, and make an escrow of the root key in use: {_MAKE_ONE}",
-            )
-        keys.verify()
-    return root.id

@@ -246,7 +246,7 @@ def escrow(recipients: Sequence[str], file: Path | None, identity: Path | None, 
             hint="phasesync keys escrow --help has an example of each",
         )
     if file is not None and identity is not None:
-        from phasesync.bootstrap.root_key_changes import verify_escrow
+        from phasesync.bootstrap.escrow import verify_escrow
 
         recovered = verify_escrow(settings, file, identity)
         out.done(
@@ -259,7 +259,7 @@ def escrow(recipients: Sequence[str], file: Path | None, identity: Path | None, 
 
 @with_application
 def _print_escrow(application: "Application", recipients: Sequence[str], out: Output, *, dry_run: bool) -> None:
-    from phasesync.bootstrap.root_key_changes import escrow_root_key
+    from phasesync.bootstrap.escrow import escrow_root_key
     from phasesync.core.audit import AuditKind
 
     made = escrow_root_key(application, recipients)
