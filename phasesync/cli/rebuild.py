@@ -29,7 +29,12 @@ _SHOWN_WORDS = frozenset({"account", "objects", "keys", "kms_key", "writes", "un
 """What a plan shows of it beside that: AWS says it, so a mapping does not."""
 _MEMBERS = frozenset({"syncs", "skip"})
 """What a mapping has."""
-_SHOWN_MEMBERS = frozenset({"instance", "credential", "digest", "environments", "keys", "problems", "left_out"})
+_SHOWN_MEMBERS = frozenset(
+    {
+        *("instance", "credential", "digest", "environments", "keys"),
+        *("problems", "left_out", "missing", "not_in_former"),
+    }
+)
 """What a plan shows beside that."""
 _PROGRESS_EVERY = 100
 _SHOWN = 10
@@ -124,9 +129,9 @@ def rebuild(
     reach = application.store.credentials.get(credential)
     used = application.store.credentials.get(syncs_credential or credential).name
     said, skipped = ({}, frozenset[str]()) if mapping is None else _read_mapping(mapping)
-    mapped = frozenset(said)
+    mapped, former = frozenset(said), frozenset[str]()
     if former_database is not None:
-        instance, said = _with_former(former_database, instance, said)
+        instance, said, former = _with_former(former_database, instance, said)
     with hints_about(credential):
         show_identity(application, reach, out)
         prepared = prepare_rebuild(
@@ -136,6 +141,7 @@ def rebuild(
             regions=regions or (reach.region,),
             instance_id=instance,
             said=said,
+            former=former,
             mapped=mapped,
             skipped=skipped,
             used=used,
@@ -186,6 +192,10 @@ def rebuild_document(prepared: "Rebuild") -> dict[str, Any]:
             for problem in plan.problems
         ],
         "left_out": [_object_document(one) | {"reason": one.reason} for one in prepared.left_out],
+        "missing": [
+            {"id": sync_id, "name": one.name, "region": one.region} for sync_id, one in prepared.missing.items()
+        ],
+        "not_in_former": [sync.id for sync in prepared.not_in_former],
     }
 
 
@@ -229,6 +239,16 @@ def _show(prepared: "Rebuild", document: Mapping[str, Any], out: Output) -> None
             out.warn(f"{sync.name} leaves alone what its names and Region do not give: {named(sync.left_behind)}")
     for item in prepared.left_out:
         out.warn(f"{item.remote_name} in {item.region} is left out: {item.reason}")
+    for one in prepared.missing.values():
+        out.warn(
+            f"the sync {one.name} of the former database is not rebuilt: no AWS secret here has its tag. It wrote to "
+            f"{one.region}: name that Region with --region; or it has never written anything"
+        )
+    for sync in prepared.not_in_former:
+        out.warn(
+            f"{sync.name} ({named(sync.objects)}) is not in the former database: if it was removed and its tags stayed "
+            f'at AWS, put {sync.id} under "skip" in the file of --mapping'
+        )
     for problem in prepared.plan.problems:
         out.warn(f"{problem.subject} cannot be rebuilt: {problem.reason}; {problem.hint}")
 
@@ -249,13 +269,18 @@ def _summary(plan: "RebuildPlan") -> str:
 # --- what is known of the syncs
 
 
-def _with_former(url: str, instance: str | None, said: dict[str, Said]) -> tuple[str, dict[str, Said]]:
-    """Return the installation's id and what is said of its syncs, with what the former database has in the clear."""
+def _with_former(url: str, instance: str | None, said: dict[str, Said]) -> tuple[str, dict[str, Said], frozenset[str]]:
+    """
+    Return the installation's id, what is said of its syncs, and the ids of those that the former database has.
+
+    What it has of them in the clear is what is said, and the mapping counts more.
+    """
     from phasesync.cli.db import url_of_option
     from phasesync.store.rebuild import read_former
 
     former_instance, former = read_former(url_of_option(url, "--former-database"))
-    return instance or former_instance, {**former, **{key: _over(former.get(key), one) for key, one in said.items()}}
+    merged = {**former, **{key: _over(former.get(key), one) for key, one in said.items()}}
+    return instance or former_instance, merged, frozenset(former)
 
 
 def _over(former: Said | None, said: Said) -> Said:

@@ -8,7 +8,7 @@ stand there go into the journal, so the objects are ours afterwards and no run w
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from phasesync.core.counted import counted
@@ -51,12 +51,16 @@ class Rebuild:
     Attributes:
         credential: name of the one that the syncs use.
         left_out: by name and Region.
+        missing: syncs of the former database that no object has as its tag, by id; they are not rebuilt.
+        not_in_former: syncs that are rebuilt, and that the former database does not have.
     """
 
     plan: RebuildPlan
     credential: str
     kind: str
     left_out: tuple[LeftOut, ...] = ()
+    missing: Mapping[str, Said] = field(default_factory=dict)
+    not_in_former: tuple[RebuiltSync, ...] = ()
 
 
 def prepare_rebuild(
@@ -67,6 +71,7 @@ def prepare_rebuild(
     regions: Sequence[str],
     instance_id: str | None,
     said: Mapping[str, Said],
+    former: Collection[str] = (),
     mapped: Collection[str] = (),
     skipped: Collection[str] = (),
     used: str | None = None,
@@ -82,6 +87,7 @@ def prepare_rebuild(
         regions: where to look.
         instance_id: of the lost installation; None: the only one that has objects there.
         said: sync id -> what is known of it.
+        former: ids of the syncs that the former database has, if there is one.
         mapped: ids of syncs that an operator named; no object there has the tag of an unknown one.
         skipped: ids of syncs that are left out; their values are not read.
         used: name of the credential that the syncs use; None: the same one.
@@ -107,7 +113,8 @@ def prepare_rebuild(
             listed |= {observed.arn: (destination, region, observed) for observed in destination.sweep(instance_id)}
     instance_id = instance_id or _only_instance(listed.values())
     ours = [one for one in listed.values() if one[2].tags.get(TAG_INSTANCE) == instance_id]
-    _check_known([*mapped, *skipped], {observed.tags.get(TAG_SYNC) for _, _, observed in ours})
+    tagged = {observed.tags.get(TAG_SYNC) for _, _, observed in ours}
+    _check_known([*mapped, *skipped], tagged)
     reading = _Reading(instance_id, frozenset(skipped))
     found: list[FoundObject] = []
     for destination, region, observed in ours:
@@ -132,7 +139,14 @@ def prepare_rebuild(
         check=lambda sync: _checked_config(validator, sync, used_reach, kind),
     )
     left_out = sorted(reading.left_out, key=lambda one: (one.remote_name, one.region))
-    return Rebuild(plan=plan, credential=used_reach.name, kind=kind, left_out=tuple(left_out))
+    return Rebuild(
+        plan=plan,
+        credential=used_reach.name,
+        kind=kind,
+        left_out=tuple(left_out),
+        missing={sync_id: said[sync_id] for sync_id in sorted(former) if sync_id not in tagged},
+        not_in_former=tuple(sync for sync in plan.syncs if former and sync.id not in former),
+    )
 
 
 def carry_out(context: Context, rebuild: Rebuild, *, actor: str) -> None:

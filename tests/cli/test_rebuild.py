@@ -399,9 +399,11 @@ def test_the_former_database_tells_the_region_of_a_sync_that_was_moved(lost: Ins
     url = lost.lose_the_root_key()
     given = ("rebuild", "--from-aws", "--credential", "host", "--region", f"{REGION},{OTHER_REGION}")
 
+    partial = lost.phasesync(*given[:-1], REGION, "--former-database", url, "--dry-run")
     without = lost.phasesync(*given, "--yes")
     rebuilt = lost.phasesync.json(*given, "--former-database", url, "--yes")
 
+    assert (partial.exit_code, f"none of its AWS secrets is in {OTHER_REGION}" in partial.stderr) == (4, True)
     assert "it has AWS secrets in several Regions" in without.stderr
     (web,) = [sync for sync in rebuilt["syncs"] if sync["name"] == "web"]
     assert (web["region"], web["left_behind"]) == (
@@ -453,3 +455,27 @@ def test_what_is_left_out_is_named_with_its_region(lost: Installation) -> None:
     assert f"shop/jobs/night/TOKEN in {REGION} is left out: it is scheduled for deletion" in shown.stderr
     left_out = {"remote_name": "shop/jobs/night/TOKEN", "region": REGION, "reason": "it is scheduled for deletion"}
     assert would["left_out"] == [left_out]
+
+
+def test_the_former_database_tells_which_syncs_are_missing_and_which_were_removed(lost: Installation) -> None:
+    """A Region that was not named, and tags that nobody could remove."""
+    given = ("--env", "shop/production", "--credential", "aws", "--secret-name", "far", "--region", OTHER_REGION)
+    lost.phasesync.done("syncs", "add", "far", *given)
+    assert lost.phasesync.json("syncs", "run", "far")["outcome"] == "applied"
+    (there,) = lost.aws.boto("secretsmanager", region=OTHER_REGION).list_secrets()["SecretList"]
+    far = next(tag["Value"] for tag in there["Tags"] if tag["Key"] == "phasesync:sync")
+    web = lost.tags()["shop/production"]["phasesync:sync"]
+    denial = lost.aws.server.deny("secretsmanager:UntagResource")
+    lost.phasesync.done("syncs", "remove", "web", "--remote", "keep", "--yes")
+    lost.aws.server.access.allow(denial)
+    rebuild = ("rebuild", "--from-aws", "--credential", "host", "--former-database", lost.lose_the_root_key())
+
+    told = lost.phasesync.done(*rebuild, "--dry-run").stderr
+    would = lost.phasesync.json(*rebuild, "--dry-run")["would"]
+
+    assert "the sync far of the former database is not rebuilt: no AWS secret here has its tag" in told
+    assert f"It wrote to {OTHER_REGION}: name that Region with --region" in told
+    assert f"shop-production (shop/production in {REGION}) is not in the former database" in told
+    assert (would["missing"], would["not_in_former"]) == ([{"id": far, "name": "far", "region": OTHER_REGION}], [web])
+    both = lost.phasesync.json(*rebuild, "--region", f"{REGION},{OTHER_REGION}", "--dry-run")["would"]
+    assert both["missing"] == []
