@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Final
 
 from phasesync.core.arns import is_key_arn
@@ -391,7 +392,7 @@ def _shape(sync_id: str, objects: Sequence[FoundObject], said: Said, taken: set[
         kms_key=_common_key(here),
     )
     ((account, region),) = places
-    wanted = [one for one in here if _key_of(config, app, environment, path, one) is not None]
+    wanted = {one.arn: one for one in here if _key_of(config, app, environment, path, one) is not None}
     if not wanted:
         raise _Unclear(
             f"none of its AWS secrets has a name that {names} gives for {app}/{environment} {path}",
@@ -406,8 +407,8 @@ def _shape(sync_id: str, objects: Sequence[FoundObject], said: Said, taken: set[
         region=region,
         account=account,
         config=config,
-        objects=tuple(wanted),
-        left_behind=tuple(one for one in objects if one not in wanted),
+        objects=tuple(wanted.values()),
+        left_behind=tuple(one for one in objects if one.arn not in wanted),
     )
 
 
@@ -505,7 +506,7 @@ def _common_key(objects: Sequence[FoundObject]) -> str | None:
 
 def _free_name(app: str, environment: str, path: str, region: str, taken: set[str]) -> str:
     words = "-".join((app, environment, *filter(None, re.sub(r"[^A-Za-z0-9_-]", "-", path).split("-"))))
-    candidates = [words, f"{words}-{region}", *(f"{words}-{number}" for number in range(2, len(taken) + 3))]
+    candidates = chain((words, f"{words}-{region}"), (f"{words}-{number}" for number in range(2, len(taken) + 3)))
     return next(name for name in (one[-64:].lstrip("-_") for one in candidates) if name.lower() not in taken)
 
 
