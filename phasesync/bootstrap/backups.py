@@ -12,7 +12,7 @@ from phasesync.bootstrap.app import Application, call_limits
 from phasesync.bootstrap.open import keys_by, open_application
 from phasesync.core.backup_schedule import parse_object
 from phasesync.core.regions import REGION_VARIABLES
-from phasesync.errors import InvalidInputError, PhasesyncError
+from phasesync.errors import CiphertextError, InvalidInputError, PhasesyncError
 from phasesync.settings.model import Settings
 from phasesync.store.migrate import open_migrated
 
@@ -58,7 +58,8 @@ def backup_at_hand(
     if found is None:
         if credential is not None or region is not None:
             raise InvalidInputError("a file needs no credential and no Region", hint="s3://BUCKET/KEY")
-        yield Path(text)
+        with _hint_for_a_backup():
+            yield Path(text)
         return
     from phasesync.adapters.backup_storage.bucket import BucketStorage
     from phasesync.adapters.backup_storage.fetched import fetched
@@ -70,10 +71,22 @@ def backup_at_hand(
             storage = BucketStorage(clients, who, place, where)
             file = files.enter_context(fetched(storage.fetch, name, suffix=SUFFIX, parent=settings.data_dir))
         try:
-            yield file
+            with _hint_for_a_backup():
+                yield file
         except PhasesyncError as error:
             error.message = error.message.replace(str(file), text)
             raise
+
+
+@contextmanager
+def _hint_for_a_backup() -> Iterator[None]:
+    """An altered row of a database says to restore a backup; one of a backup needs another one."""
+    try:
+        yield
+    except CiphertextError as error:
+        if (error.hint or "").startswith("restore a backup"):
+            error.hint = "take another backup; docs/backup.md says what to do if there is none"
+        raise
 
 
 @contextmanager

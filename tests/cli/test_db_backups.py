@@ -103,6 +103,30 @@ def test_a_restore_refuses_what_verify_refuses_and_its_rehearsal_too(filled: Com
         refused = filled("db", arguments[0], str(file), *arguments[1:])
         assert (refused.exit_code, "is not the file that its manifest is of" in refused.stderr) == (6, True)
     assert filled.json("secrets", "get", "shop/web", "URL", "--reveal")["value"] == "kept"
+    (tmp_path / "monday.db.manifest.json").unlink()
+    refused = filled("db", "restore", str(file), "--without-manifest")
+    assert (refused.exit_code, "are missing in table secret_versions" in refused.stderr) == (6, True)
+    assert "hint: take another backup" in refused.stderr
+
+
+def test_what_can_be_saved_of_an_altered_backup_is_copied(
+    filled: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/backup.md: if there is no other backup."""
+    import sqlite3
+    from contextlib import closing
+
+    file = tmp_path / "monday.db"
+    filled.done("db", "backup", str(file))
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("DELETE FROM secret_versions WHERE rowid = 1")
+
+    monkeypatch.setenv("PHASESYNC_DATABASE_URL", f"sqlite:///{file}")
+    filled.done("db", "copy", "--to", f"sqlite:///{tmp_path}/saved.db")
+
+    monkeypatch.setenv("PHASESYNC_DATABASE_URL", f"sqlite:///{tmp_path}/saved.db")
+    assert filled.json("secrets", "get", "shop/api", "URL", "--reveal")["value"] == "kept"
+    assert filled("secrets", "get", "shop/web", "URL", "--reveal").exit_code == 6
 
 
 def test_a_trigger_in_a_backup_is_named_and_left_out(filled: CommandLine, tmp_path: Path) -> None:
