@@ -21,12 +21,13 @@ _BY_MIGRATIONS: Final = ("alembic_version", "schema_compatibility")
 """Tables whose rows the migrations write."""
 
 _OBJECTS: Final = """
-    SELECT type || ' ' || name FROM {0}.sqlite_schema WHERE substr(name, 1, 7) <> 'sqlite_'
+    SELECT type || ' ' || name FROM {0}.sqlite_schema
+    WHERE substr(name, 1, 7) <> 'sqlite_' OR name = 'sqlite_sequence'
     UNION
     SELECT 'column ' || t.name || '.' || c.name FROM {0}.sqlite_schema t JOIN pragma_table_xinfo(t.name, '{0}') c
     WHERE t.type = 'table' AND substr(t.name, 1, 7) <> 'sqlite_'
 """
-"""SQLite keeps names with this beginning for itself."""
+"""SQLite keeps names with this beginning for itself; one of these tables has the numbers that it gave."""
 
 _OURS: Final = frozenset(f"table {table}" for table in metadata.tables) | {
     f"column {table.name}.{column.name}" for table in metadata.tables.values() for column in table.columns
@@ -74,7 +75,7 @@ def take_rows(source: Path, target: Path, *, schema: str, name: Path) -> tuple[s
             _insert_all(connection)
             connection.execute("COMMIT")
         except sqlite3.IntegrityError:
-            raise CiphertextError(f"{name} has rows that phasesync cannot have written: it was altered") from None
+            raise CiphertextError(f"{name} has rows that its own schema refuses: it was altered") from None
         except sqlite3.Error as error:
             raise translate(error, parse_database_url(sqlite_url(target))) from None
     return tuple(sorted(theirs - ours))

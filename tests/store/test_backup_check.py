@@ -77,6 +77,16 @@ def truncated(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-4096])
 
 
+def doubled(file: Path) -> None:
+    """The table has no constraints any more, and each app twice."""
+    for statement in (
+        "CREATE TABLE other AS SELECT * FROM apps UNION ALL SELECT * FROM apps",
+        "DROP TABLE apps",
+        "ALTER TABLE other RENAME TO apps",
+    ):
+        run(statement)(file)
+
+
 def emptied(file: Path) -> None:
     file.write_bytes(b"")
 
@@ -161,6 +171,7 @@ def test_a_good_backup_is_proved_and_not_touched(saved: Path) -> None:
         (without_manifest(run("DROP TABLE journal")), SettingsError, "schema 0007, and has no column journal.account"),
         (without_manifest(run("DELETE FROM runs")), CiphertextError, "no saved.db.manifest.json lies beside it"),
         (without_mac, CiphertextError, "has no MAC"),
+        (without_manifest(doubled), CiphertextError, "has rows that its own schema refuses"),
         (without_manifest(emptied), SettingsError, "is empty"),
         (without_manifest(run("UPDATE data_keys SET wrapped = X'00'")), CiphertextError, "data key"),
     ],
