@@ -216,6 +216,11 @@ def test_a_schedule_is_set_shown_and_ended(phasesync: CommandLine, tmp_path: Pat
     assert phasesync.json("db", "status")["backups"] == []
 
 
+@pytest.mark.parametrize(("keep", "said"), [("1", "the newest one stays"), ("2", "the newest 2 stay")])
+def test_how_many_stay_is_said(phasesync: CommandLine, keep: str, said: str) -> None:
+    assert said in phasesync.done("db", "backup", "--every", "6h", "--keep", keep, "--to", "/backups").stderr
+
+
 def test_a_dry_run_sets_nothing(phasesync: CommandLine) -> None:
     shown = phasesync.json("db", "backup", "--every", "6h", "--to", "/backups", "--dry-run")
     assert shown["would"]["place"] == "/backups"
