@@ -119,7 +119,7 @@ class LogEvents:
                 log(
                     "the database is older than AWS: nothing is written"
                     if event.older
-                    else "compared with AWS, since the database server was started anew",
+                    else "compared with AWS, since the database was brought here or its server was started anew",
                     places=event.places,
                     objects=event.objects,
                     unanswered=event.unanswered,
