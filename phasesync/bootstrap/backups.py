@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from phasesync.store.backup_check import VerifiedBackup
     from phasesync.store.backup_manifest import Manifest
     from phasesync.store.backup_schedules import Listed
-    from phasesync.store.restore import Consent, Restored, RestorePreview
+    from phasesync.store.restore import Restored, RestorePreview
 
 
 def back_up_database(settings: Settings, file: Path) -> "Manifest":
@@ -121,9 +121,7 @@ def verify_backup(settings: Settings, file: Path, *, without_manifest: bool) -> 
 
 
 @contextmanager
-def drill_backup(
-    settings: Settings, file: Path, *, without_manifest: bool
-) -> "Iterator[tuple[VerifiedBackup, Application]]":
+def drill_backup(settings: Settings, file: Path) -> "Iterator[tuple[VerifiedBackup, Application]]":
     """
     Yield a backup that was proved, and an installation on a private copy of it. The copy has no restore mark, so that
     plans tell the syncs that are behind AWS from others.
@@ -135,7 +133,7 @@ def drill_backup(
 
     open_keys = keys_by(settings)
     with (
-        opened_copy(file, open_keys=open_keys, without_manifest=without_manifest) as (copy, verified),
+        opened_copy(file, open_keys=open_keys, without_manifest=True) as (copy, verified),
         open_application(settings.model_copy(update={"database_url": sqlite_url(copy)})) as application,
     ):
         yield verified, application
@@ -169,7 +167,7 @@ def read_backup_schedules(settings: Settings) -> Schedules | None:
         )
 
 
-def restore_database(settings: Settings, file: Path, consent: "Consent") -> "Restored":
+def restore_database(settings: Settings, file: Path, *, other_installation: bool) -> "Restored":
     """
     Replace the database by a backup; see `store.restore.restore`.
 
@@ -184,11 +182,11 @@ def restore_database(settings: Settings, file: Path, consent: "Consent") -> "Res
         open_keys=keys_by(settings),
         at=SystemClock().now(),
         keep_in=settings.data_dir,
-        consent=consent,
+        other_installation=other_installation,
     )
 
 
-def preview_restoration(settings: Settings, file: Path, consent: "Consent") -> "RestorePreview":
+def preview_restoration(settings: Settings, file: Path, *, other_installation: bool) -> "RestorePreview":
     """Return what `restore_database` would do. Raises as that does."""
     from phasesync.store.restore import preview_restore
 
@@ -198,5 +196,5 @@ def preview_restoration(settings: Settings, file: Path, consent: "Consent") -> "
         open_keys=keys_by(settings),
         at=SystemClock().now(),
         keep_in=settings.data_dir,
-        consent=consent,
+        other_installation=other_installation,
     )

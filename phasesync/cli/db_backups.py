@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from phasesync.engine.sync_operations import PlanReport
     from phasesync.settings import Settings
     from phasesync.store.backup_check import VerifiedBackup
-    from phasesync.store.restore import Consent
 
 KEEP: Final = 28
 
@@ -50,13 +49,8 @@ R = TypeVar("R")
 
 
 def _a_backup(command: Callable[P, R]) -> Callable[P, R]:
-    """Give a command the argument that names a backup, and the options for one in Amazon S3 or without a manifest."""
+    """Give a command the argument that names a backup, and the options for one in Amazon S3."""
     for decorate in (
-        click.option(
-            "--without-manifest",
-            is_flag=True,
-            help="Take also a backup whose manifest is missing or has no MAC: nothing tells then which rows it lacks.",
-        ),
         click.option(
             "--region", type=REGION, help="With s3://: of the bucket. Default: that of the credential, else AWS_REGION."
         ),
@@ -147,7 +141,7 @@ def _copy(file: Path, out: Output, *, dry_run: bool) -> None:
     if manifest.mac is None:
         out.warn(
             "no root key opens this database here, so the manifest has no MAC: nothing proves that no rows are lost "
-            "later, and db verify and db restore take the backup with --without-manifest only"
+            "later, and db verify takes the backup with --without-manifest only"
         )
     out.done(
         f"copied the database to {file}",
@@ -220,6 +214,11 @@ def _set(application: "Application", request: _Request) -> "tuple[BackupSchedule
 
 
 @click.command()
+@click.option(
+    "--without-manifest",
+    is_flag=True,
+    help="Take also a backup whose manifest is missing or has no MAC: nothing tells then which rows it lacks.",
+)
 @_a_backup
 @output_option
 def verify(file: str, credential: str | None, region: str | None, without_manifest: bool, out: Output) -> int:
@@ -287,7 +286,7 @@ def _verified_document(verified: "VerifiedBackup", file: str) -> dict[str, Any]:
 @click.command()
 @_a_backup
 @output_option
-def drill(file: str, credential: str | None, region: str | None, without_manifest: bool, out: Output) -> int:
+def drill(file: str, credential: str | None, region: str | None, out: Output) -> int:
     """
     Try a restore out: prove a backup, restore it to a temporary database, and plan every sync of it against AWS.
 
@@ -304,7 +303,7 @@ def drill(file: str, credential: str | None, region: str | None, without_manifes
     began = time.monotonic()
     with (
         backup_at_hand(settings, file, credential=credential, region=region) as at_hand,
-        drill_backup(settings, at_hand, without_manifest=without_manifest) as (verified, application),
+        drill_backup(settings, at_hand) as (verified, application),
     ):
         verified_s = time.monotonic() - began
         _show_verified(verified, file, out)
@@ -376,11 +375,14 @@ def _row(document: Mapping[str, Any]) -> dict[str, Any]:
 @output_option
 @dry_run_flag
 @with_refusals
-def restore(file: str, credential: str | None, region: str | None, dry_run: bool, out: Output, **consent: bool) -> None:
+def restore(
+    file: str, credential: str | None, region: str | None, other_installation: bool, dry_run: bool, out: Output
+) -> None:
     """
     Replace the database with a backup. The former content is kept: beside a SQLite database, or in the data directory.
 
-    The backup is proved first, as db verify does. It may be of the other kind of database. No daemon may be at work.
+    The backup is proved first, as db verify does; without the MAC of its manifest a warning says what is not. It may be
+    of the other kind of database. No daemon may be at work.
     Until `db accept-restore` no sync writes anything at AWS. A sync is halted if it finds a write that this database
     has not made.
 
@@ -389,14 +391,13 @@ def restore(file: str, credential: str | None, region: str | None, dry_run: bool
       phasesync db restore /var/backups/phasesync-monday.db
     """
     from phasesync.bootstrap import backup_at_hand, restore_database
-    from phasesync.store.restore import Consent
 
-    settings, asked = invocation().settings().settings, Consent(**consent)
+    settings = invocation().settings().settings
     with backup_at_hand(settings, file, credential=credential, region=region) as at_hand:
         if dry_run:
-            _show_restore(settings, at_hand, file, asked, out)
+            _show_restore(settings, at_hand, file, out, other_installation=other_installation)
             return
-        restored = restore_database(settings, at_hand, asked)
+        restored = restore_database(settings, at_hand, other_installation=other_installation)
     kept = None if restored.kept is None else str(restored.kept)
     _show_verified(restored.verified, file, out)
     note_done(settings, "db.restore", details={"file": file, "kept": kept}, out=out)
@@ -411,11 +412,11 @@ def restore(file: str, credential: str | None, region: str | None, dry_run: bool
     )
 
 
-def _show_restore(settings: "Settings", at_hand: Path, file: str, asked: "Consent", out: Output) -> None:
+def _show_restore(settings: "Settings", at_hand: Path, file: str, out: Output, *, other_installation: bool) -> None:
     from phasesync.bootstrap import preview_restoration
     from phasesync.cli.database_documents import restore_preview_document
 
-    preview = preview_restoration(settings, at_hand, asked)
+    preview = preview_restoration(settings, at_hand, other_installation=other_installation)
     _show_verified(preview.verified, file, out)
     document = restore_preview_document(preview, file)
     if not out.as_json:

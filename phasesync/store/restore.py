@@ -56,23 +56,6 @@ _STAMP: Final = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Consent:
-    """
-    What a restore does only if somebody asked for it.
-
-    Attributes:
-        without_manifest: take a backup whose manifest is missing or has no MAC.
-        other_installation: replace the database of another installation than the one that the backup is of.
-    """
-
-    without_manifest: bool = False
-    other_installation: bool = False
-
-
-NOTHING: Final = Consent()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Restored:
     """
     What a restore did.
@@ -95,7 +78,7 @@ def restore(
     open_keys: Callable[[Database], KeyRing],
     at: datetime,
     keep_in: Path | None = None,
-    consent: Consent = NOTHING,
+    other_installation: bool = False,
 ) -> Restored:
     """
     Replace a database with a backup; no daemon may be running on it.
@@ -106,30 +89,31 @@ def restore(
         open_keys: returns the key ring of a database; raises if the root key does not fit.
         at: the time, for the name of the former database.
         keep_in: the folder for the former content of a PostgreSQL database; a SQLite database is kept beside itself.
-        consent: what was asked for.
+        other_installation: replace also the database of another installation.
 
     Raises:
         NotFoundError: there is no such file.
         SettingsError: a file that is not a database of phasesync, or not the one that its manifest is of; or there is
             no folder for the former database.
         SchemaMismatchError: the backup is from a newer release; or a PostgreSQL database has an older schema.
-        KeyUnavailableError, CiphertextError: from `open_keys`, or the backup was altered, or nothing proves it. Nothing
-            was changed.
+        KeyUnavailableError, CiphertextError: from `open_keys`, or the backup was altered. Nothing was changed.
         ConfirmationRequiredError: the database is of another installation. Nothing was changed.
         DatabaseCopyError: the backup has a row that cannot be stored. Nothing was changed.
         IllegalTransitionError: a daemon is running, or the database is retired.
     """
     url = _restorable(database_url, file)
     if url.get_backend_name() != "sqlite":
-        return _restore_postgresql(database_url, file, open_keys, at=at, keep_in=keep_in or Path.cwd(), consent=consent)
+        return _restore_postgresql(
+            database_url, file, open_keys, at=at, keep_in=keep_in or Path.cwd(), other_installation=other_installation
+        )
     target, exists = Path(url.database or ""), sqlite_file_exists(url)
     candidate = _beside(target, ".restoring")
     files = (candidate, file_beside(candidate))
     leftovers = [each.with_name(each.name + end) for each in files for end in ("", "-wal", "-shm", "-journal")]
     _remove(leftovers)  # from a restore that was killed
     try:
-        verified = _make_candidate(url, candidate, file, open_keys, consent)
-        _refuse_another(database_url, verified, consent)
+        verified = _make_candidate(url, candidate, file, open_keys)
+        _refuse_another(database_url, verified, other_installation=other_installation)
         prepare_sqlite_file(url, create=True)
         kept: list[tuple[Path, bool]] = []
         with closing(open_database(database_url)) as database, database.read() as connection:
@@ -211,7 +195,7 @@ def preview_restore(
     open_keys: Callable[[Database], KeyRing],
     at: datetime,
     keep_in: Path | None = None,
-    consent: Consent = NOTHING,
+    other_installation: bool = False,
 ) -> RestorePreview:
     """
     Carry out a restore up to where it would replace the database, on a copy that is removed afterwards.
@@ -229,9 +213,9 @@ def preview_restore(
         with closing(open_database(database_url)) as database:
             exists = _has_content(database)
         kept = _kept_in(keep_in or Path.cwd(), at) if exists else None
-    with _candidate(url, file, open_keys, consent, place=place) as (candidate, verified):
+    with _candidate(url, file, open_keys, place=place) as (candidate, verified):
         contents = _contents_of(sqlite_url(candidate))
-    _refuse_another(database_url, verified, consent)
+    _refuse_another(database_url, verified, other_installation=other_installation)
     present = None
     if exists:
         with suppress(PhasesyncError):  # One that is damaged is what a restore is for.
@@ -289,10 +273,10 @@ def _what_helps_if_damaged(url: sa.URL) -> Iterator[None]:
         ) from None
 
 
-def _refuse_another(database_url: str, verified: VerifiedBackup, consent: Consent) -> None:
+def _refuse_another(database_url: str, verified: VerifiedBackup, *, other_installation: bool) -> None:
     """Raise ConfirmationRequiredError if the database is in use by another installation than a backup is of."""
     url = parse_database_url(database_url)
-    if consent.other_installation or (url.get_backend_name() == "sqlite" and not sqlite_file_exists(url)):
+    if other_installation or (url.get_backend_name() == "sqlite" and not sqlite_file_exists(url)):
         return
     with closing(open_database(database_url)) as database:
         if not _has_content(database):
@@ -314,21 +298,21 @@ def _refuse_another(database_url: str, verified: VerifiedBackup, consent: Consen
 
 @contextmanager
 def _candidate(
-    url: sa.URL, file: Path, open_keys: Callable[[Database], KeyRing], consent: Consent, *, place: Path | None
+    url: sa.URL, file: Path, open_keys: Callable[[Database], KeyRing], *, place: Path | None
 ) -> Iterator[tuple[Path, VerifiedBackup]]:
     """Yield a database as a restore would put it in place, and the backup; it is removed at the end."""
     with TemporaryDirectory(prefix=".dry-run-", dir=place) as folder:
         candidate = Path(folder) / "candidate.db"
-        yield candidate, _make_candidate(url, candidate, file, open_keys, consent)
+        yield candidate, _make_candidate(url, candidate, file, open_keys)
 
 
 def _make_candidate(
-    url: sa.URL, candidate: Path, file: Path, open_keys: Callable[[Database], KeyRing], consent: Consent
+    url: sa.URL, candidate: Path, file: Path, open_keys: Callable[[Database], KeyRing]
 ) -> VerifiedBackup:
     """Make the database that a restore puts in place; return the backup. Raises as `restore`."""
     if url.get_backend_name() == "sqlite":
         prepare_sqlite_file(url.set(database=str(candidate)), create=True)
-    verified = make_copy(file, candidate, open_keys=open_keys, without_manifest=consent.without_manifest)
+    verified = make_copy(file, candidate, open_keys=open_keys, without_manifest=True)
     _make_ready(sqlite_url(candidate), open_keys)
     return verified
 
@@ -403,11 +387,11 @@ def _restore_postgresql(
     *,
     at: datetime,
     keep_in: Path,
-    consent: Consent,
+    other_installation: bool,
 ) -> Restored:
     url = parse_database_url(database_url)
-    with _candidate(url, file, open_keys, consent, place=None) as (candidate, verified):
-        _refuse_another(database_url, verified, consent)
+    with _candidate(url, file, open_keys, place=None) as (candidate, verified):
+        _refuse_another(database_url, verified, other_installation=other_installation)
         with closing(open_database(database_url)) as database:
             if is_used := _has_content(database):
                 _require_schema(database)

@@ -203,6 +203,7 @@ def _fill(phasesync: CommandLine, aws: Aws) -> dict[str, str]:
     (folder / "new.env").write_text(f"URL={SECRET}/2\nPORT=5432\n")
     (folder / "project.yaml").write_text("apiVersion: phasesync/v1\nkind: Project\nname: more\napps:\n  - name: more\n")
     do("db", "backup", str(folder / "backup.db"))
+    do("db", "backup", str(folder / "used.db"))
     do("secrets", "generate", "shop/old", "LATER")
     do("envs", "add", "shop/guarded")
     do("envs", "update", "shop/guarded", "--protect")
@@ -309,7 +310,7 @@ CASES: list[tuple[str, str, int]] = [
     ("db restore FOLDER/backup.db", "would replace the database", 0),
     ("db restore FOLDER/new.env", "is not a database", 6),
     ("db copy --to sqlite:///FOLDER/data/copy.db", "would copy the database to", 0),
-    ("db copy --to sqlite:///FOLDER/backup.db", "in use", 4),
+    ("db copy --to sqlite:///FOLDER/used.db", "in use", 4),
     ("db unretire", "is not retired", 4),
     ("db accept-restore", "accepted: 4 syncs", 0),
     ("rebuild --from-aws --credential host", "this database is in use", 4),

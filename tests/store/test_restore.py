@@ -31,7 +31,7 @@ from phasesync.store.backup_manifest import Manifest, manifest_of
 from phasesync.store.database_url import sqlite_url
 from phasesync.store.key_ring import RootKey
 from phasesync.store.migrate import upgrade
-from phasesync.store.restore import Consent, preview_restore, restore
+from phasesync.store.restore import preview_restore, restore
 from tests.support.stores import (
     OTHER_ROOT_KEY,
     ROOT_KEY,
@@ -181,18 +181,14 @@ def test_an_altered_row_changes_nothing(migrated_database_url: str, saved: Path)
     manifest_of(saved).unlink()
     execute(saved, "UPDATE secrets SET version = 7")
     with pytest.raises(CiphertextError, match="does not authenticate"):
-        restore(migrated_database_url, saved, open_keys=opens_with(), at=AT, consent=Consent(without_manifest=True))
-    assert value_in(migrated_database_url) == {"URL": "b"}
-
-
-def test_without_a_manifest_it_needs_consent(migrated_database_url: str, saved: Path) -> None:
-    manifest_of(saved).unlink()
-    with pytest.raises(CiphertextError, match="nothing proves") as refused:
         restore(migrated_database_url, saved, open_keys=opens_with(), at=AT)
-    assert "--without-manifest" in str(refused.value.hint)
     assert value_in(migrated_database_url) == {"URL": "b"}
 
-    done = restore(migrated_database_url, saved, open_keys=opens_with(), at=AT, consent=Consent(without_manifest=True))
+
+def test_without_a_manifest_it_says_that_it_is_not_proved(migrated_database_url: str, saved: Path) -> None:
+    manifest_of(saved).unlink()
+
+    done = restore(migrated_database_url, saved, open_keys=opens_with(), at=AT)
 
     assert (value_in(migrated_database_url), done.verified.signed) == ({"URL": "a"}, False)
 
@@ -201,7 +197,7 @@ def test_a_trigger_neither_runs_nor_comes_along(migrated_database_url: str, save
     manifest_of(saved).unlink()
     execute(saved, "CREATE TRIGGER gone AFTER UPDATE ON instance BEGIN DELETE FROM secrets; END")
 
-    done = restore(migrated_database_url, saved, open_keys=opens_with(), at=AT, consent=Consent(without_manifest=True))
+    done = restore(migrated_database_url, saved, open_keys=opens_with(), at=AT)
 
     assert done.verified.left_out == ("trigger gone",)
     assert value_in(migrated_database_url) == {"URL": "a"}
@@ -237,9 +233,7 @@ def test_another_installation_is_not_replaced_without_consent(migrated_database_
     with closing(open_test_store(migrated_database_url, root_key=OTHER_ROOT_KEY)) as store:
         assert [app.name for app in store.apps.list_apps()] == ["theirs"]
 
-    done = restore(
-        migrated_database_url, saved, open_keys=opens_with(), at=AT, consent=Consent(other_installation=True)
-    )
+    done = restore(migrated_database_url, saved, open_keys=opens_with(), at=AT, other_installation=True)
 
     assert value_in(migrated_database_url) == {"URL": "a"}
     assert done.kept is not None and not done.signed, "the root key of the backup does not open it"

@@ -28,7 +28,7 @@ from phasesync.store.backup_check import verify_backup
 from phasesync.store.backup_manifest import manifest_of
 from phasesync.store.migrate import downgrade, status
 from phasesync.store.raw_writes import insert_rows
-from phasesync.store.restore import Consent, preview_restore, restore
+from phasesync.store.restore import preview_restore, restore
 from phasesync.store.tables import runs
 from tests.support.databases import fresh_postgres_database
 from tests.support.stores import (
@@ -135,7 +135,7 @@ def test_a_row_that_postgresql_does_not_take_changes_nothing(
         altered.commit()
     manifest_of(saved).unlink()
     with pytest.raises(DatabaseCopyError, match=r"apps\.description .* text with a NUL") as caught:
-        restored(migrated_database_url, saved, tmp_path, consent=Consent(without_manifest=True))
+        restored(migrated_database_url, saved, tmp_path)
     assert "another backup" in str(caught.value.hint)
     assert value_in(migrated_database_url) == "b"
 
