@@ -115,14 +115,14 @@ def test_a_hundred_acceptances_are_within_what_is_looked_at(world: World) -> Non
         check_not_stale(world.entry, observed, world.store.keys.digests, world.store.instance_id)
 
 
-def test_the_version_of_another_is_searched_for_once(world: World) -> None:
+def test_the_version_of_another_is_searched_for_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """While an operator does not decide on drift, each check meets it again."""
     world.configure(on_drift=OnDrift.HOLD)
     world.run()
     world.remote.outside_put(NAME, "theirs")
     world.run()
     counted = CountedDigests(world.store.keys.digests)
-    world.store.keys._digests = counted
+    monkeypatch.setattr(world.store.keys, "_digests", counted)
 
     assert world.run().outcome is Outcome.HELD
     first = counted.tokens
