@@ -147,3 +147,13 @@ def test_an_older_copy_undoes_no_deletion_of_a_key(world: World) -> None:
     assert run.error is not None
     assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "StaleDatabaseError")
     assert world.remote.object(THIRD).deleted_at is not None
+
+
+def test_an_accepted_copy_brings_back_what_was_deleted_since(world: World) -> None:
+    """That is what its operator decided."""
+    test_an_older_copy_undoes_no_deletion_of_a_key(world)
+
+    world.store.restore_mark.accept(ahead=SKIP)
+
+    assert world.run().counts["restore"] == 1
+    assert (world.remote.object(THIRD).deleted_at, world.remote.object(THIRD).text()) == (None, "c")
