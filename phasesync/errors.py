@@ -248,6 +248,7 @@ class ThrottledError(DestinationError):
         message: str | None = None,
         *,
         retry_after: timedelta | None = None,
+        hint: str | None = None,
         code: str | None = None,
         request_id: str | None = None,
     ) -> None:
@@ -255,11 +256,12 @@ class ThrottledError(DestinationError):
         Args:
             message: None means the class's default.
             retry_after: how long the destination asks to wait, None if it does not say.
+            hint: None if nobody has to do anything.
             code: the AWS error code.
             request_id: AWS's request id.
         """
         self.retry_after = retry_after
-        super().__init__(message, code=code, request_id=request_id)
+        super().__init__(message, hint=hint, code=code, request_id=request_id)
 
 
 class CredentialRejectedError(DestinationError):

@@ -115,7 +115,11 @@ def make_private_folder(path: Path) -> None:
         path = path.parent
     for folder in reversed(missing):
         # Path.mkdir(parents=True) uses its mode for the last folder only, and the umask for the others.
-        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:
+            what = "is a link that leads nowhere" if folder.is_symlink() else "is no folder"
+            raise NotADirectoryError(errno.ENOTDIR, f"{folder} {what}") from None
 
 
 def out_of_descriptors() -> bool:

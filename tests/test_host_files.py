@@ -110,7 +110,7 @@ def test_every_folder_that_is_made_is_private_and_none_that_was_there_changes(tm
 
 def test_a_folder_below_a_file_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"Not a directory|File exists"):
+    with pytest.raises(OSError, match="file is no folder"):
         make_private_folder(tmp_path / "file/below")
 
 
@@ -126,3 +126,9 @@ def test_a_mount_is_told_with_its_source_and_whether_it_can_be_written(tmp_path:
         ("/dev/a", "ext4", False),
     ]
     assert mount_of(Path("/x"), tmp_path / "none") is None
+
+
+def test_a_folder_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (link := tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(OSError, match="link is a link that leads nowhere"):
+        make_private_folder(link)

@@ -151,13 +151,13 @@ function checkEnvironment(row, app, secrets, digest) {
 }
 
 function checkAuditLog(head, rows, keys, digest) { // Each row is chained to the one before.
-  let number = head.first_number, before = head.first_chained
+  let before = head.first_chained
   for (const row of rows) {
-    if (row.number !== number++) fail(`a row of the audit log is missing before number ${row.number}`)
     const plain = ['number', 'at', 'kind', 'actor', 'source', 'action', 'object', 'outcome'].map((of) => `${row[of]}`)
     const own = () => digest('audit-row', ...plain, openColumn(keys, 'audit.details', row)) // Retention empties a row.
     if (row.actor !== null) sameAs(row.digest, own(), `the row ${row.number} of the audit log`)
-    sameAs(row.mac, digest('audit-chain', before, row.digest), `the chain at row ${row.number} of the audit log`)
+    const chained = digest('audit-chain', before, row.digest)
+    sameAs(row.mac, chained, `row ${row.number} of the audit log (or of one missing before it)`)
     before = row.mac
   }
   const covered = [`${head.number}`, `${head.first_number}`, head.chained, head.first_chained]

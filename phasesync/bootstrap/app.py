@@ -75,7 +75,8 @@ class Application:
         """
         self.settings = settings
         self.current = current or (lambda: settings)
-        self.warnings = (*(line for root in root_keys for line in root.warnings), *store.database.warnings())
+        of_keys = dict.fromkeys(line for root in root_keys for line in root.warnings)
+        self.warnings = (*of_keys, *store.database.warnings())
         self.store = store
         self._clock = SystemClock()
         self._owner = f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

@@ -1,7 +1,7 @@
 """Settings -> backups: making one, proving one, trying one out, and restoring one."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,26 +12,17 @@ from phasesync.bootstrap.app import Application, call_limits
 from phasesync.bootstrap.open import keys_by, open_application
 from phasesync.core.backup_schedule import parse_object
 from phasesync.core.regions import REGION_VARIABLES
-from phasesync.errors import (
-    DestinationError,
-    HostUnavailableError,
-    InvalidInputError,
-    KeyUnavailableError,
-    PhasesyncError,
-    SettingsError,
-)
+from phasesync.errors import CiphertextError, InvalidInputError, PhasesyncError
 from phasesync.settings.model import Settings
 from phasesync.store.migrate import open_migrated
 
 if TYPE_CHECKING:
     from phasesync.adapters.aws.session import AwsClients
     from phasesync.core.credential import Credential
-    from phasesync.store import Database
     from phasesync.store.backup_check import VerifiedBackup
     from phasesync.store.backup_manifest import Manifest
     from phasesync.store.backup_schedules import Listed
-    from phasesync.store.key_ring import KeyRing
-    from phasesync.store.restore import RestorePreview
+    from phasesync.store.restore import Consent, Restored, RestorePreview
 
 
 def back_up_database(settings: Settings, file: Path) -> "Manifest":
@@ -40,19 +31,9 @@ def back_up_database(settings: Settings, file: Path) -> "Manifest":
 
     Without the root key that works as well; then nothing proves the manifest.
     """
-    from phasesync.store.backup import backup
+    from phasesync.store.backup import backup, keys_if_possible
 
-    return backup(settings.database_url, file, open_keys=_keys_if_possible(settings))
-
-
-def _keys_if_possible(settings: Settings) -> "Callable[[Database], KeyRing | None]":
-    def open_keys(database: "Database") -> "KeyRing | None":
-        try:
-            return keys_by(settings)(database)
-        except (KeyUnavailableError, SettingsError, HostUnavailableError, DestinationError):
-            return None  # AWS KMS is away, for example: an outage is when a backup is wanted.
-
-    return open_keys
+    return backup(settings.database_url, file, open_keys=keys_if_possible(lambda database: keys_by(settings)(database)))
 
 
 @contextmanager
@@ -77,7 +58,8 @@ def backup_at_hand(
     if found is None:
         if credential is not None or region is not None:
             raise InvalidInputError("a file needs no credential and no Region", hint="s3://BUCKET/KEY")
-        yield Path(text)
+        with _hint_for_a_backup():
+            yield Path(text)
         return
     from phasesync.adapters.backup_storage.bucket import BucketStorage
     from phasesync.adapters.backup_storage.fetched import fetched
@@ -89,10 +71,22 @@ def backup_at_hand(
             storage = BucketStorage(clients, who, place, where)
             file = files.enter_context(fetched(storage.fetch, name, suffix=SUFFIX, parent=settings.data_dir))
         try:
-            yield file
+            with _hint_for_a_backup():
+                yield file
         except PhasesyncError as error:
             error.message = error.message.replace(str(file), text)
             raise
+
+
+@contextmanager
+def _hint_for_a_backup() -> Iterator[None]:
+    """An altered row of a database says to restore a backup; one of a backup needs another one."""
+    try:
+        yield
+    except CiphertextError as error:
+        if (error.hint or "").startswith("restore a backup"):
+            error.hint = "take another backup; docs/backup.md says what to do if there is none"
+        raise
 
 
 @contextmanager
@@ -119,15 +113,17 @@ def _clients_of(
         yield clients, identity, where
 
 
-def verify_backup(settings: Settings, file: Path) -> "VerifiedBackup":
-    """Prove a backup with the root key; see `store.backup_check.verify_backup`."""
+def verify_backup(settings: Settings, file: Path, *, without_manifest: bool) -> "VerifiedBackup":
+    """Prove a backup with the root key; see `store.backup_check.opened_copy`."""
     from phasesync.store.backup_check import verify_backup as verify
 
-    return verify(file, open_keys=keys_by(settings))
+    return verify(file, open_keys=keys_by(settings), without_manifest=without_manifest)
 
 
 @contextmanager
-def drill_backup(settings: Settings, file: Path) -> "Iterator[tuple[VerifiedBackup, Application]]":
+def drill_backup(
+    settings: Settings, file: Path, *, without_manifest: bool
+) -> "Iterator[tuple[VerifiedBackup, Application]]":
     """
     Yield a backup that was proved, and an installation on a private copy of it. The copy has no restore mark, so that
     plans tell the syncs that are behind AWS from others.
@@ -139,7 +135,7 @@ def drill_backup(settings: Settings, file: Path) -> "Iterator[tuple[VerifiedBack
 
     open_keys = keys_by(settings)
     with (
-        opened_copy(file, open_keys=open_keys) as (copy, verified),
+        opened_copy(file, open_keys=open_keys, without_manifest=without_manifest) as (copy, verified),
         open_application(settings.model_copy(update={"database_url": sqlite_url(copy)})) as application,
     ):
         yield verified, application
@@ -173,12 +169,9 @@ def read_backup_schedules(settings: Settings) -> Schedules | None:
         )
 
 
-def restore_database(settings: Settings, file: Path) -> Path | None:
+def restore_database(settings: Settings, file: Path, consent: "Consent") -> "Restored":
     """
     Replace the database by a backup; see `store.restore.restore`.
-
-    Returns:
-        Where the former database was kept; None if there was none.
 
     Raises:
         KeyUnavailableError: the root key of the settings does not open the backup. Nothing was changed.
@@ -191,10 +184,11 @@ def restore_database(settings: Settings, file: Path) -> Path | None:
         open_keys=keys_by(settings),
         at=SystemClock().now(),
         keep_in=settings.data_dir,
+        consent=consent,
     )
 
 
-def preview_restoration(settings: Settings, file: Path) -> "RestorePreview":
+def preview_restoration(settings: Settings, file: Path, consent: "Consent") -> "RestorePreview":
     """Return what `restore_database` would do. Raises as that does."""
     from phasesync.store.restore import preview_restore
 
@@ -204,4 +198,5 @@ def preview_restoration(settings: Settings, file: Path) -> "RestorePreview":
         open_keys=keys_by(settings),
         at=SystemClock().now(),
         keep_in=settings.data_dir,
+        consent=consent,
     )

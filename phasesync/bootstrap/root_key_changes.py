@@ -1,5 +1,5 @@
 """
-Replacing and escrowing root keys: the places of the settings, the use case of the engine, and the files at the end.
+Replacing root keys: the places of the settings, the use case of the engine, and the files at the end.
 
 A root key itself is handled here and in the adapters below, and nowhere else.
 """
@@ -7,24 +7,24 @@ A root key itself is handled here and in the adapters below, and nowhere else.
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from phasesync.adapters.root_keys.age import decrypt_age, encrypt_age, is_age_file
+from phasesync.adapters.root_keys.age import other_recipients, recipients_of
 from phasesync.adapters.root_keys.files import (
     AGE,
     FILE,
+    age_file_of,
     hold_key_files,
     home_of,
-    key_text,
     next_file_of,
-    parse_key,
     put_next_in_place,
+    read_file,
     read_key_file,
+    unwritable,
     write_next_root_key,
 )
 from phasesync.adapters.root_keys.sources import (
@@ -37,25 +37,28 @@ from phasesync.adapters.root_keys.sources import (
     load_next_root_keys,
 )
 from phasesync.bootstrap.app import Application, call_limits
-from phasesync.bootstrap.root_keys import key_ring_of, load_root_keys, replaced_root_keys_in_use
-from phasesync.engine.root_key_rotation import RootKeysInUse, RotatedRootKey, root_keys_in_use, rotate_root_key
-from phasesync.errors import KeyUnavailableError, PhasesyncError, SettingsError
-from phasesync.host_files import UnusableFileError, make_private_folder, read_regular_file
+from phasesync.bootstrap.root_keys import replaced_root_keys_in_use
+from phasesync.core.counted import counted
+from phasesync.engine.root_key_rotation import (
+    RootKeysInUse,
+    RotatedRootKey,
+    refuse_former_releases,
+    root_keys_in_use,
+    rotate_root_key,
+)
+from phasesync.errors import InvalidInputError, KeyUnavailableError, PhasesyncError, SettingsError
+from phasesync.host_files import make_private_folder
 from phasesync.settings.model import Settings
-from phasesync.store import read_instance_id, read_wrapped_keys
-from phasesync.store.key_ring import CURRENT, KeyRing, RootKey, read_root_statuses
-from phasesync.store.migrate import open_migrated
+from phasesync.store.key_ring import KEY_BYTES, NEW_KEY_COMMAND, RootKey
 
 if TYPE_CHECKING:
-    from phasesync.store import Database
     from phasesync.store.root_keys import NewRootKey
 
 AWS_KMS: Final = "aws-kms"
 KINDS: Final = (FILE, AGE, ENVIRONMENT, CREDENTIAL, AWS_KMS)
 """Where a root key may be kept."""
 
-_NEW_KEY: Final = "head -c 32 /dev/urandom | base64"
-_PUT_IT_THERE: Final = f"put a new key there as the present one got there; {_NEW_KEY} prints one"
+_PUT_IT_THERE: Final = f"put a new key there as the present one got there; {NEW_KEY_COMMAND} prints one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,12 @@ class RootKeyChange:
 
 
 def rotate_root(
-    application: Application, *, kind: str | None, wait: timedelta, report: Callable[[str], object]
+    application: Application,
+    *,
+    kind: str | None,
+    recipients: Sequence[str] = (),
+    wait: timedelta,
+    report: Callable[[str], object],
 ) -> RootKeyChange:
     """
     Replace the root key, or go on with that; see `engine.root_key_rotation`.
@@ -87,22 +95,31 @@ def rotate_root(
     Args:
         application: opened with the present root key.
         kind: where the next one is kept; None: where the present one is, or at the KMS key that the settings name.
+        recipients: public keys of age that open the next one too, beside the identities of the settings.
         wait: how long to wait for daemons.
         report: takes a line for the operator at each step.
 
     Raises:
         SettingsError: there is no next root key, and none can be made there.
+        InvalidInputError: some who open the present one could not open the next one, and no recipients are given; or
+            those that are given cannot be used.
         PhasesyncError: as `rotate_root_key`, and as AWS KMS.
     """
     file = application.settings.default_root_key_file
     if file is not None and kind in (FILE, AGE):
-        make_private_folder(file.parent)
+        try:
+            make_private_folder(file.parent)
+        except OSError as error:
+            raise unwritable(file, error) from None
     with nullcontext() if file is None else hold_key_files(file):
         known, rotated = root_keys_in_use(application.context), None
+        if application.store.keys.place_of(known.current.id) is None:
+            application.store.keys.reload_roots()  # Another process has replaced it since this one was opened.
+        _refuse_late_recipients(application, known, recipients)
         if not waits_for_its_place(application, known):
             rotated = rotate_root_key(
                 application.context,
-                find_next=lambda known: _find_next(application, known, next_kind(application, known, kind)),
+                find_next=lambda known: _find_next(application, known, next_kind(application, known, kind), recipients),
                 kind_of=lambda root: (application.store.keys.place_of(root) or (FILE, ""))[0],
                 wait=wait,
                 report=report,
@@ -125,57 +142,93 @@ def next_kind(application: Application, known: RootKeysInUse, kind: str | None) 
     """Return where the next root key is to be kept."""
     if kind is not None:
         return kind
-    if known.next is not None and known.next.kind is not None:
+    if known.next is not None and known.next.kind is not None and known.next.authentic:
         return known.next.kind
     settings = application.settings
-    present, _ = application.store.keys.place_of(known.current.id) or (FILE, "")
+    present, _ = application.store.keys.place_of(known.current.id) or (known.current.kind or FILE, "")
     if settings.root_key_kms_key_next is not None or settings.root_key_kms_key is not None:
         return AWS_KMS
     return present
 
 
-def _find_next(application: Application, known: RootKeysInUse, kind: str) -> "NewRootKey":
+def _find_next(application: Application, known: RootKeysInUse, kind: str, recipients: Sequence[str]) -> "NewRootKey":
     """Return the root key that is to become the current one; make it where it can be made."""
     from phasesync.store.root_keys import NewRootKey
 
-    settings, keys = application.settings, application.store.keys
+    made_for = _next_recipients(application, known, kind, recipients)
     if kind == AWS_KMS:
-        return _find_next_at_kms(application, known)
-    if kind in (FILE, AGE):
-        root = _beside(settings, kind)
-    elif kind == ENVIRONMENT:
-        root = _in_variable(settings)
+        return _make_at_kms(application)
+    root = _given(application.settings, kind) or _make_beside(application.settings, made_for)
+    _refuse_used(root, known, kind)
+    application.store.keys.add_root(root)
+    return NewRootKey(id=root.id, kind=root.kind, recipients=made_for)
+
+
+def check_next(application: Application, known: RootKeysInUse, kind: str, recipients: Sequence[str]) -> str | None:
+    """
+    Return the id of the next root key; None if it is to be made, or none is needed to finish a replacement.
+
+    Raises as `rotate_root` would, as far as that can be seen without making it.
+    """
+    settings = application.settings
+    _refuse_late_recipients(application, known, recipients)
+    if waits_for_its_place(application, known) or known.left:
+        return None
+    made_for = _next_recipients(application, known, kind, recipients)
+    root = None
+    if kind == AWS_KMS:
+        _next_kms_key(settings)
+    elif (root := _given(settings, kind)) is not None:
+        _refuse_used(root, known, kind)
     else:
-        root = _given_by_systemd()
+        if made_for:
+            age_file_of(RootKey(material=bytes(KEY_BYTES), source="no key"), made_for)
+        file = _key_file(settings)
+        folder = next(parent for parent in file.absolute().parents if os.path.lexists(parent))
+        if not (folder.is_dir() and os.access(folder, os.W_OK, effective_ids=True)):
+            raise SettingsError(f"the next root key cannot be written to {next_file_of(file)}", hint=_PUT_IT_THERE)
+    refuse_former_releases(application.context)
+    return None if root is None else root.id
+
+
+def _given(settings: Settings, kind: str) -> RootKey | None:
+    """Return the next root key that is there already; None if it is to be made: a file. SettingsError."""
+    if kind == ENVIRONMENT:
+        return _in_variable(settings)
+    if kind == CREDENTIAL:
+        return _given_by_systemd()
+    beside = next_file_of(_key_file(settings))
+    if not os.path.lexists(beside):
+        return None
+    try:
+        return read_key_file(beside, identity_file=settings.age_identity_file)
+    except KeyUnavailableError as error:
+        hint = f"remove {beside}, or put a new key there: {NEW_KEY_COMMAND} prints one"
+        raise KeyUnavailableError(error.message, hint=hint) from None
+
+
+def _refuse_used(root: RootKey, known: RootKeysInUse, kind: str) -> None:
+    """Refuse a next root key that is in use, or was."""
+    from phasesync.store.root_keys import used_already
+
     if root.id == known.current.id:
         raise SettingsError(
             f"{root.source} holds the root key {root.id}, which is in use already; nothing was replaced",
             hint=f"remove {root.source}, and repeat the command: it makes a new one"
             if kind in (FILE, AGE)
-            else f"a next one has to be another key: {_NEW_KEY} prints one",
+            else f"a next one has to be another key: {NEW_KEY_COMMAND} prints one",
         )
-    keys.add_root(root)
-    return NewRootKey(id=root.id, kind=root.kind)
+    for former in known.former:
+        if former.id == root.id:
+            raise used_already(former)
 
 
-def check_next(application: Application, kind: str) -> None:
-    """
-    Find out whether there is a next root key, or one can be made, as far as that can be seen without making it.
-
-    Raises as `rotate_root` would.
-    """
-    settings = application.settings
+def placed_by_hand(settings: Settings, kind: str) -> str | None:
+    """Return what an operator is going to have to do with the next key file; None if it is moved into its place."""
     file = settings.default_root_key_file
-    if kind == ENVIRONMENT:
-        _in_variable(settings)
-    elif kind == CREDENTIAL:
-        _given_by_systemd()
-    elif kind == AWS_KMS:
-        _next_kms_key(settings)
-    elif file is None or os.path.lexists(next_file_of(file)) or (kind == AGE and settings.age_identity_file is None):
-        _beside(settings, kind)  # It is there, or cannot be made: nothing is made by this.
-    elif file.parent.exists() and not os.access(file.parent, os.W_OK, effective_ids=True):
-        raise SettingsError(f"the next root key cannot be written to {next_file_of(file)}", hint=_PUT_IT_THERE)
+    if kind not in (FILE, AGE) or file is None or not home_of(file).is_symlink():
+        return None
+    return f"{next_file_of(file)} would have to take the place of {home_of(file)} by hand, which is a symlink"
 
 
 def _in_variable(settings: Settings) -> RootKey:
@@ -184,7 +237,7 @@ def _in_variable(settings: Settings) -> RootKey:
         return root
     raise SettingsError(
         f"there is no next root key: {NEXT_VARIABLE} is not set",
-        hint=f"set it to a new key, here and for each daemon, beside {VARIABLE}: {_NEW_KEY} prints one",
+        hint=f"set it to a new key, here and for each daemon, beside {VARIABLE}: {NEW_KEY_COMMAND} prints one",
     )
 
 
@@ -198,47 +251,80 @@ def _given_by_systemd() -> RootKey:
     )
 
 
-def _beside(settings: Settings, kind: str) -> RootKey:
-    """Return the next root key in its file; make it if it is missing."""
-    file = settings.default_root_key_file
-    if file is None:
+def _key_file(settings: Settings) -> Path:
+    if settings.default_root_key_file is None:
         raise SettingsError(
             "the root key would be in the home directory, and this user has none",
             hint="name another place: PHASESYNC_ROOT_KEY_FILE=/etc/phasesync/root.key",
         )
-    beside = next_file_of(file)
-    if os.path.lexists(beside):
-        try:
-            return read_key_file(beside, identity_file=settings.age_identity_file)
-        except KeyUnavailableError as error:
-            hint = f"remove {beside}, or put a new key there: {_NEW_KEY} prints one"
-            raise KeyUnavailableError(error.message, hint=hint) from None
-    if kind == AGE and settings.age_identity_file is None:
-        raise SettingsError(
-            "nothing says for which age identity the next root key is to be encrypted",
-            hint="name the file with the identity: PHASESYNC_AGE_IDENTITY_FILE",
-        )
+    return settings.default_root_key_file
+
+
+def _make_beside(settings: Settings, recipients: Sequence[str]) -> RootKey:
     try:
-        return write_next_root_key(file, age_identity_file=settings.age_identity_file if kind == AGE else None)
+        return write_next_root_key(_key_file(settings), recipients=recipients)
     except SettingsError as error:
         raise SettingsError(error.message, hint=_PUT_IT_THERE) from None
 
 
-def _find_next_at_kms(application: Application, known: RootKeysInUse) -> "NewRootKey":
+def _next_recipients(
+    application: Application, known: RootKeysInUse, kind: str, given: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the public keys that are to open the next root key; none if it is no age file, or is there already."""
+    if kind != AGE:
+        if given:
+            raise InvalidInputError(
+                f"--recipient is for an age file, and the next root key is kept elsewhere: {kind}",
+                hint="add --to age, or leave --recipient out",
+            )
+        return ()
+    if os.path.lexists(next_file_of(_key_file(application.settings))):
+        return ()
+    identity_file = application.settings.age_identity_file
+    if identity_file is None:
+        raise SettingsError(
+            "nothing says for which age identity the next root key is to be encrypted",
+            hint="name the file with the identity: PHASESYNC_AGE_IDENTITY_FILE",
+        )
+    mine = recipients_of(identity_file)
+    present, source = application.store.keys.place_of(known.current.id) or ("", "")
+    others = 0 if given or present != AGE else other_recipients(read_file(Path(source))[0], identity_file)
+    if others:
+        raise InvalidInputError(
+            f"{source} is encrypted to {counted(others, 'recipient')} beside the identities in {identity_file}, who "
+            "could not open the next root key",
+            hint="give the public key of each, which age-keygen -y IDENTITY_FILE prints: phasesync keys rotate-root "
+            f"--recipient age1…; if nobody else is to open it, give that of {identity_file}",
+        )
+    return tuple(dict.fromkeys((*mine, *given)))
+
+
+def _refuse_late_recipients(application: Application, known: RootKeysInUse, recipients: Sequence[str]) -> None:
+    """Refuse recipients of a next root key that is made already: nobody can be added to an age file."""
+    file = application.settings.default_root_key_file
+    is_there = file is not None and os.path.lexists(next_file_of(file))
+    if recipients and (is_there or known.left):
+        which = f" ({next_file_of(file)})" if file is not None and is_there else ""
+        raise InvalidInputError(
+            f"the next root key is there already{which}, and who opens it was decided when it was made",
+            hint="leave --recipient out to go on with it; or remove it before, if phasesync keys status does not show "
+            "it as current",
+        )
+
+
+def _make_at_kms(application: Application) -> "NewRootKey":
+    """
+    Have AWS KMS make the next root key.
+
+    One that is registered already is not used: its row may be a copy from before that somebody put back, and the key
+    may have been replaced since because it leaked.
+    """
     from phasesync.adapters.root_keys.kms import generate_root_key
     from phasesync.store.root_keys import NewRootKey
 
-    settings, keys, registered = application.settings, application.store.keys, known.next
-    kms_key = _next_kms_key(settings)
-    if (
-        registered is not None
-        and registered.authentic
-        and registered.wrapped_by == kms_key
-        and registered.id in keys.root_key_ids
-    ):
-        return NewRootKey(id=registered.id, kind=AWS_KMS, wrapped=registered.wrapped, wrapped_by=registered.wrapped_by)
-    root, wrapped = generate_root_key(kms_key, application.store.instance_id, call_limits(settings))
-    keys.add_root(root)
+    kms_key = _next_kms_key(application.settings)
+    root, wrapped = generate_root_key(kms_key, application.store.instance_id, call_limits(application.settings))
+    application.store.keys.add_root(root)
     return NewRootKey(id=root.id, kind=AWS_KMS, wrapped=wrapped, wrapped_by=kms_key)
 
 
@@ -257,7 +343,7 @@ def _put_in_place(application: Application, known: RootKeysInUse, rotated: Rotat
     if keys.place_of(current) is None:
         keys.reload_roots()
     kind, source = keys.place_of(current) or (known.current.kind or FILE, "no place that this command looks at")
-    kept, to_do = None, list[str]()
+    kept, moved, to_do = None, True, list[str]()
     file = settings.default_root_key_file
     if file is not None and source == str(next_file_of(file)):
         try:
@@ -268,7 +354,9 @@ def _put_in_place(application: Application, known: RootKeysInUse, rotated: Rotat
         except PhasesyncError as error:
             if rotated is None:
                 raise
-            to_do.append(f"{source} is still to take the place of {file}, by hand: {error.message}; {error.hint}")
+            moved = False
+            why = "; ".join(part for part in (error.message, error.hint) if part)
+            to_do.append(f"{source} is still to take the place of {file}, by hand: {why}")
         to_do += _other_hosts(application)
     elif kind == ENVIRONMENT and source == NEXT_VARIABLE:
         to_do.append(f"set {VARIABLE} to what {NEXT_VARIABLE} is, here and for each daemon; remove {NEXT_VARIABLE}")
@@ -283,7 +371,12 @@ def _put_in_place(application: Application, known: RootKeysInUse, rotated: Rotat
         for root in replaced_root_keys_in_use(settings, {one.id for one in known.former})
         if root.kind != kind and not (root.kind in (FILE, AGE) and kind in (FILE, AGE))
     ]
-    to_do += _to_keep(application, known, rotated, kept)
+    to_keep = _to_keep(application, known, rotated, kept, moved=moved)
+    to_do = [*to_do, *to_keep] if moved else [*to_keep, *to_do]
+    if to_keep and rotated is not None:
+        to_do.append(
+            f"if there is an escrow of {rotated.former}, make one of {current}: phasesync keys escrow --recipient age1…"
+        )
     return RootKeyChange(rotated=rotated, current=current, source=source, kept=kept, to_do=tuple(to_do))
 
 
@@ -297,9 +390,14 @@ def _away(root: RootKey) -> str:
 
 
 def _to_keep(
-    application: Application, known: RootKeysInUse, rotated: RotatedRootKey | None, kept: Path | None
+    application: Application,
+    known: RootKeysInUse,
+    rotated: RotatedRootKey | None,
+    kept: Path | None,
+    *,
+    moved: bool,
 ) -> list[str]:
-    """Return what has to be kept for backups from before."""
+    """Return what has to be kept for backups from before; `moved`: the new key file is in its place."""
     lines = []
     former = next((one for one in known.former if rotated is not None and one.id == rotated.former), None)
     here = former is not None and kept is not None and kept.name.endswith(f"-{former.id}")
@@ -311,6 +409,8 @@ def _to_keep(
         return [*lines, f"keep the KMS key {former.wrapped_by} as long as the backups from before, which it opens"]
     kind, place = (application.store.keys.place_of(former.id) if kept is None else None) or ("", "")
     where = f" ({kept})" if here else f" ({place})" if kind in (FILE, AGE) and os.path.lexists(place) else ""
+    if where and not moved:
+        return [f"first copy the former root key {former.id} away from {place}: it opens the backups from before"]
     return [*lines, f"keep the former root key {former.id}{where} as long as the backups from before, which it opens"]
 
 
@@ -322,78 +422,3 @@ def _other_hosts(application: Application) -> list[str]:
     return [
         f"put the next root key in place on {', '.join(hosts)} too: phasesync keys rotate-root there moves the files"
     ]
-
-
-# --- escrow
-
-_MAKE_ONE: Final = "phasesync keys escrow --recipient age1…"
-_MOST_BYTES: Final = 65_536
-"""Of an escrow: it has some hundred bytes for each recipient."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Escrow:
-    """
-    A root key for safekeeping.
-
-    Attributes:
-        root_key_id: its id.
-        text: an age file in its text form.
-    """
-
-    root_key_id: str
-    text: str
-
-
-def escrow_root_key(application: Application, recipients: Sequence[str]) -> Escrow:
-    """
-    Return the root key in use, encrypted so that any one of the recipients opens it.
-
-    Raises:
-        InvalidInputError: a recipient is no public key of age.
-        SettingsError: the package for age is not installed.
-    """
-    root = _current_root_key(application.settings, application.store.database)
-    return Escrow(root_key_id=root.id, text=encrypt_age(key_text(root), recipients).decode("ascii"))
-
-
-def _current_root_key(settings: Settings, database: "Database") -> RootKey:
-    roots = load_root_keys(settings, database)
-    keys = key_ring_of(settings, database, roots)
-    keys.verify()
-    current = [root for root, status in read_root_statuses(database).items() if status == CURRENT]
-    in_use = current[0] if current else next(iter(keys.root_ids_in_use))
-    for root in roots:
-        if root.id == in_use:
-            return root
-    raise KeyUnavailableError(f"the root key {in_use} is not at hand")
-
-
-def verify_escrow(settings: Settings, file: Path, identity_file: Path) -> str:
-    """
-    Recover a root key from escrow, and open this database with it and with nothing else; return its id.
-
-    Raises:
-        KeyUnavailableError: the identity does not open the file, or what is in it is not the root key of this database.
-        SettingsError: the file is no age file, or the package for age is not installed.
-    """
-    try:
-        data, _ = read_regular_file(file, most_bytes=_MOST_BYTES)
-    except UnusableFileError as error:
-        raise SettingsError(
-            f"the escrow {file} cannot be read: {error.reason}", hint=f"--verify takes a file: {_MAKE_ONE} prints one"
-        ) from None
-    if not is_age_file(data):
-        raise SettingsError(f"{file} is not an age file", hint=f"{_MAKE_ONE} prints one; keep it as it is")
-    source = str(file)
-    root = RootKey(material=parse_key(decrypt_age(data, identity_file, source), source), source=source, kind=AGE)
-    with closing(open_migrated(settings.database_url)) as database:
-        read_instance_id(database)
-        keys = KeyRing(
-            [root],
-            partial(read_wrapped_keys, database),
-            read_statuses=partial(read_root_statuses, database),
-            hint_for=lambda _: f"it is the escrow of another installation; for one of this: {_MAKE_ONE}",
-        )
-        keys.verify()
-    return root.id

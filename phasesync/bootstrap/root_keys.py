@@ -157,18 +157,15 @@ def find_placed_root_key(settings: Settings, *, needed: bool) -> RootKey | None:
     """
     Return the root key that is a credential of systemd, in a file or in the environment.
 
-    `needed`: raise KeyUnavailableError if there is none. Otherwise the file that the settings name may be missing: AWS
-    KMS may have the key instead, or the next one may be all there is.
+    `needed`: raise KeyUnavailableError if there is none. Otherwise AWS KMS may have it, or only a next one is there.
     """
-    named = settings.named_root_key_file
     places: dict[str, Any] = {
+        "file": settings.named_root_key_file,
         "value": settings.root_key.get_secret_value() if settings.root_key else None,
         "default_file": settings.default_root_key_file,
         "identity_file": settings.age_identity_file,
     }
-    if needed:
-        return load_root_key(file=named, **places)
-    return find_root_key(file=named if named is not None and key_file_exists(named) else None, **places)
+    return load_root_key(**places) if needed else find_root_key(**places)
 
 
 def _next_root_keys(settings: Settings) -> list[RootKey]:
@@ -192,7 +189,7 @@ def _where_it_is(settings: Settings, database: Database, root_key_id: str) -> st
 
     for root in read_kms_root_keys(database):
         if root.id == root_key_id:
-            return f"AWS KMS has encrypted it: PHASESYNC_ROOT_KEY_KMS_KEY={root.wrapped_by}"
+            return f"a KMS key has encrypted it; {_if_yours(root.wrapped_by)}"
     file = settings.default_root_key_file
     if file is None or not os.path.lexists(kept := former_file_of(file, root_key_id)):
         return None
@@ -235,9 +232,14 @@ def _kept_by_kms(settings: Settings, database: Database) -> KeyUnavailableError 
             return KeyUnavailableError(
                 f"the root key {root.id} of this database is encrypted by the KMS key {root.wrapped_by}, which the "
                 "settings do not name",
-                hint=f"PHASESYNC_ROOT_KEY_KMS_KEY={root.wrapped_by}",
+                hint=_if_yours(root.wrapped_by),
             )
     return None
+
+
+def _if_yours(kms_key: str) -> str:
+    """Return the hint for a KMS key of which only the database says that it is to be asked."""
+    return f"if that KMS key is yours, and not only the database says so: PHASESYNC_ROOT_KEY_KMS_KEY={kms_key}"
 
 
 def read_instance_of(database: Database) -> str:

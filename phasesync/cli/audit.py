@@ -181,7 +181,7 @@ def verify(application: "Application", heads: tuple[str, ...], out: Output) -> i
             click.echo(f"{finding.tampering.value:<9}  {finding.message}")
         out.item({name: value for name, value in document.items() if name not in ("findings", "notes")})
     if not verified.findings:
-        out.say(f"the chain of {counted(verified.rows, 'row')} is whole")
+        out.say(f"the chain of {counted(verified.rows, 'row')} is whole" if verified.rows else "there is no row yet")
         return 0
     count = "1 thing is" if len(verified.findings) == 1 else f"{len(verified.findings)} things are"
     out.warn(f"{count} wrong with the audit log: somebody changed it outside phasesync, or put an older copy back")
@@ -239,13 +239,14 @@ def export(
       phasesync audit export --state /var/lib/phasesync/siem.state >> /var/log/phasesync/audit.jsonl
     """
     from phasesync.cli.documents import audit_document
-    from phasesync.cli.replaced_file import replace_file
+    from phasesync.cli.replaced_file import check_writable, replace_file
     from phasesync.core.pages import each_page
     from phasesync.store.audit import AuditFilter
 
     store = application.store.audit
-    if state is not None and after is None:
-        after = _read_state(state)
+    if state is not None:
+        check_writable(state)  # Before anything is printed, or each repetition would print everything.
+        after = after or _read_state(state)
     if after is not None:
         _check_place(application, after)
     which = AuditFilter(since=_instant(application, since))
@@ -261,7 +262,9 @@ def export(
             store.add(_EXPORT, "audit", kind=AuditKind.ACCESS, details={"after": None if after is None else str(after)})
         for row in shown:
             out.line(audit_document(row, details=details))
-        last, count = (page.items[-1].head, count + len(shown)) if page.items else (last, count)
+        # Not a row that somebody inserted behind all others: what is written from now on stands before it.
+        last = next((row.head for row in reversed(page.items) if not row.altered), last)
+        count += len(shown)
     sys.stdout.flush()
     if state is not None and last is not None and last != after:
         replace_file(state, f"{last}\n".encode(), mode=0o600)
@@ -276,7 +279,15 @@ def _read_state(state: Path) -> AuditHead | None:
     """Return the row that a file names; None if there is no such file yet."""
     if not os.path.lexists(state):
         return None
-    return AuditHead.parse(read_file(state, _LONGEST_STATE).decode("ascii", "replace"))
+    content = read_file(state, _LONGEST_STATE).decode("ascii", "replace")
+    try:
+        return AuditHead.parse(content)
+    except InvalidInputError:
+        # Its content is not repeated: the name may be that of another file, with a key in it.
+        raise InvalidInputError(
+            f"{state} is not a file that audit export --state has written",
+            hint="correct the name; if the file was damaged, give --after, or begin anew with a name that is not there",
+        ) from None
 
 
 def _check_place(application: "Application", after: AuditHead) -> None:

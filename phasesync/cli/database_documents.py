@@ -86,7 +86,8 @@ def restore_preview_document(preview: "RestorePreview", file: str) -> Document:
     return {
         "restored": file,
         "kept": None if preview.kept is None else str(preview.kept),
-        "schema": {"backup": preview.schema, "expected": backup.schema},
+        "instance_id": preview.verified.instance_id,
+        "schema": {"backup": preview.verified.schema, "expected": backup.schema},
         "contents": {noun: {"now": now.get(noun), "then": number} for noun, number in then.items()},
         "syncs": {
             "lost": [name for name in before if name not in backup.syncs],

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from phasesync.engine.sync_operations import PlanReport
     from phasesync.settings import Settings
     from phasesync.store.backup_check import VerifiedBackup
+    from phasesync.store.restore import Consent
 
 KEEP: Final = 28
 
@@ -49,8 +50,13 @@ R = TypeVar("R")
 
 
 def _a_backup(command: Callable[P, R]) -> Callable[P, R]:
-    """Give a command the argument that names a backup, and the options for one in Amazon S3."""
+    """Give a command the argument that names a backup, and the options for one in Amazon S3 or without a manifest."""
     for decorate in (
+        click.option(
+            "--without-manifest",
+            is_flag=True,
+            help="Take also a backup whose manifest is missing or has no MAC: nothing tells then which rows it lacks.",
+        ),
         click.option(
             "--region", type=REGION, help="With s3://: of the bucket. Default: that of the credential, else AWS_REGION."
         ),
@@ -66,7 +72,7 @@ def _a_backup(command: Callable[P, R]) -> Callable[P, R]:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument("file", required=False)
 @click.option(
     "--every", type=EVERY, help="Have the daemon make backups so often: 6h; off ends it. Default: one now, to FILE."
 )
@@ -81,7 +87,7 @@ def _a_backup(command: Callable[P, R]) -> Callable[P, R]:
 @click.option("--region", type=REGION, help="With s3://: of the bucket. Default: that of the credential.")
 @output_option
 @dry_run_flag
-def backup(file: Path | None, dry_run: bool, out: Output, **options: Any) -> None:
+def backup(file: str | None, dry_run: bool, out: Output, **options: Any) -> None:
     """
     Copy the database to a new file while it is in use, whichever database it is; or have the daemon do it.
 
@@ -104,8 +110,13 @@ def backup(file: Path | None, dry_run: bool, out: Output, **options: Any) -> Non
         _schedule(request, out=out, dry_run=dry_run)
     elif request != _Request():
         raise InvalidInputError("--every and what belongs to it go without a FILE")
+    elif file.startswith("s3://"):
+        raise InvalidInputError(
+            "only the daemon makes backups in Amazon S3; one now goes to a file",
+            hint="phasesync db backup --every 6h --to s3://BUCKET/PREFIX makes the first one at once",
+        )
     else:
-        _copy(file, out, dry_run=dry_run)
+        _copy(Path(file), out, dry_run=dry_run)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +146,8 @@ def _copy(file: Path, out: Output, *, dry_run: bool) -> None:
     note_done(settings, "db.backup", kind=AuditKind.ACCESS, details={"file": str(file)}, out=out)
     if manifest.mac is None:
         out.warn(
-            "the root key was not there, so nothing proves the manifest: the backup is as good, but that it is whole "
-            "and of which time shows only its size and digest"
+            "no root key opens this database here, so the manifest has no MAC: nothing proves that no rows are lost "
+            "later, and db verify and db restore take the backup with --without-manifest only"
         )
     out.done(
         f"copied the database to {file}",
@@ -202,20 +213,22 @@ def _set(application: "Application", request: _Request) -> "tuple[BackupSchedule
         actor=invocation().actor,
     )
     return schedule, (
-        f"a backup is made every {duration_text(schedule.every)} to {place}, the first one now; {schedule.keep} are "
-        "kept; see how it goes: phasesync db status"
+        f"a backup is made every {duration_text(schedule.every)} to {place}, the first one now; "
+        f"{'the newest one stays' if schedule.keep == 1 else f'the newest {schedule.keep} stay'}; see how it goes: "
+        "phasesync db status"
     )
 
 
 @click.command()
 @_a_backup
 @output_option
-def verify(file: str, credential: str | None, region: str | None, out: Output) -> int:
+def verify(file: str, credential: str | None, region: str | None, without_manifest: bool, out: Output) -> int:
     """
     Prove with the root key that a backup can be restored: its manifest, its rows, and every MAC in it.
 
     The backup is only read, and the database is not opened. Exit 6 names what is wrong; also if it is the audit log
-    alone, which is no reason not to restore it.
+    alone, which is no reason not to restore it. Without the MAC of its manifest nothing proves that no rows are
+    missing: that is exit 6 too, unless --without-manifest asks for the rest.
 
     \b
     Examples:
@@ -226,7 +239,7 @@ def verify(file: str, credential: str | None, region: str | None, out: Output) -
 
     settings = invocation().settings().settings
     with backup_at_hand(settings, file, credential=credential, region=region) as at_hand:
-        verified = verify_backup(settings, at_hand)
+        verified = verify_backup(settings, at_hand, without_manifest=without_manifest)
     _show_verified(verified, file, out)
     document = _verified_document(verified, file)
     if not out.as_json:
@@ -239,10 +252,11 @@ def verify(file: str, credential: str | None, region: str | None, out: Output) -
 
 
 def _show_verified(verified: "VerifiedBackup", file: str, out: Output) -> None:
-    if verified.manifest is None:
-        out.warn(f"no manifest lies beside {file}: nothing proves that it is whole, and of which time")
-    elif not verified.signed:
-        out.warn("the manifest has no MAC: it was made without the root key, so nothing proves it")
+    if not verified.signed:
+        lacks = "has no manifest" if verified.manifest is None else "has a manifest without a MAC"
+        out.warn(f"{file} {lacks}: rows may be missing, and nothing proves of which time it is")
+    for left_out in verified.left_out[:_SHOWN]:
+        out.warn(f"{file} has the {left_out}, which phasesync did not make: a restore leaves it out")
     for finding in verified.tampered[:_SHOWN]:
         out.warn(f"the audit log in it was altered: {finding.message}")
     if (more := len(verified.tampered) - _SHOWN) > 0:
@@ -262,6 +276,7 @@ def _verified_document(verified: "VerifiedBackup", file: str) -> dict[str, Any]:
         "made_at": verified.made_at,
         "rows": dict(verified.rows),
         "authentic": vars(verified.authenticated).copy(),
+        "left_out": list(verified.left_out),
         "tampered": [
             {"what": one.tampering.value, "first": one.first, "last": one.last, "message": one.message}
             for one in verified.tampered
@@ -272,7 +287,7 @@ def _verified_document(verified: "VerifiedBackup", file: str) -> dict[str, Any]:
 @click.command()
 @_a_backup
 @output_option
-def drill(file: str, credential: str | None, region: str | None, out: Output) -> int:
+def drill(file: str, credential: str | None, region: str | None, without_manifest: bool, out: Output) -> int:
     """
     Try a restore out: prove a backup, restore it to a temporary database, and plan every sync of it against AWS.
 
@@ -289,7 +304,7 @@ def drill(file: str, credential: str | None, region: str | None, out: Output) ->
     began = time.monotonic()
     with (
         backup_at_hand(settings, file, credential=credential, region=region) as at_hand,
-        drill_backup(settings, at_hand) as (verified, application),
+        drill_backup(settings, at_hand, without_manifest=without_manifest) as (verified, application),
     ):
         verified_s = time.monotonic() - began
         _show_verified(verified, file, out)
@@ -351,46 +366,57 @@ def _row(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @click.command()
+@click.option(
+    "--other-installation",
+    is_flag=True,
+    help="Replace the database also if it is of another installation than the backup.",
+)
 @_a_backup
 @never_asks
 @output_option
 @dry_run_flag
 @with_refusals
-def restore(file: str, credential: str | None, region: str | None, dry_run: bool, out: Output) -> None:
+def restore(file: str, credential: str | None, region: str | None, dry_run: bool, out: Output, **consent: bool) -> None:
     """
     Replace the database with a backup. The former content is kept: beside a SQLite database, or in the data directory.
 
-    The backup may be of the other kind of database. No daemon may be at work. Until `db accept-restore` no sync writes
-    anything at AWS. A sync is halted if it finds a write that this database has not made.
+    The backup is proved first, as db verify does. It may be of the other kind of database. No daemon may be at work.
+    Until `db accept-restore` no sync writes anything at AWS. A sync is halted if it finds a write that this database
+    has not made.
 
     \b
     Example:
       phasesync db restore /var/backups/phasesync-monday.db
     """
     from phasesync.bootstrap import backup_at_hand, restore_database
+    from phasesync.store.restore import Consent
 
-    settings = invocation().settings().settings
+    settings, asked = invocation().settings().settings, Consent(**consent)
     with backup_at_hand(settings, file, credential=credential, region=region) as at_hand:
         if dry_run:
-            _show_restore(settings, at_hand, file, out)
+            _show_restore(settings, at_hand, file, asked, out)
             return
-        kept = restore_database(settings, at_hand)
-    details = {"file": file, "kept": None if kept is None else str(kept)}
-    note_done(settings, "db.restore", details=details, out=out)
+        restored = restore_database(settings, at_hand, asked)
+    kept = None if restored.kept is None else str(restored.kept)
+    _show_verified(restored.verified, file, out)
+    note_done(settings, "db.restore", details={"file": file, "kept": kept}, out=out)
     if kept is not None:
         out.say(f"the former database is kept as {kept}")
+        if not restored.signed:
+            out.warn("no root key opens the former database here, so the manifest of what is kept has no MAC")
     out.done(
         f"restored {file}; see what would be written: phasesync syncs plan NAME; then go on with it: "
         "phasesync db accept-restore",
-        {"restored": file, "kept": None if kept is None else str(kept)},
+        {"restored": file, "kept": kept},
     )
 
 
-def _show_restore(settings: "Settings", at_hand: Path, file: str, out: Output) -> None:
+def _show_restore(settings: "Settings", at_hand: Path, file: str, asked: "Consent", out: Output) -> None:
     from phasesync.bootstrap import preview_restoration
     from phasesync.cli.database_documents import restore_preview_document
 
-    preview = preview_restoration(settings, at_hand)
+    preview = preview_restoration(settings, at_hand, asked)
+    _show_verified(preview.verified, file, out)
     document = restore_preview_document(preview, file)
     if not out.as_json:
         rows = [{"what": noun, **counts} for noun, counts in document["contents"].items()]
@@ -398,8 +424,9 @@ def _show_restore(settings: "Settings", at_hand: Path, file: str, out: Output) -
         for title in ("lost", "added"):
             if names := document["syncs"][title]:
                 out.say(f"syncs that would be {title}: {', '.join(names)}")
-    migrated = "" if preview.schema == preview.backup.schema else f", brought to schema {preview.backup.schema}"
-    message = f"would replace the database with {file} (schema {preview.schema}{migrated})"
+    schema = preview.verified.schema
+    migrated = "" if schema == preview.backup.schema else f", brought to schema {preview.backup.schema}"
+    message = f"would replace the database with {file} (schema {schema}{migrated})"
     if preview.kept is not None:
         message += f", and keep the present one as {preview.kept}"
     show_dry_run(out, message, document)

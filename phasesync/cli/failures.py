@@ -20,7 +20,7 @@ import click
 
 from phasesync.cli.streams import drop_stream, json_text, one_line, print_to_stderr, styled
 from phasesync.core.counted import counted
-from phasesync.core.names import without_value
+from phasesync.core.names import without_keys, without_value
 from phasesync.errors import DocumentError, PhasesyncError
 
 USAGE = 2
@@ -132,22 +132,22 @@ def _print_problems(error: DocumentError, args: Sequence[str]) -> None:
         document = {
             "error": {
                 "class": type(error).__name__,
-                "message": one_line(error.message),
+                "message": one_line(without_keys(error.message)),
                 "hint": error.hint,
-                "problems": list(error.problems),
+                "problems": [without_keys(problem) for problem in error.problems],
             }
         }
         print_to_stderr(json_text(json.dumps(document, ensure_ascii=False)))
         return
     for problem in error.problems[:_MOST_PROBLEMS]:
-        print_to_stderr(f"{styled('error:', fg='red')} {one_line(problem)}")
+        print_to_stderr(f"{styled('error:', fg='red')} {one_line(without_keys(problem))}")
     if (more := len(error.problems) - _MOST_PROBLEMS) > 0:
         print_to_stderr(f"{styled('error:', fg='red')} {counted(more, 'more problem')} not shown")
 
 
 def _print_error(name: str, message: str, hint: str | None, args: Sequence[str]) -> None:
-    message = one_line(_without_values(message, args))
-    hint = hint and _without_values(hint, args)
+    message = one_line(without_keys(_without_values(message, args)))
+    hint = hint and without_keys(_without_values(hint, args))
     if wants_json(args):
         document = {"error": {"class": name, "message": message, "hint": hint}}
         lines = [json_text(json.dumps(document, ensure_ascii=False))]

@@ -1,6 +1,6 @@
 """`phasesync rebuild`: an installation anew from what is at AWS, after its root key was lost."""
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,24 +13,31 @@ from phasesync.cli.input import confirm, confirmation_options, read_file
 from phasesync.cli.invocation import invocation, with_application
 from phasesync.cli.output import Output, output_option
 from phasesync.cli.params import DIGEST, REGION, Name, comma_list
+from phasesync.core.canonical_json import parse_json_document
 from phasesync.core.rebuild import Said
 from phasesync.core.sync import Layout
 from phasesync.errors import IllegalTransitionError, InvalidInputError
 
 if TYPE_CHECKING:
     from phasesync.bootstrap import Application
-    from phasesync.core.rebuild import RebuildPlan, RebuiltSync
-    from phasesync.engine.rebuild import Rebuild
+    from phasesync.core.rebuild import FoundObject, RebuildPlan, RebuiltSync
+    from phasesync.engine.rebuild import LeftOut, Rebuild
 
-_WORDS = frozenset({"id", "name", "env", "path", "layout", "names"})
+_WORDS = frozenset({"id", "name", "env", "path", "region", "layout", "names"})
 """What a mapping says of a sync."""
-_SHOWN_WORDS = frozenset({"account", "region", "objects", "keys", "kms_key", "writes", "left_behind"})
+_SHOWN_WORDS = frozenset({"account", "objects", "keys", "kms_key", "writes", "unwritable", "left_behind"})
 """What a plan shows of it beside that: AWS says it, so a mapping does not."""
 _MEMBERS = frozenset({"syncs", "skip"})
 """What a mapping has."""
-_SHOWN_MEMBERS = frozenset({"instance", "credential", "digest", "environments", "keys", "problems", "left_out"})
+_SHOWN_MEMBERS = frozenset(
+    {
+        *("instance", "credential", "digest", "environments", "keys"),
+        *("problems", "left_out", "missing", "not_in_former"),
+    }
+)
 """What a plan shows beside that."""
 _PROGRESS_EVERY = 100
+_SHOWN = 10
 
 
 def _regions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -122,8 +129,9 @@ def rebuild(
     reach = application.store.credentials.get(credential)
     used = application.store.credentials.get(syncs_credential or credential).name
     said, skipped = ({}, frozenset[str]()) if mapping is None else _read_mapping(mapping)
+    mapped, former = frozenset(said), frozenset[str]()
     if former_database is not None:
-        instance, said = _with_former(former_database, instance, said)
+        instance, said, former = _with_former(former_database, instance, said)
     with hints_about(credential):
         show_identity(application, reach, out)
         prepared = prepare_rebuild(
@@ -133,10 +141,13 @@ def rebuild(
             regions=regions or (reach.region,),
             instance_id=instance,
             said=said,
+            former=former,
+            mapped=mapped,
             skipped=skipped,
+            used=used,
             report=lambda count: out.say(f"read {count:,} AWS secrets") if count % _PROGRESS_EVERY == 0 else None,
         )
-    document = rebuild_document(prepared, used)
+    document = rebuild_document(prepared)
     if not out.as_json:
         _show(prepared, document, out)
     if syncs_credential is None:
@@ -151,29 +162,45 @@ def rebuild(
         # A rehearsal of the whole, so that nothing is shown that could not be done.
         with application.store.database.rehearsal():
             if not prepared.plan.problems:
-                carry_out(application.context, prepared, used, kind=AWS_SECRETS_MANAGER, actor=invocation().actor)
+                carry_out(application.context, prepared, actor=invocation().actor)
         show_dry_run(out, f"would rebuild {_summary(prepared.plan)} (plan {prepared.plan.digest})", document)
         return IllegalTransitionError.exit_code if prepared.plan.problems else 0
     if not prepared.plan.problems:
         confirm(f"rebuild {_summary(prepared.plan)}", yes=yes, no_input=no_input)
-    carry_out(application.context, prepared, used, kind=AWS_SECRETS_MANAGER, actor=invocation().actor)
+    carry_out(application.context, prepared, actor=invocation().actor)
     out.done(f"rebuilt {_summary(prepared.plan)}; next: phasesync syncs run --all, then start the daemon", document)
     return 0
 
 
-def rebuild_document(prepared: "Rebuild", credential: str) -> dict[str, Any]:
-    """Return a plan of a rebuild; its `syncs` are what --mapping takes. `credential`: the one that they will use."""
+def rebuild_document(prepared: "Rebuild") -> dict[str, Any]:
+    """Return a plan of a rebuild; its `syncs` are what --mapping takes."""
     plan = prepared.plan
     return {
         "instance": plan.instance_id,
         "digest": plan.digest,
-        "credential": credential,
+        "credential": prepared.credential,
         "environments": [f"{app}/{environment}" for app, environment in plan.environments],
         "keys": sum(len(values) for values in plan.folders.values()),
         "syncs": [_sync_document(sync, plan) for sync in plan.syncs],
-        "problems": [{"id": sync_id, "reason": reason} for sync_id, reason in sorted(plan.problems.items())],
-        "left_out": [{"remote_name": name, "reason": reason} for name, reason in prepared.left_out.items()],
+        "problems": [
+            {
+                "id": problem.sync_id,
+                "reason": problem.reason,
+                "hint": problem.hint,
+                "objects": [_object_document(one) for one in problem.objects],
+            }
+            for problem in plan.problems
+        ],
+        "left_out": [_object_document(one) | {"reason": one.reason} for one in prepared.left_out],
+        "missing": [
+            {"id": sync_id, "name": one.name, "region": one.region} for sync_id, one in prepared.missing.items()
+        ],
+        "not_in_former": [sync.id for sync in prepared.not_in_former],
     }
+
+
+def _object_document(item: "FoundObject | LeftOut") -> dict[str, Any]:
+    return {"remote_name": item.remote_name, "region": item.region}
 
 
 def _sync_document(sync: "RebuiltSync", plan: "RebuildPlan") -> dict[str, Any]:
@@ -190,26 +217,45 @@ def _sync_document(sync: "RebuiltSync", plan: "RebuildPlan") -> dict[str, Any]:
         "keys": len(plan.folders[sync.app, sync.environment, sync.path]),
         "kms_key": sync.config.kms_key,
         "writes": list(sync.writes),
-        "left_behind": list(sync.left_behind),
+        "unwritable": [{"remote_name": name, "reason": reason} for name, reason in sync.unwritable.items()],
+        "left_behind": [_object_document(one) for one in sync.left_behind],
     }
 
 
 def _show(prepared: "Rebuild", document: Mapping[str, Any], out: Output) -> None:
     from phasesync.cli.sync_ownership import secrets_of
+    from phasesync.core.rebuild import named
 
     out.items(document["syncs"], ["name", "env", "path", "layout", "names", "region", "objects", "keys"])
     for sync in prepared.plan.syncs:
         if sync.writes:
             out.warn(
-                f"the first run of {sync.name} writes {secrets_of(sync.writes)}: what is there is not what its "
-                "environment has now"
+                f"the first run of {sync.name} writes {secrets_of(sync.writes)} in {sync.region}: what is there is not "
+                f"what its environment has now: {_first(sync.writes)}"
             )
+        for name, reason in sync.unwritable.items():
+            out.warn(f"the first run of {sync.name} cannot write {name} in {sync.region}: {reason}")
         if sync.left_behind:
-            out.warn(f"{sync.name} leaves alone what its names do not give: {', '.join(sync.left_behind)}")
-    for name, reason in prepared.left_out.items():
-        out.warn(f"{name} is left out: {reason}")
-    for problem in document["problems"]:
-        out.warn(f"the sync {problem['id']} cannot be rebuilt: {problem['reason']}")
+            out.warn(f"{sync.name} leaves alone what its names and Region do not give: {named(sync.left_behind)}")
+    for item in prepared.left_out:
+        out.warn(f"{item.remote_name} in {item.region} is left out: {item.reason}")
+    for one in prepared.missing.values():
+        out.warn(
+            f"the sync {one.name} of the former database is not rebuilt: no AWS secret here has its tag. It wrote to "
+            f"{one.region}: name that Region with --region; or it has never written anything"
+        )
+    for sync in prepared.not_in_former:
+        out.warn(
+            f"{sync.name} ({named(sync.objects)}) is not in the former database: if it was removed and its tags stayed "
+            f'at AWS, put {sync.id} under "skip" in the file of --mapping'
+        )
+    for problem in prepared.plan.problems:
+        out.warn(f"{problem.subject} cannot be rebuilt: {problem.reason}; {problem.hint}")
+
+
+def _first(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _summary(plan: "RebuildPlan") -> str:
@@ -223,13 +269,18 @@ def _summary(plan: "RebuildPlan") -> str:
 # --- what is known of the syncs
 
 
-def _with_former(url: str, instance: str | None, said: dict[str, Said]) -> tuple[str, dict[str, Said]]:
-    """Return the installation's id and what is said of its syncs, with what the former database has in the clear."""
+def _with_former(url: str, instance: str | None, said: dict[str, Said]) -> tuple[str, dict[str, Said], frozenset[str]]:
+    """
+    Return the installation's id, what is said of its syncs, and the ids of those that the former database has.
+
+    What it has of them in the clear is what is said, and the mapping counts more.
+    """
     from phasesync.cli.db import url_of_option
     from phasesync.store.rebuild import read_former
 
     former_instance, former = read_former(url_of_option(url, "--former-database"))
-    return instance or former_instance, {**former, **{key: _over(former.get(key), one) for key, one in said.items()}}
+    merged = {**former, **{key: _over(former.get(key), one) for key, one in said.items()}}
+    return instance or former_instance, merged, frozenset(former)
 
 
 def _over(former: Said | None, said: Said) -> Said:
@@ -249,9 +300,11 @@ def _over(former: Said | None, said: Said) -> Said:
 def _read_mapping(file: Path) -> tuple[dict[str, Said], frozenset[str]]:
     """Return sync id -> what a file says of it, and the ids that it skips. InvalidInputError."""
     try:
-        document = json.loads(read_file(file))
-    except (ValueError, RecursionError):
-        raise InvalidInputError(f"{file} is not JSON", hint="docs/rebuild.md describes it") from None
+        document: Any = parse_json_document(read_file(file))
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            error.message.replace("the value", f"{file}", 1), hint="docs/rebuild.md describes it"
+        ) from None
     if isinstance(document, dict) and isinstance(document.get("would"), dict):
         document = document["would"]  # A plan, as --dry-run -o json prints it.
     if not isinstance(document, dict):
@@ -261,7 +314,10 @@ def _read_mapping(file: Path) -> tuple[dict[str, Said], frozenset[str]]:
     items, skip = document.get("syncs", []), document.get("skip", [])
     if not isinstance(items, list) or not isinstance(skip, list) or not all(isinstance(one, str) for one in skip):
         raise _bad_mapping(file, '"syncs" is a list of objects, "skip" one of ids')
-    return dict(_said_of(file, item) for item in items), frozenset(skip)
+    said = [_said_of(file, item) for item in items]
+    if twice := sorted(sync_id for sync_id, count in Counter(sync_id for sync_id, _ in said).items() if count > 1):
+        raise _bad_mapping(file, f'it has several of {", ".join(map(repr, twice))} under "syncs"')
+    return dict(said), frozenset(skip)
 
 
 def _said_of(file: Path, item: Any) -> tuple[str, Said]:
@@ -282,6 +338,7 @@ def _said_of(file: Path, item: Any) -> tuple[str, Said]:
         app=app or None,
         environment=environment or None,
         path=item.get("path"),
+        region=item.get("region"),
         layout=None if layout is None else Layout(layout),
         names=item.get("names"),
     )

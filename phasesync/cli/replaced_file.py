@@ -22,7 +22,20 @@ def replace_file(file: Path, content: bytes, *, mode: int) -> None:
         if made is not None:
             with suppress(OSError):  # It may have been moved to its place already.
                 os.unlink(made)
-        raise OperatorError(
-            f"{file} cannot be written: {os.strerror(error.errno or 0)}",
-            hint=f"check the space and the permissions of {file.parent}",
-        ) from None
+        raise _not_written(file, error) from None
+
+
+def check_writable(file: Path) -> None:
+    """Raise the error of `replace_file` now, unless the file can be replaced."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix=f".{file.name}.", dir=file.parent):
+            pass
+    except OSError as error:
+        raise _not_written(file, error) from None
+
+
+def _not_written(file: Path, error: OSError) -> OperatorError:
+    return OperatorError(
+        f"{file} cannot be written: {os.strerror(error.errno or 0)}",
+        hint=f"check the space and the permissions of {file.parent}",
+    )

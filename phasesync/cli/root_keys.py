@@ -99,6 +99,16 @@ def status(application: "Application", out: Output) -> None:
     help="Where the next root key is kept. Default: as the present one, or at the KMS key that the settings name.",
 )
 @click.option(
+    "--recipient",
+    "recipients",
+    multiple=True,
+    metavar="age1…",
+    callback=comma_list,
+    help="Public key of age that opens the next root key too, beside the identities of age_identity_file, if it is an "
+    "age file. Repeat it, or separate several with commas. Default: those identities alone; refused if the present "
+    "file has other recipients.",
+)
+@click.option(
     "--wait",
     type=DURATION,
     default="1m",
@@ -108,7 +118,14 @@ def status(application: "Application", out: Output) -> None:
 @output_option
 @dry_run_flag
 @with_application
-def rotate_root(application: "Application", kind: str | None, wait: timedelta, dry_run: bool, out: Output) -> None:
+def rotate_root(
+    application: "Application",
+    kind: str | None,
+    recipients: Sequence[str],
+    wait: timedelta,
+    dry_run: bool,
+    out: Output,
+) -> None:
     """
     Replace the root key: the old and the new one work side by side until every data key is wrapped by the new one. From
     then on the old one is refused.
@@ -125,9 +142,10 @@ def rotate_root(application: "Application", kind: str | None, wait: timedelta, d
     from phasesync.bootstrap.root_key_changes import rotate_root as rotate
 
     if dry_run:
-        _show_rotation(application, kind, out)
+        _show_rotation(application, kind, recipients, out)
         return
-    change = rotate(application, kind=kind, wait=wait, report=(lambda _: None) if out.as_json else out.say)
+    report = (lambda _: None) if out.as_json else out.say
+    change = rotate(application, kind=kind, recipients=recipients, wait=wait, report=report)
     for line in change.to_do:
         out.note(line)
     rotated = change.rotated
@@ -152,34 +170,34 @@ def _change_document(change: "RootKeyChange") -> dict[str, Any]:
     }
 
 
-def _show_rotation(application: "Application", kind: str | None, out: Output) -> None:
-    from phasesync.bootstrap.root_key_changes import check_next, next_kind, waits_for_its_place
+def _show_rotation(application: "Application", kind: str | None, recipients: Sequence[str], out: Output) -> None:
+    from phasesync.bootstrap.root_key_changes import check_next, next_kind, placed_by_hand, waits_for_its_place
     from phasesync.engine.root_key_rotation import daemons_without, root_keys_in_use
 
     known = root_keys_in_use(application.context)
+    to = next_kind(application, known, kind)
+    new = check_next(application, known, to, recipients)
     if waits_for_its_place(application, known):
         message = f"would put the file of the root key {known.current.id}, which is in use, in its place"
         show_dry_run(out, message, {"current": known.current.id, "next": None, "kind": None, "data_keys": 0})
         return
-    to = next_kind(application, known, kind)
     count = known.left or known.current.data_keys
-    registered = None if known.next is None else known.next.id
-    if not known.left:
-        check_next(application, to)
     if known.left:
         message = f"would go on: {counted(count, 'data key')} still to be wrapped under {known.current.id}"
     else:
-        named = "the next root key" if registered is None else f"the root key {registered}"
+        named = "the next root key" if new is None else f"the root key {new}"
         message = (
             f"would put {named} ({to}) in the place of {known.current.id}, and wrap {counted(count, 'data key')} anew"
         )
-    lacking = [] if registered is None else [one.host for one in daemons_without(application.context, registered)]
+    lacking = [] if new is None else [one.host for one in daemons_without(application.context, new)]
     if lacking and not out.as_json:
         out.say(f"it would wait for daemons that lack it: {', '.join(lacking)}")
+    if (by_hand := placed_by_hand(application.settings, to)) is not None:
+        out.note(by_hand)
     show_dry_run(
         out,
         message,
-        {"current": known.current.id, "next": registered, "kind": to, "data_keys": count, "lacking": lacking},
+        {"current": known.current.id, "next": new, "kind": to, "data_keys": count, "lacking": lacking},
     )
 
 
@@ -228,7 +246,7 @@ def escrow(recipients: Sequence[str], file: Path | None, identity: Path | None, 
             hint="phasesync keys escrow --help has an example of each",
         )
     if file is not None and identity is not None:
-        from phasesync.bootstrap.root_key_changes import verify_escrow
+        from phasesync.bootstrap.escrow import verify_escrow
 
         recovered = verify_escrow(settings, file, identity)
         out.done(
@@ -241,7 +259,7 @@ def escrow(recipients: Sequence[str], file: Path | None, identity: Path | None, 
 
 @with_application
 def _print_escrow(application: "Application", recipients: Sequence[str], out: Output, *, dry_run: bool) -> None:
-    from phasesync.bootstrap.root_key_changes import escrow_root_key
+    from phasesync.bootstrap.escrow import escrow_root_key
     from phasesync.core.audit import AuditKind
 
     made = escrow_root_key(application, recipients)

@@ -109,7 +109,7 @@ class AuditRow:
     head: "AuditHead"
 
 
-_HEAD: Final = re.compile(r"([0-9]{1,18}):([0-9a-f]{32})")
+_HEAD: Final = re.compile(r"(-?[0-9]{1,19}):([0-9a-f]{32})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +132,11 @@ class AuditHead:
 
     @classmethod
     def parse(cls, text: str) -> "AuditHead":
-        """Return the head that a text is, `NUMBER:DIGEST`. InvalidInputError."""
+        """Return the head that a text is, `NUMBER:DIGEST`. InvalidInputError, which does not repeat it."""
         match = _HEAD.fullmatch(text.strip())
         if match is None:
             raise InvalidInputError(
-                f"{text[:80]!r} is no head of the audit log: NUMBER:DIGEST with 32 hex digits is expected",
+                "that is no head of the audit log: NUMBER:DIGEST with 32 hex digits is expected",
                 hint="the daemon logs it each hour, and phasesync audit verify prints it",
             )
         return cls(number=int(match[1]), digest=match[2])
@@ -160,6 +160,8 @@ class Tampering(Enum):
     """The newest rows are missing."""
     HEAD = "head"
     """The row that says where the chain begins and ends was altered."""
+    TRIGGER = "trigger"
+    """Something was added to a table of the log that can keep rows out of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,6 +82,15 @@ NOTIFY_EVERY: Final = timedelta(seconds=1)
 """What happens is in a message so long, and `core.notices.GATHER`, later. Nearly always one statement finds nothing."""
 AUDIT_RETENTION: Final = "audit-retention"
 """A part of the housekeeping, once a day."""
+RETENTION_HELD: Final = "retention-held"
+"""When housekeeping found that time had gone by without it."""
+HOLD_RETENTION: Final = timedelta(days=1)
+"""
+If more time than this goes by without housekeeping, nothing is deleted for as long as that.
+
+The clock may have gone forward, and by its time everything is old. Meanwhile somebody notices: AWS refuses requests
+that are signed five minutes ahead.
+"""
 BACK_UP_EVERY: Final = timedelta(seconds=10)
 """A backup begins at most so long after it is due. Nearly always one statement finds nothing."""
 HOURLY: Final = timedelta(hours=1)

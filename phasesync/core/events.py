@@ -112,6 +112,18 @@ class RunsPruned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetentionHeld:
+    """
+    Housekeeping deletes and empties nothing for `core.chores.HOLD_RETENTION`: the clock may have gone forward.
+
+    Attributes:
+        gap_s: seconds that went by without housekeeping.
+    """
+
+    gap_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditHeadNoted:
     """
     Where the chain of the audit log ends: kept in the log of the daemon, it proves later that no tail was cut off.
@@ -417,6 +429,7 @@ Event = (
     | ClockJumped
     | SchemaWaiting
     | RunsPruned
+    | RetentionHeld
     | AuditHeadNoted
     | AuditEmptied
     | QueueCleared

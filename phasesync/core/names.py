@@ -183,6 +183,15 @@ def without_value(text: str) -> str:
     return f"{name}=…" if equals and value else text
 
 
+_KEYS: Final = re.compile(r"AGE-SECRET-KEY-[0-9A-Za-z-]+|(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{43}=(?!=)")
+"""An age identity, and 32 bytes as base64, as a root key is written."""
+
+
+def without_keys(text: str) -> str:
+    """Return a text for a message, without keys: one may have been typed where the name of its file is expected."""
+    return _KEYS.sub("…", text)
+
+
 def _shown(text: str) -> str:
     """Quote a name for a message, on one line and not too long."""
     text = without_value(text)

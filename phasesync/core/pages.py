@@ -62,9 +62,9 @@ def each_page(
             return
 
 
-def bad_cursor(text: str) -> InvalidInputError:
-    """Return the error for a cursor that no page of a list has returned."""
+def bad_cursor() -> InvalidInputError:
+    """Return the error for a cursor that no page of a list has returned. It is not repeated: it may be anything."""
     return InvalidInputError(
-        f"{text[:80]!r} is no place in this list",
+        "that is no place in this list",
         hint='--after takes what the page before has as "next"; leave it out to begin at the beginning',
     )

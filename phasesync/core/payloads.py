@@ -7,13 +7,14 @@ The same values give the same bytes. It knows nothing of the objects at AWS, and
 import base64
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from phasesync.core.canonical_json import canonical_json, parse_json_document
 from phasesync.core.fingerprint import Digests, fingerprint, key_digest
 from phasesync.core.model import SecretValue, ValueType
 from phasesync.core.remote import Payload
 from phasesync.core.remote_names import clashes, name_of_key
-from phasesync.core.sync import Layout, Sync
+from phasesync.core.sync import Layout, SyncConfig
 from phasesync.errors import InvalidInputError, PayloadTooLargeError, PhasesyncError
 
 LIMIT_BYTES = 65_536
@@ -23,6 +24,30 @@ _SHOWN = 3
 _EMPTY_JSON = frozenset({'""', "null", "{}", "[]"})
 _LONGEST_EMPTY_JSON = 1_024
 """In bytes, with white space around it."""
+
+
+class SyncShape(Protocol):
+    """What payloads are built from, beside the values."""
+
+    @property
+    def config(self) -> SyncConfig:
+        """Has the layout and the names."""
+        ...
+
+    @property
+    def app(self) -> str:
+        """Name of the app."""
+        ...
+
+    @property
+    def environment(self) -> str:
+        """Name of the environment."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """The folder."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +65,7 @@ class BuiltPayloads:
 
 
 def build_payloads(
-    sync: Sync, values: Mapping[str, SecretValue], digests: Digests, *, referring: Collection[str] = ()
+    sync: SyncShape, values: Mapping[str, SecretValue], digests: Digests, *, referring: Collection[str] = ()
 ) -> BuiltPayloads:
     """
     Build every payload of a sync by its layout.
@@ -160,7 +185,7 @@ def build_json_payload(
     Raises:
         InvalidInputError: a text is not UTF-8, or a document is not JSON. It names the key.
     """
-    members = {key: (_string(key), _rendered(key, values[key])) for key in sorted(values)}
+    members = {key: (_string(key), json_member(key, values[key])) for key in sorted(values)}
     text = ",".join(f"{name}:{value}" for name, value in members.values())
     payload = SecretValue(f"{{{text}}}", ValueType.TEXT)
     empty = _empty(values)
@@ -187,8 +212,8 @@ def check_size(payload: Payload, limit_bytes: int = LIMIT_BYTES) -> None:
     )
 
 
-def _rendered(key: str, value: SecretValue) -> str:
-    """Return a value as JSON text."""
+def json_member(key: str, value: SecretValue) -> str:
+    """Return a resolved value as JSON text, as layout `json` has it. InvalidInputError names the key."""
     try:
         match value.type:
             case ValueType.TEXT:

@@ -34,7 +34,7 @@ class RootKeysInUse:
     Attributes:
         current: the one that wraps new data keys.
         next: the one that is registered to take its place; None if none is.
-        former: those that were replaced, the newest first.
+        former: those that were replaced, the newest first by the clock of the database, which may have been set back.
     """
 
     current: "RegisteredRootKey"
@@ -113,16 +113,17 @@ def rotate_root_key(
         store.begin(new, kind_of_current=kind_of(known.current.id))
         report(f"the root key {new.id} is registered as the next one")
         _wait_for_daemons(context, new.id, wait=wait, report=report, pause=pause)
-        store.switch(new.id)
-        report(f"the root key {new.id} is the current one; {known.current.id} wraps nothing new any more")
+        former = store.switch(new.id)
+        report(f"the root key {new.id} is the current one; {former} wraps nothing new any more")
+    else:
+        former = next(root.id for root in known.former if root.data_keys)
     count = 0
     while done := store.rewrap(most=BATCH):
         count += done
         report(f"{counted(count, 'data key')} wrapped anew")
-    known = root_keys_in_use(context)
     return RotatedRootKey(
-        former=known.former[0].id if known.former else known.current.id,
-        current=known.current.id,
+        former=former,
+        current=root_keys_in_use(context).current.id,
         data_keys=count,
         went_on=went_on,
     )
@@ -140,13 +141,7 @@ def _wait_for_daemons(
     until = context.clock.monotonic() + wait.total_seconds()
     said: list[str] = []
     while lacking := daemons_without(context, root_key_id):
-        silent = [one for one in lacking if one.root_keys is None]
-        if silent:
-            raise IllegalTransitionError(
-                f"{_named(silent)}: a daemon of a former release is at work there, and cannot change to another root "
-                "key; nothing was replaced",
-                hint="install this release there, or stop it, and repeat the command: phasesync keys status shows it",
-            )
+        refuse_former_releases(context)
         if context.clock.monotonic() >= until:
             raise IllegalTransitionError(
                 f"{_named(lacking)}: the daemon there does not have the root key {root_key_id}; nothing was replaced",
@@ -157,6 +152,17 @@ def _wait_for_daemons(
             report(f"waiting until it has the root key {root_key_id}: {_named(lacking)}")
             said = owners
         pause(_LOOK_AGAIN)
+
+
+def refuse_former_releases(context: Context) -> None:
+    """Raise IllegalTransitionError if a live daemon does not say which root keys it has: it cannot get another."""
+    silent = [one for one in context.store.root_keys.daemons() if one.root_keys is None]
+    if silent:
+        raise IllegalTransitionError(
+            f"{_named(silent)}: a daemon of a former release is at work there, and cannot change to another root "
+            "key; nothing was replaced",
+            hint="install this release there, or stop it, and repeat the command: phasesync keys status shows it",
+        )
 
 
 def daemons_without(context: Context, root_key_id: str) -> "list[DaemonWithKeys]":

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from phasesync.core.audit import AuditKind
-from phasesync.core.chores import AUDIT_RETENTION, HOURLY, Chore, DaemonRole
+from phasesync.core.chores import AUDIT_RETENTION, HOLD_RETENTION, HOURLY, RETENTION_HELD, Chore, DaemonRole
 from phasesync.core.events import (
     AuditHeadNoted,
     ChoreFailed,
@@ -21,6 +21,7 @@ from phasesync.core.events import (
     ClaimLost,
     ClockJumped,
     QueueCleared,
+    RetentionHeld,
     RoleChanged,
     RunsPruned,
 )
@@ -363,9 +364,24 @@ class Scheduler:
             self._orphans_collected = OrphanCollector(self._context).collect(work.expiry.checkpoint)
 
     def _prune(self) -> None:
+        gap = self._context.store.daemons.since_chore(Chore.HOUSEKEEPING)
         if not self._context.store.daemons.claim_chore(Chore.HOUSEKEEPING.value, self._context.owner, every=HOURLY):
             return
         self._context.store.sync_requests.wake_where_behind()
+        if not self._is_held(gap):
+            self._delete_old()
+        self._context.store.database.checkpoint()
+
+    def _is_held(self, gap: timedelta | None) -> bool:
+        """Return whether old rows are kept for now. `gap`: how long no housekeeping was done."""
+        registry = self._context.store.daemons
+        if gap is not None and gap > HOLD_RETENTION:
+            registry.claim_chore(RETENTION_HELD, self._context.owner, every=timedelta(0))
+            self._context.events.emit(RetentionHeld(gap_s=gap.total_seconds()))
+        held = registry.since_chore(RETENTION_HELD)
+        return held is not None and held < HOLD_RETENTION
+
+    def _delete_old(self) -> None:
         end_requests(self._context, older_than=self._runs_kept(), stopped=lambda: not self._active())
         pruned = prune(
             self._context,
@@ -377,7 +393,6 @@ class Scheduler:
         if pruned.runs or pruned.leases:
             self._context.events.emit(RunsPruned(count=pruned.runs, leases=pruned.leases))
         self._empty_audit()
-        self._context.store.database.checkpoint()
 
     def _note_audit_head(self) -> None:
         # A little less than the time between two rounds, which never follow each other exactly.

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from phasesync.core.audit import AuditKind
+from phasesync.core.names import without_keys
 from phasesync.errors import InvalidInputError
 
 PREFIX = "PHASESYNC_"
@@ -113,7 +114,14 @@ def _windows(value: object) -> object:
         raise ValueError(error.message) from None
 
 
+def _no_key(value: object) -> object:
+    if isinstance(value, str) and without_keys(value.strip()) == "…":
+        raise ValueError("must name a file, and what is given is a key itself: put it into a file of mode 0600")
+    return value
+
+
 UserPath = Annotated[Path, AfterValidator(_expanded)]
+KeyPath = Annotated[Path, BeforeValidator(_no_key), AfterValidator(_expanded)]
 
 
 class _Group(BaseModel):
@@ -254,7 +262,7 @@ class Settings(BaseSettings):
     """Directory of what phasesync writes. Default: systemd's STATE_DIRECTORY, else XDG_DATA_HOME/phasesync."""
     database_url: Annotated[str, AfterValidator(_database)] = Field(default_factory=_in_data_dir, repr=False)
     """SQLite for one host, PostgreSQL (postgresql://…) for several. Default: phasesync.db in data_dir."""
-    root_key_file: UserPath = Field(
+    root_key_file: KeyPath = Field(
         default_factory=lambda: _in_home("~/.config/phasesync/root.key"), validate_default=False
     )
     """File with the root key (base64 of 32 bytes, mode 0600). Outside data_dir: a backup must not hold its own key."""
@@ -266,7 +274,7 @@ class Settings(BaseSettings):
     """ARN of the KMS key that encrypts the root key, which then lies in the database. AWS is asked at starts only."""
     root_key_kms_key_next: Annotated[str, AfterValidator(_kms_key)] | None = None
     """ARN of the KMS key that takes its place, while `phasesync keys rotate-root` goes from one KMS key to another."""
-    age_identity_file: UserPath | None = None
+    age_identity_file: KeyPath | None = None
     """File with the age identity (mode 0600) that opens a root key file which is an age file."""
     http: HttpSettings = HttpSettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -502,7 +502,7 @@ def _after_environment(cursor: str) -> sa.ColumnElement[bool]:
     try:
         app, name = parse_environment_label(cursor.lower())
     except InvalidInputError:
-        raise bad_cursor(cursor) from None
+        raise bad_cursor() from None
     # The first condition follows from the second; it is there for the index on the names of apps.
     return (apps.c.name_key >= app) & ((apps.c.name_key > app) | (environments.c.name_key > name))
 

@@ -9,6 +9,7 @@ still be verified. Once all rows at the beginning are empty, they are deleted, a
 is left follows. Rows that do not authenticate are neither emptied nor deleted: they are evidence.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ from phasesync.store.audit_chain import (
     authentic_head,
     chain,
     emptied_mark,
+    known_data_key,
     lock_head,
     open_row,
     read_head,
@@ -31,7 +33,7 @@ from phasesync.store.audit_chain import (
     store_head,
 )
 from phasesync.store.base import BaseStore
-from phasesync.store.db_time import before
+from phasesync.store.db_time import before, from_microseconds
 from phasesync.store.key_ring import same_mac
 from phasesync.store.tables import audit
 
@@ -39,6 +41,7 @@ _CONTENT: Final = PLAIN[3:]
 """Columns that retention empties, beside `details`."""
 
 _UNREADABLE: Final = "?"
+_NO_TIME: Final = from_microseconds(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +93,13 @@ class AuditStore(BaseStore):
         InvalidInputError for the cursor, which is the number of a row.
         """
         number = audit.c.number
-        statement = select_rows().where(*_conditions(which)).limit(limit + 1)
-        statement = statement.order_by(number if oldest_first else number.desc())
+        conditions = _conditions(which)
         if after is not None:
             place = _from_cursor(after)
-            statement = statement.where(number > place if oldest_first else number < place)
+            conditions.append(number > place if oldest_first else number < place)
         with self._database.read() as connection:
+            statement = select_rows(connection.dialect.name).where(*conditions).limit(limit + 1)
+            statement = statement.order_by(number if oldest_first else number.desc())
             rows = connection.execute(statement).all()
         return page_of(rows, limit, self._to_row, lambda row: str(row.number))
 
@@ -103,7 +107,8 @@ class AuditStore(BaseStore):
         """Return the newest row of the chain, number 0 if there is none yet; None if the head was altered."""
         with self._database.read() as connection:
             ends = read_head(self._keys, connection)
-            if ends is None and connection.scalar(sa.select(audit.c.number).limit(1)) is None:
+            there_was_one = connection.scalar(sa.select(audit.c.number).limit(1)) is not None
+            if ends is None and not there_was_one and known_data_key(self._keys) is None:
                 ends = ChainEnds()
         return None if ends is None else AuditHead.of(ends.number, ends.chained)
 
@@ -139,9 +144,9 @@ class AuditStore(BaseStore):
             How many were emptied, and where to go on; None: there are no more.
         """
         old = (audit.c.kind == kind.value) & (audit.c.at < before(older_than)) & audit.c.actor.is_not(None)
-        statement = select_rows().where(old, audit.c.number > after).order_by(audit.c.number).limit(limit)
         with self._database.read() as connection:
-            rows = connection.execute(statement).all()
+            statement = select_rows(connection.dialect.name).where(old, audit.c.number > after)
+            rows = connection.execute(statement.order_by(audit.c.number).limit(limit)).all()
         emptied = [
             {"of_row": row.number, "mark": emptied_mark(self._keys, row.number, row.micros, row.kind, row.digest)}
             for row in rows
@@ -164,19 +169,19 @@ class AuditStore(BaseStore):
 
         Rows behind the first one that is not empty, or does not authenticate in its place, stay.
         """
-        statement = select_rows().order_by(audit.c.number).limit(limit)
         with self._database.write() as connection:
+            statement = select_rows(connection.dialect.name).order_by(audit.c.number).limit(limit)
             head = authentic_head(self._keys, lock_head(connection))
             if head is None:
                 return 0
             first, chained, dropped = head.first_number, head.first_chained, 0
             for row in connection.execute(statement).all():
                 opened = open_row(self._keys, row)
-                if opened is None or opened.details is not None or row.number != first or first == head.number:
+                if opened is None or opened.details is not None or row.number < first or row.number == head.number:
                     break
                 if not same_mac(row.mac, chain(self._keys, chained, row.digest)):
                     break
-                first, chained, dropped = first + 1, row.mac, dropped + 1
+                first, chained, dropped = row.number + 1, row.mac, dropped + 1
             if dropped:
                 connection.execute(audit.delete().where(audit.c.number < first))
                 store_head(self._keys, connection, replace(head, first_number=first, first_chained=chained))
@@ -199,7 +204,7 @@ class AuditStore(BaseStore):
             )
         return AuditRow(
             number=row.number,
-            at=row.at,
+            at=row.at or _NO_TIME,
             kind=str(row.kind),
             source=str(row.source or ""),
             entry=entry,
@@ -233,10 +238,10 @@ def _is_or_begins(column: sa.Column[Any], text: str, follows: str) -> sa.ColumnE
 
 
 def _from_cursor(cursor: str) -> int:
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > _LONGEST_NUMBER:
-        raise bad_cursor(cursor)
+    if _NUMBER.fullmatch(cursor) is None or not -(2**63) <= int(cursor) < 2**63:
+        raise bad_cursor()
     return int(cursor)
 
 
-_LONGEST_NUMBER: Final = 18
-"""Digits: fewer than a BIGINT has."""
+_NUMBER: Final = re.compile("-?[0-9]{1,19}")
+"""Of any row, also of one that phasesync did not write."""

@@ -61,6 +61,9 @@ def append_rows(
     Add rows at the end of the chain; the transaction must lock nothing more afterwards, and commit.
 
     `key_id`: of `known_data_key`, which the transaction holds already.
+
+    Raises:
+        CiphertextError: something in the database keeps the log from growing.
     """
     locked = _lock_head(keys, connection)
     if locked.broken:
@@ -69,7 +72,7 @@ def append_rows(
     number, chained, at = locked.ends.number, locked.ends.chained, locked.clock
     rows = []
     for entry in entries:
-        number += 1
+        number = locked.next_free(number)
         actor = entry.actor or caller.actor
         plain = (number, at, entry.kind.value, actor, caller.source, entry.action, entry.object, entry.outcome.value)
         content = to_json(AuditDetails(details=entry.details, before=entry.before, after=entry.after))
@@ -104,9 +107,41 @@ def emptied_mark(keys: KeyRing, number: int, at: int, kind: str, digest: bytes) 
 
 
 @cache
-def select_rows() -> sa.Select[Any]:
-    """Return the select behind `open_row`; `micros` is the time as it is stored."""
-    return sa.select(audit, sa.type_coerce(audit.c.at, sa.BigInteger()).label("micros"))
+def select_rows(dialect: str, *, with_all: bool = False) -> sa.Select[Any]:
+    """
+    Return the select behind `open_row`; `micros` is the time as it is stored.
+
+    SQLite stores a value of any type in any column, and any bytes as text, which its driver refuses to return. There, a
+    value of another type becomes NULL, and a text that is none gets replacement characters: neither authenticates. What
+    is no number cannot be shown as one, so such a row is left out, unless it is asked `with_all`.
+    """
+    if dialect != "sqlite":
+        return sa.select(audit, sa.type_coerce(audit.c.at, sa.BigInteger()).label("micros"))
+    columns: list[sa.ColumnElement[Any]] = []
+    for column in audit.c:
+        if isinstance(column.type, sa.LargeBinary):
+            columns.append(_if_stored_as("blob", column, column).label(column.name))
+        elif isinstance(column.type, sa.String):
+            columns.append(_if_stored_as("text", column, sa.cast(column, _Decoded())).label(column.name))
+        else:
+            columns.append(_if_stored_as("integer", column, column).label(column.name))
+    micros = sa.type_coerce(_if_stored_as("integer", audit.c.at, audit.c.at), sa.BigInteger()).label("micros")
+    statement = sa.select(*columns, micros)
+    return statement if with_all else statement.where(sa.func.typeof(audit.c.number) == "integer")
+
+
+def _if_stored_as(kind: str, column: sa.Column[Any], value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.case((sa.func.typeof(column) == kind, value))
+
+
+class _Decoded(sa.types.TypeDecorator[str]):
+    """Bytes of a text, read as text."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    def process_result_value(self, value: bytes | None, dialect: sa.Dialect) -> str | None:
+        return None if value is None else value.decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +162,8 @@ def open_row(keys: KeyRing, row: sa.Row[Any], *, number: int | None = None) -> O
 
     `number`: the number under which it may have been written, if not its own.
     """
-    if not isinstance(row.digest, bytes) or not isinstance(row.details, bytes):
-        return None  # SQLite stores a value of any type in any column.
+    if row.number is None or row.digest is None or row.details is None:
+        return None
     own = int(row.number) if number is None else number
     if row.actor is None:
         mark = emptied_mark(keys, own, row.micros, str(row.kind), row.digest)
@@ -173,63 +208,98 @@ def read_head(keys: KeyRing, connection: sa.Connection) -> ChainEnds | None:
 
 
 def store_head(keys: KeyRing, connection: sa.Connection, head: ChainEnds) -> None:
-    """Store the head; its row has to be locked."""
-    connection.execute(audit_head.update().where(audit_head.c.id == 1).values(**vars(head), mac=_head_mac(keys, head)))
+    """Store the head; its row has to be locked. CiphertextError if the database does not take it."""
+    values = {**vars(head), "mac": _head_mac(keys, head)}
+    if connection.execute(audit_head.update().where(audit_head.c.id == 1).values(values)).rowcount != 1:
+        raise _kept_from_growing()
+
+
+def _kept_from_growing() -> CiphertextError:
+    return CiphertextError(
+        "the database does not take rows of the audit log: a trigger or a rule was added outside phasesync; nothing "
+        "was stored",
+        hint="phasesync audit verify names it; remove it",
+    )
 
 
 def lock_head(connection: sa.Connection) -> sa.Row[Any] | None:
     """Lock the row of the head and return it, with `clock` and `newest` (a number); None if there is none."""
-    return connection.execute(_SELECT_HEAD).first()
+    return connection.execute(_select_head(connection.dialect.name)).first()
 
 
-_LAST_NUMBER: Final = 2**62
-"""No row has this number. SQLite orders text, which only an alteration puts there, after all numbers."""
-
-_NEWEST: Final = sa.select(sa.func.max(audit.c.number)).where(audit.c.number < _LAST_NUMBER).scalar_subquery()
-_SELECT_HEAD: Final = row_lock(
-    sa.select(audit_head, now().label("clock"), _NEWEST.label("newest")).where(audit_head.c.id == 1), audit_head
-)
+@cache
+def _select_head(dialect: str) -> sa.Select[Any]:
+    # Not max(), for which SQLite would read every row once it leaves out what is no number.
+    number = select_rows(dialect).with_only_columns(audit.c.number).order_by(audit.c.number.desc()).limit(1)
+    newest = number.scalar_subquery().label("newest")
+    return row_lock(sa.select(audit_head, now().label("clock"), newest).where(audit_head.c.id == 1), audit_head)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _LockedHead:
-    """The head, for the next row. `broken`: it was altered, removed or put back."""
+    """
+    The head, for the next row.
+
+    Attributes:
+        broken: it was altered, removed or put back.
+        taken: numbers after the head that rows have which phasesync did not write.
+    """
 
     ends: ChainEnds
     clock: int
-    broken: bool
+    broken: bool = False
+    taken: frozenset[int] = frozenset()
+
+    def next_free(self, number: int) -> int:
+        """Return the number of the row that follows a number."""
+        number += 1
+        while number in self.taken:
+            number += 1
+        return number
 
 
 def _lock_head(keys: KeyRing, connection: sa.Connection) -> _LockedHead:
-    """Lock the head; make it if there is none."""
+    """Lock the head; make it if there is none. CiphertextError if the database does not take it."""
     row = lock_head(connection)
-    is_new = False
+    was_removed = False
     if row is None:
         first = ChainEnds()
         made = insert_or_update(connection.dialect.name, audit_head).values(
             id=1, **vars(first), mac=_head_mac(keys, first)
         )
         # Another transaction may make it in the same moment.
-        is_new = connection.execute(made.on_conflict_do_nothing()).rowcount == 1
-        row = connection.execute(_SELECT_HEAD).one()
-    ends = authentic_head(keys, row)
-    broken = ends is None or (row.newest or 0) > ends.number
-    if is_new:
-        broken = row.newest is not None or known_data_key(keys) is not None
-    if not broken and ends is not None:
-        return _LockedHead(ends=ends, clock=row.clock, broken=False)
-    # Work goes on with what is there: whoever can alter the head must not be able to stop it. `verify` names the row.
-    return _LockedHead(ends=_ends_of_rows(connection), clock=row.clock, broken=True)
+        is_new = connection.execute(made.on_conflict_do_nothing().returning(audit_head.c.id)).first() is not None
+        was_removed = is_new and known_data_key(keys) is not None
+        if (row := lock_head(connection)) is None:
+            raise _kept_from_growing()
+    ends = None if was_removed else authentic_head(keys, row)
+    if ends is not None and (row.newest or 0) <= ends.number:
+        return _LockedHead(ends=ends, clock=row.clock)
+    # Work goes on with what is there: whoever can alter the head must not be able to stop it. `verify` names the rows.
+    newest = authentic_row(keys, connection, after=None if ends is None else ends.number, last=True)
+    broken = ends is None or newest is not None
+    if ends is None:
+        oldest = authentic_row(keys, connection)
+        ends = ChainEnds() if oldest is None else ChainEnds(first_number=oldest.number)
+    if newest is not None:
+        ends = replace(ends, number=newest.number, chained=newest.mac or START)
+    beyond = select_rows(connection.dialect.name).where(audit.c.number > ends.number)
+    taken = connection.scalars(beyond.with_only_columns(audit.c.number))
+    return _LockedHead(ends=ends, clock=row.clock, broken=broken, taken=frozenset(taken))
 
 
-def _ends_of_rows(connection: sa.Connection) -> ChainEnds:
-    numbers = sa.select(audit.c.number, audit.c.mac).where(audit.c.number < _LAST_NUMBER)
-    oldest = connection.execute(numbers.order_by(audit.c.number).limit(1)).first()
-    newest = connection.execute(numbers.order_by(audit.c.number.desc()).limit(1)).first()
-    if oldest is None or newest is None:
-        return ChainEnds()
-    chained = newest.mac if isinstance(newest.mac, bytes) else START
-    return ChainEnds(number=newest.number, chained=chained, first_number=oldest.number)
+def authentic_row(
+    keys: KeyRing, connection: sa.Connection, *, after: int | None = None, last: bool = False
+) -> sa.Row[Any] | None:
+    """Return the first or last row, of those after a number, that authenticates by itself; None if there is none."""
+    statement = select_rows(connection.dialect.name).execution_options(yield_per=_BATCH)
+    if after is not None:
+        statement = statement.where(audit.c.number > after)
+    with connection.execute(statement.order_by(audit.c.number.desc() if last else audit.c.number)) as rows:
+        return next((row for row in rows if open_row(keys, row) is not None), None)
+
+
+_BATCH: Final = 200
 
 
 def authentic_head(keys: KeyRing, row: sa.Row[Any] | None) -> ChainEnds | None:

@@ -13,7 +13,16 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from phasesync.core.audit import AuditHead, Finding, Tampering, Verification
-from phasesync.store.audit_chain import BROKEN, ChainEnds, authentic_head, chain, open_row, select_rows
+from phasesync.store.audit_chain import (
+    BROKEN,
+    ChainEnds,
+    authentic_head,
+    authentic_row,
+    chain,
+    known_data_key,
+    open_row,
+    select_rows,
+)
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.tables import audit, audit_head
 
@@ -41,6 +50,11 @@ class _Reader:
         """MACs that the next row may follow; empty: unknown."""
         self._certain = True
         """Whether the row before authenticates."""
+        self._since: tuple[tuple[bytes, ...], int, int] = (self._before, 0, 0)
+        """Since the last row that authenticates: MACs that a row may follow which goes on there, and how many gaps and
+        suspects were known then."""
+        self.foreign: set[int] = set()
+        """Numbers that phasesync passed over, since somebody else had put a row there."""
         self.expected = ends.first_number
         self.rows = self.emptied = self.more = 0
         self.missing: list[tuple[int, int]] = []
@@ -51,24 +65,26 @@ class _Reader:
     def forget_before(self) -> None:
         """Take whatever the first row follows: the head does not say."""
         self._before = ()
+        self._since = ((), 0, 0)
 
     def read(self, row: sa.Row[Any]) -> None:
         """Check a row."""
         number = row.number
         self.rows += 1
-        if not isinstance(number, int):  # SQLite stores a value of any type in any column.
+        if number is None:
             self.findings.append(_finding(Tampering.INSERTED, self.expected, self.expected, "no row has such a number"))
             return
         if number < self._first or (self._newest is not None and number > self._newest):
             self._suspect(row)
             return
+        content = open_row(self._keys, row)
+        if content is not None and (number > self.expected or not self._certain):
+            self._pass_over(row)
         if number > self.expected:
             self.missing.append((self.expected, number - 1))
             self._before = ()
         self.expected = number + 1
-        content = open_row(self._keys, row)
-        follows = isinstance(row.digest, bytes)
-        computed = tuple(chain(self._keys, before, row.digest) for before in self._before) if follows else ()
+        computed = self._macs(row, self._before)
         linked = not self._before or row.mac in computed
         if content is None:
             self._suspect(row)
@@ -84,9 +100,24 @@ class _Reader:
             self.findings.append(_finding(Tampering.HEAD, number, number, what))
         self._certain = content is not None
         # If its MAC is wrong, the next row shows what stood there when that was written.
-        self._before = tuple(mac for mac in {row.mac, *computed} if isinstance(mac, bytes))
-        if number in self._wanted and isinstance(row.mac, bytes):
+        self._before = tuple(mac for mac in {row.mac, *computed} if mac is not None)
+        if content is not None:
+            self._since = self._before, len(self.missing), len(self.suspects)
+        if number in self._wanted and row.mac is not None:
             self.marks[number] = AuditHead.of(number, row.mac)
+
+    def _macs(self, row: sa.Row[Any], followed: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Return the MACs that a row can have, by what it may follow."""
+        return () if row.digest is None else tuple(chain(self._keys, before, row.digest) for before in followed)
+
+    def _pass_over(self, row: sa.Row[Any]) -> None:
+        """Take what stands before an authentic row for that of others, if it follows the authentic row before them."""
+        followed, gaps, suspects = self._since
+        if row.mac not in self._macs(row, followed):
+            return
+        del self.missing[gaps:]
+        self.foreign.update(suspect.number for suspect in self.suspects[suspects:] if suspect.number >= self._first)
+        self._before, self.expected = followed, row.number
 
     def _suspect(self, row: sa.Row[Any]) -> None:
         if len(self.suspects) < _MOST_SUSPECTS:
@@ -106,23 +137,28 @@ def verify_chain(keys: KeyRing, connection: sa.Connection, known: Sequence[Audit
     """
     stored = connection.execute(sa.select(audit_head).where(audit_head.c.id == 1)).first()
     head = authentic_head(keys, stored)
-    oldest = connection.scalar(sa.select(sa.func.min(audit.c.number)))
-    ends = head or ChainEnds(first_number=oldest or 1)
+    oldest = None if head is not None else authentic_row(keys, connection)
+    ends = head or ChainEnds(first_number=1 if oldest is None else oldest.number)
     newest = None if head is None else head.number
     reader = _Reader(keys, ends, newest=newest, wanted={ends.number, *(one.number for one in known)})
     if head is None and ends.first_number > 1:
         reader.forget_before()
-    with connection.execute(select_rows().order_by(audit.c.number).execution_options(yield_per=_BATCH)) as rows:
+    every = select_rows(connection.dialect.name, with_all=True).order_by(audit.c.number)
+    with connection.execute(every.execution_options(yield_per=_BATCH)) as rows:
         for row in rows:
             reader.read(row)
     last = reader.expected - 1
     if newest is not None and last < newest:
         reader.missing.append((last + 1, newest))
     findings = [*reader.findings, *_explain(keys, connection, reader, ends.first_number, newest)]
-    if head is None and (stored is not None or oldest is not None):
+    if head is None and (stored is not None or reader.rows or known_data_key(keys) is not None):
         findings.append(_about_head(last, "missing" if stored is None else "altered"))
     elif head is not None and not findings and head.number and reader.marks[head.number] != _head_of(head):
         findings.append(_about_head(head.number, "not that of the newest row"))
+    findings += [
+        Finding(tampering=Tampering.TRIGGER, first=last, last=last, message=f"{name}: it can keep rows out of the log")
+        for name in connection.scalars(sa.text(_ADDED[connection.dialect.name]))
+    ]
     notes: list[str] = []
     for one in known:
         findings += _compare(one, ends, last if newest is None else newest, reader.marks, notes)
@@ -134,6 +170,24 @@ def verify_chain(keys: KeyRing, connection: sa.Connection, known: Sequence[Audit
         findings=tuple(sorted(findings, key=lambda finding: (finding.first, finding.last, finding.tampering.value))),
         notes=tuple(notes),
     )
+
+
+_ADDED: Final = {
+    "sqlite": """
+        SELECT 'the trigger ' || name || ' on table ' || tbl_name FROM sqlite_master
+        WHERE type = 'trigger' AND lower(tbl_name) IN ('audit', 'audit_head') ORDER BY 1
+    """,
+    "postgresql": """
+        SELECT what || ' ' || name || ' on table ' || relname FROM (
+            SELECT 'the trigger', tgname, tgrelid FROM pg_trigger WHERE NOT tgisinternal
+            UNION ALL SELECT 'the rule', rulename, ev_class FROM pg_rewrite
+            UNION ALL SELECT 'the policy', polname, polrelid FROM pg_policy
+        ) AS added (what, name, relation)
+        JOIN pg_class ON pg_class.oid = relation
+        WHERE pg_table_is_visible(relation) AND relname IN ('audit', 'audit_head') ORDER BY 1
+    """,
+}
+"""What somebody has added to the tables of the log; phasesync adds no such thing."""
 
 
 def _head_of(ends: ChainEnds) -> AuditHead:
@@ -178,7 +232,7 @@ def _explain(
     upto = reader.expected - 1 if newest is None else newest
     places = {row.number for row in reader.suspects}
     # Numbers that phasesync wrote and that no row has in its place.
-    lost = {number for number in places if first <= number <= upto}
+    lost = {number for number in places if first <= number <= upto} - reader.foreign
     long_gaps = [gap for gap in reader.missing if gap[1] - gap[0] >= _MOST_SUSPECTS]
     for begin, end in reader.missing:
         if (begin, end) not in long_gaps:

@@ -1,5 +1,6 @@
 """
-Checks that the rows of a whole database authenticate under its root key: what the rest of the store checks one by one.
+Checks that the rows of a whole database authenticate under its root key, and that each row which a MAC vouches for is
+there: what the rest of the store checks one by one.
 
 It reads and changes nothing. Values are decrypted, and dropped at once.
 """
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.counted import counted
 from phasesync.errors import CiphertextError
 from phasesync.store.app_windows import decrypt_windows
 from phasesync.store.apps import select_environments
@@ -19,7 +21,7 @@ from phasesync.store.change_requests import ChangeRequestStore
 from phasesync.store.credentials import select_credentials, to_credential
 from phasesync.store.database import Database
 from phasesync.store.dynamic import open_config
-from phasesync.store.environment_mac import authentic_pointers
+from phasesync.store.environment_mac import authentic_pointers, columns_of_app
 from phasesync.store.instance import REGISTERED, read_registry
 from phasesync.store.journal import to_entry
 from phasesync.store.key_ring import KeyRing
@@ -42,12 +44,16 @@ from phasesync.store.tables import (
     apps,
     credentials,
     dynamic_secrets,
+    environments,
     journal,
     lease_events,
     messages,
     notifications,
     owned_objects,
     root_keys,
+    secret_versions,
+    secrets,
+    sync_reads,
     syncs,
 )
 
@@ -79,7 +85,8 @@ class Authenticated:
 
 def authenticate_all(database: Database, keys: KeyRing, *, with_audit: bool = True) -> Authenticated:
     """
-    Check every row that the root key vouches for.
+    Check every row that the root key vouches for. What no MAC names may have been removed: a sync, a run, history of
+    leases, a whole environment. Only the manifest of a backup shows that.
 
     `with_audit`: with the rows of the audit log, of which `verify_chain` can say all that is wrong.
 
@@ -93,6 +100,7 @@ def authenticate_all(database: Database, keys: KeyRing, *, with_audit: bool = Tr
         if request.error is not None:
             raise CiphertextError(request.error)
     with database.read() as connection:
+        rows_of_log = select_rows(connection.dialect.name, with_all=True)
         registry = read_registry(connection, keys)
         registered = dict.fromkeys(REGISTERED, 0)
 
@@ -138,16 +146,57 @@ def authenticate_all(database: Database, keys: KeyRing, *, with_audit: bool = Tr
             change_requests=len(requests),
             notifications=_each(connection, select_notifications(), check_notification),
             messages=_each(connection, sa.select(messages), lambda row: open_message(row, keys)),
-            audit=_each(connection, select_rows(), lambda row: _check_audit_row(row, keys)) if with_audit else 0,
+            audit=_each(connection, rows_of_log, lambda row: _check_audit_row(row, keys)) if with_audit else 0,
             root_keys=_each(connection, sa.select(root_keys), lambda row: check_root_key(row, keys)),
             backup_schedules=_each(connection, select_schedules(), lambda row: to_schedule(row, keys)),
         )
+        _check_versions(connection)
+        _check_reads(connection)
         for table, found in registered.items():
             if (expected := registry.count(table)) != found:
                 raise CiphertextError(
                     f"rows of table {table.name} are missing: the registry has {expected}, the table {found}"
                 )
     return count
+
+
+def _check_versions(connection: sa.Connection) -> None:
+    """
+    Raise CiphertextError if a secret lacks a version.
+
+    The MAC of its environment names the current one, and versions are 1, 2, 3 and so on: nothing ever removes one.
+    """
+    up_to = (secret_versions.c.secret_id == secrets.c.id) & secret_versions.c.version.between(1, secrets.c.version)
+    incomplete = (
+        sa.select(secrets.c.id)
+        .outerjoin_from(secrets, secret_versions, up_to)
+        .group_by(secrets.c.id, secrets.c.version)
+        .having(sa.func.count(secret_versions.c.version) != secrets.c.version)
+    ).subquery()
+    short = sa.func.count().label("short")
+    row = connection.execute(
+        sa.select(*columns_of_app(), environments.c.name, short)
+        .join_from(incomplete, secrets, secrets.c.id == incomplete.c.id)
+        .join(environments, environments.c.id == secrets.c.environment_id)
+        .join(apps, apps.c.id == environments.c.app_id)
+        .group_by(apps.c.name, apps.c.name_key, environments.c.name)
+        .limit(1)
+    ).first()
+    if row is not None:
+        raise CiphertextError(
+            f"versions of {counted(row.short, 'secret')} of the environment {row.app}/{row.name} are missing in table "
+            "secret_versions: they were removed outside phasesync"
+        )
+
+
+def _check_reads(connection: sa.Connection) -> None:
+    """Raise CiphertextError if nothing says how far a sync has read its environment: no edit would wake it."""
+    own = (sync_reads.c.sync_id == syncs.c.id) & (sync_reads.c.environment_id == syncs.c.environment_id)
+    missing = sa.select(syncs.c.name).outerjoin_from(syncs, sync_reads, own).where(sync_reads.c.sync_id.is_(None))
+    if (name := connection.scalar(missing.limit(1))) is not None:
+        raise CiphertextError(
+            f"the row of sync {name} in table sync_reads is missing: it was removed outside phasesync"
+        )
 
 
 def _check_audit_row(row: sa.Row[Any], keys: KeyRing) -> None:

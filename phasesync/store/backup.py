@@ -27,8 +27,12 @@ import sqlalchemy as sa
 from phasesync import __version__
 from phasesync.errors import (
     AlreadyExistsError,
+    CiphertextError,
     DatabaseCopyError,
+    DestinationError,
+    HostUnavailableError,
     IllegalTransitionError,
+    KeyUnavailableError,
     SchemaMismatchError,
     SettingsError,
     StoreUnavailableError,
@@ -48,6 +52,7 @@ from phasesync.store.sqlite import prepare_sqlite_file, uri_of
 from phasesync.store.tables import data_keys, instance, metadata
 
 OpenKeys = Callable[[Database], KeyRing | None]
+"""Returns the key ring of a database; None if there is none."""
 
 _HASHED_AT_ONCE: Final = 1 << 20
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
@@ -97,6 +102,18 @@ def backup(
         checkpoint()
         write_manifest(manifest, manifest_of(target))
     return manifest
+
+
+def keys_if_possible(open_keys: Callable[[Database], KeyRing]) -> OpenKeys:
+    """Return what opens the keys of a database, or returns None if the root key is away or does not open them."""
+
+    def opened(database: Database) -> KeyRing | None:
+        try:
+            return open_keys(database)
+        except (KeyUnavailableError, CiphertextError, SettingsError, HostUnavailableError, DestinationError):
+            return None  # AWS KMS is away, for example: an outage is when a backup is wanted.
+
+    return opened
 
 
 def preview_backup(database_url: str, target: Path) -> int:
@@ -152,7 +169,7 @@ def _remove_side_files(file: Path) -> None:
 
 
 def _exists_already(target: Path) -> AlreadyExistsError:
-    return AlreadyExistsError(f"{target} exists already; a backup never overwrites")
+    return AlreadyExistsError(f"{target} exists already; a backup never overwrites", hint="name another file")
 
 
 def _cannot_be_written(target: Path, error: OSError | None = None) -> SettingsError | StoreUnavailableError:

@@ -1,5 +1,6 @@
 """
-Proves that a backup can be restored, on a private copy: the file, its manifest, its schema, and every MAC in it.
+Proves that a backup can be restored, on a private copy: the file, its manifest, its schema, and every MAC in it. The
+copy has the rows of the file in tables of our own; `db verify`, `db drill` and `db restore` go on with it.
 
 The file itself is only read. What is returned says what was proved; whatever is wrong is an error.
 """
@@ -25,6 +26,7 @@ from phasesync.store.audit_verify import verify_chain
 from phasesync.store.authenticity import Authenticated, authenticate_all
 from phasesync.store.backup import digest_of_file, sync_to_disk
 from phasesync.store.backup_manifest import Manifest, check_mac, manifest_of, read_manifest
+from phasesync.store.backup_rows import take_rows
 from phasesync.store.database import Database, open_database
 from phasesync.store.database_url import parse_database_url, sqlite_url
 from phasesync.store.db_errors import translate
@@ -52,6 +54,7 @@ class VerifiedBackup:
         manifest: what lay beside it; None if nothing did: then nothing proves that it is whole and of which time.
         signed: the manifest authenticates.
         tampered: what is wrong with the audit log in it; that is no reason not to restore it.
+        left_out: what the file has that phasesync did not make, such as `trigger t`; the copy does not have it.
     """
 
     instance_id: str
@@ -61,6 +64,7 @@ class VerifiedBackup:
     manifest: Manifest | None
     signed: bool
     tampered: tuple[Finding, ...]
+    left_out: tuple[str, ...]
 
     @property
     def made_at(self) -> datetime | None:
@@ -69,69 +73,108 @@ class VerifiedBackup:
 
 
 def verify_backup(
-    file: Path, *, open_keys: Callable[[Database], KeyRing], folder: Path | None = None
+    file: Path,
+    *,
+    open_keys: Callable[[Database], KeyRing],
+    folder: Path | None = None,
+    without_manifest: bool = False,
 ) -> VerifiedBackup:
+    """Prove a backup. Args and Raises: as `opened_copy`."""
+    with opened_copy(file, open_keys=open_keys, folder=folder, without_manifest=without_manifest) as (_, verified):
+        return verified
+
+
+@contextmanager
+def opened_copy(
+    file: Path,
+    *,
+    open_keys: Callable[[Database], KeyRing],
+    folder: Path | None = None,
+    without_manifest: bool = False,
+) -> Iterator[tuple[Path, VerifiedBackup]]:
     """
-    Prove a backup.
+    Yield a private copy of a backup that was proved, at the schema of this release; it is removed at the end.
 
     Args:
         file: the backup; it is not changed.
         open_keys: returns the key ring of a database; raises if the root key does not fit.
-        folder: where a private copy is made; None: where temporary files are.
+        folder: where the copy is made; None: where temporary files are.
+        without_manifest: take also one whose manifest is missing or has no MAC; nothing tells then which rows it lacks.
 
     Raises:
         NotFoundError: there is no such file.
         SettingsError: it is damaged, no database of phasesync, or not the file that its manifest is of.
         SchemaMismatchError: it is from a newer release.
         KeyUnavailableError: it is another root key.
-        CiphertextError: the manifest or a row was altered; names the first one.
+        CiphertextError: the manifest or a row was altered, or proves nothing; names the first one.
     """
-    with opened_copy(file, open_keys=open_keys, folder=folder) as (_, verified):
-        return verified
+    with TemporaryDirectory(prefix="phasesync-backup-", dir=folder) as place:
+        copy = Path(place) / "copy.db"
+        yield copy, make_copy(file, copy, open_keys=open_keys, without_manifest=without_manifest)
 
 
-@contextmanager
-def opened_copy(
-    file: Path, *, open_keys: Callable[[Database], KeyRing], folder: Path | None = None
-) -> Iterator[tuple[Path, VerifiedBackup]]:
+def make_copy(
+    file: Path, copy: Path, *, open_keys: Callable[[Database], KeyRing], without_manifest: bool = False
+) -> VerifiedBackup:
     """
-    Yield a private copy of a backup that was proved, at the schema of this release; it is removed at the end.
+    Prove a backup on a copy that the caller removes, also after an error.
 
-    `folder`: where the copy is made; None: where temporary files are. Raises as `verify_backup`.
+    Args:
+        file: the backup.
+        copy: where the copy is made; a further file is beside it for a time (`file_beside`).
+        open_keys, without_manifest: as for `opened_copy`, which also has what this raises.
     """
     require_file(file)
     manifest = read_manifest(file)
     if manifest is not None:
         _check_file(file, manifest)
-    with TemporaryDirectory(prefix="phasesync-backup-", dir=folder) as place:
-        copy = Path(place) / "copy.db"
-        copy_checked(file, copy, message=f"{file} is not a database")
-        schema, rows = _read_rows(copy, file, manifest)
-        upgrade(sqlite_url(copy), open_keys, in_use=False)
-        with closing(open_database(sqlite_url(copy))) as database:
-            try:
-                instance_id = read_instance_id(database)
-            except SchemaMismatchError:
-                raise never_initialised(file) from None
-            keys = open_keys(database)
-            signed = manifest is not None and check_mac(manifest, keys)
-            if manifest is not None and manifest.instance_id != instance_id:
-                raise CiphertextError(f"{manifest_of(file)} is of another installation ({manifest.instance_id})")
-            authenticated = authenticate_all(database, keys, with_audit=False)
-            with database.read() as connection:
-                audit = verify_chain(keys, connection, ())
-        yield (
-            copy,
-            VerifiedBackup(
-                instance_id=instance_id,
-                schema=schema,
-                rows=rows,
-                authenticated=replace(authenticated, audit=audit.rows),
-                manifest=manifest,
-                signed=signed,
-                tampered=audit.findings,
-            ),
-        )
+    pages = file_beside(copy)
+    copy_checked(file, pages, message=f"{file} is not a database")
+    with closing(open_database(sqlite_url(pages))) as database:
+        schema = known_schema(database, file)
+    left_out = take_rows(pages, copy, schema=schema, name=file)
+    pages.unlink()
+    rows = _read_rows(copy, file, schema, manifest)
+    upgrade(sqlite_url(copy), open_keys, in_use=False)
+    with closing(open_database(sqlite_url(copy))) as database:
+        try:
+            instance_id = read_instance_id(database)
+        except SchemaMismatchError:
+            raise never_initialised(file) from None
+        keys = open_keys(database)
+        signed = manifest is not None and check_mac(manifest, keys)
+        if manifest is not None and manifest.instance_id != instance_id:
+            raise CiphertextError(f"{manifest_of(file)} is of another installation ({manifest.instance_id})")
+        authenticated = authenticate_all(database, keys, with_audit=False)
+        if not (signed or without_manifest):
+            raise _unproved(file, manifest)
+        with database.read() as connection:
+            audit = verify_chain(keys, connection, ())
+    return VerifiedBackup(
+        instance_id=instance_id,
+        schema=schema,
+        rows=rows,
+        authenticated=replace(authenticated, audit=audit.rows),
+        manifest=manifest,
+        signed=signed,
+        tampered=audit.findings,
+        left_out=left_out,
+    )
+
+
+def file_beside(copy: Path) -> Path:
+    """Return the file that `make_copy` needs beside the copy while it works."""
+    return copy.with_name(f"{copy.name}.pages")
+
+
+def _unproved(file: Path, manifest: Manifest | None) -> CiphertextError:
+    name = manifest_of(file).name
+    what = f"no {name} lies beside it" if manifest is None else f"{name} has no MAC: it was made without the root key"
+    return CiphertextError(
+        f"nothing proves that {file} has all its rows, nor of which time it is: {what}; the rows that are there "
+        "authenticate",
+        hint="bring the manifest that was made with it; to take the backup as it is: --without-manifest",
+    )
 
 
 def require_file(file: Path) -> None:
@@ -143,12 +186,22 @@ def require_file(file: Path) -> None:
     if not exists:
         raise NotFoundError(f"there is no backup at {file}", hint="phasesync db backup FILE makes one")
     if not file.is_file():
-        raise SettingsError(f"{file} is no backup: a regular file is needed")
+        raise SettingsError(
+            f"{file} is no backup: a regular file is needed", hint="name the file that phasesync db backup made"
+        )
+    if file.stat().st_size == 0:
+        raise SettingsError(
+            f"{file} is empty: a copy of it was cut off, or a disk was full",
+            hint="copy it again from where it came from, or take another backup",
+        )
 
 
 def known_schema(database: Database, file: Path) -> str:
     """Return the revision of a backup. SettingsError; SchemaMismatchError if this release does not know it."""
-    schema = status_of(database).current
+    try:
+        schema = status_of(database).current
+    except SchemaMismatchError as error:
+        raise SchemaMismatchError(f"{file} is altered: {error.message}", hint="take another backup") from None
     if schema is None:
         raise SettingsError(f"{file} is not a database of phasesync")
     if schema not in REVISIONS:
@@ -223,10 +276,9 @@ def _check_file(file: Path, manifest: Manifest) -> None:
         )
 
 
-def _read_rows(copy: Path, file: Path, manifest: Manifest | None) -> tuple[str, dict[str, int]]:
-    """Return the schema of a backup and table -> rows; SettingsError if they are not those of the manifest."""
+def _read_rows(copy: Path, file: Path, schema: str, manifest: Manifest | None) -> dict[str, int]:
+    """Return table -> rows of the copy of a backup; SettingsError if they are not those of the manifest."""
     with closing(open_database(sqlite_url(copy))) as database:
-        schema = known_schema(database, file)
         with database.read() as connection:
             if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
                 raise CiphertextError(f"{file} has rows that refer to nothing: some were removed outside phasesync")
@@ -246,4 +298,4 @@ def _read_rows(copy: Path, file: Path, manifest: Manifest | None) -> tuple[str, 
                 for table, digest in manifest.digests.items():
                     if digest_of(database, metadata.tables[table]).digest != digest:
                         raise SettingsError(f"the rows of {table} in {file} are not those of its manifest")
-    return schema, rows
+    return rows

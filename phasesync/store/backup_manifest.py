@@ -110,7 +110,10 @@ def parse_manifest(data: bytes, *, name: str) -> Manifest:
             mac=None if document["mac"] is None else _text(document["mac"]),
         )
     except (KeyError, TypeError, ValueError):
-        raise SettingsError(f"{name} is no manifest of a backup") from None
+        raise SettingsError(
+            f"{name} is no manifest of a backup",
+            hint="bring the one that was made with the backup, or move this one away",
+        ) from None
 
 
 def read_manifest(file: Path) -> Manifest | None:

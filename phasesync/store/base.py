@@ -163,7 +163,7 @@ NO_NAMES: Final = Names(first=(), count=0)
 def name_of_cursor(cursor: str) -> str:
     """Return the search key of the name that a cursor is. InvalidInputError."""
     if not is_name(cursor):
-        raise bad_cursor(cursor)
+        raise bad_cursor()
     return cursor.lower()
 
 
@@ -176,7 +176,7 @@ def from_pair_cursor(cursor: str) -> tuple[int, str]:
     """Return the instant, in microseconds, and the id or number that a cursor is. InvalidInputError."""
     match = _PAIR.fullmatch(cursor)
     if match is None:
-        raise bad_cursor(cursor)
+        raise bad_cursor()
     return int(match[1]), match[2]
 
 

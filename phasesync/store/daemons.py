@@ -84,6 +84,13 @@ class DaemonRegistry:
             ).returning(chores.c.name)
             return connection.scalar(claimed) is not None
 
+    def since_chore(self, name: str) -> timedelta | None:
+        """Return how long ago a chore was claimed last, 0 if the clock says later; None if it never was."""
+        with self._database.read() as connection:
+            ago = sa.select(now() - sa.type_coerce(chores.c.claimed_at, sa.BigInteger())).where(chores.c.name == name)
+            micros = connection.scalar(ago)
+        return None if micros is None else max(timedelta(0), timedelta(microseconds=int(micros)))
+
     def _another_is_active(self, connection: sa.Connection, owner: str) -> bool:
         other = sa.select(daemons.c.owner).where(
             daemons.c.owner != owner, daemons.c.role == DaemonRole.ACTIVE.value, is_alive()

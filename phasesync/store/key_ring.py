@@ -146,9 +146,17 @@ class RootKey:
         return hmac.digest(self.material, b"phasesync root key id", "sha256")[:6].hex()
 
 
-def malformed_root_key(source: str) -> KeyUnavailableError:
+NEW_KEY_COMMAND: Final = f"head -c {KEY_BYTES} /dev/urandom | base64"
+
+
+def malformed_root_key(source: str, *, hint: str | None = None) -> KeyUnavailableError:
     """Return the error for a file or a variable that does not hold a root key."""
-    return KeyUnavailableError(f"{source} does not hold a root key: {KEY_BYTES} bytes as base64 are expected")
+    return KeyUnavailableError(
+        f"{source} does not hold a root key: {KEY_BYTES} bytes as base64 are expected",
+        hint=hint
+        or f"put a copy of the root key in use there; if it is to be the next root key, a new one: {NEW_KEY_COMMAND} "
+        "prints one",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,7 +317,10 @@ class KeyRing:
         """
         cipher = self._cipher(key_id)
         if cipher is None:
-            raise KeyUnavailableError(f"the data key {key_id} is missing from this database")
+            raise KeyUnavailableError(
+                f"the data key {key_id} is missing from this database",
+                hint="repeat the command; if that does not help, restore a backup: phasesync db restore FILE",
+            )
         self._used.ids.add(key_id)
         return seal(cipher, key_id, context, plaintext)
 

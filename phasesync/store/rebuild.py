@@ -3,16 +3,23 @@ Makes an installation anew from what is at AWS, in one transaction: the id of th
 environments, secrets, syncs and journal are made. `core/rebuild.py` decides what they are.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from phasesync.core.audit import NAMES_IN_LOG
 from phasesync.core.model import SecretWrite
-from phasesync.core.rebuild import RebuildPlan, Said
-from phasesync.core.sync import SyncConfig, SyncDraft
-from phasesync.errors import IllegalTransitionError, SchemaMismatchError, SettingsError
+from phasesync.core.rebuild import RebuildPlan, Said, draft_of
+from phasesync.core.sync import SyncConfig
+from phasesync.errors import (
+    IllegalTransitionError,
+    PhasesyncError,
+    SchemaMismatchError,
+    SettingsError,
+    StoreUnavailableError,
+)
 from phasesync.store.apps import AppStore
 from phasesync.store.base import BaseStore
 from phasesync.store.daemons import DaemonRegistry
@@ -20,7 +27,7 @@ from phasesync.store.database import open_database
 from phasesync.store.instance import lock_registry
 from phasesync.store.journal import store_entries, with_id
 from phasesync.store.secrets import SecretStore
-from phasesync.store.serialization import from_json
+from phasesync.store.serialization import from_json, to_json
 from phasesync.store.syncs import SyncStore
 from phasesync.store.tables import apps, dynamic_secrets, environments, instance, root_keys, syncs
 
@@ -87,18 +94,7 @@ class RebuildStore(BaseStore):
                 writes = [SecretWrite(path=path, key=key, value=value) for key, value in sorted(values.items())]
                 secret_store.edit(app, environment, actor=actor, origin="import", writes=writes)
             for sync in plan.syncs:
-                draft = SyncDraft(
-                    name=sync.name,
-                    app=sync.app,
-                    environment=sync.environment,
-                    path=sync.path,
-                    credential=credential,
-                    destination_kind=kind,
-                    region=sync.region,
-                    config=sync.config,
-                    account=sync.account,
-                    adopt=None,
-                )
+                draft = draft_of(sync, credential, kind)
                 sync_store.add_sync(draft, sync_id=sync.id)
                 data_key_id = connection.scalar(
                     sa.select(environments.c.data_key_id)
@@ -110,7 +106,11 @@ class RebuildStore(BaseStore):
                 connection,
                 "installation.rebuild",
                 plan.instance_id,
-                details={"syncs": [sync.name for sync in plan.syncs], "environments": len(plan.environments)},
+                details={
+                    "syncs": [sync.name for sync in plan.syncs[:NAMES_IN_LOG]],
+                    "count": len(plan.syncs),
+                    "environments": len(plan.environments),
+                },
             )
 
 
@@ -121,35 +121,50 @@ def read_former(database_url: str) -> tuple[str, dict[str, Said]]:
     Nothing of it is verified, since the key for that is lost: an operator looks at the plan.
 
     Raises:
-        SettingsError, StoreUnavailableError: it cannot be opened, or is no database of phasesync.
+        SettingsError, StoreUnavailableError: it cannot be opened, is no database of phasesync, or has no syncs.
     """
     statement = (
         sa.select(
-            *(syncs.c.id, syncs.c.name, syncs.c.path, syncs.c.config),
+            *(syncs.c.id, syncs.c.name, syncs.c.path, syncs.c.region, syncs.c.config),
             apps.c.name.label("app"),
             environments.c.name.label("environment"),
         )
         .join_from(syncs, environments, environments.c.id == syncs.c.environment_id)
         .join(apps, apps.c.id == environments.c.app_id)
     )
-    with closing(open_database(database_url)) as database:
-        try:
-            with database.read() as connection:
-                instance_id = connection.scalar(sa.select(instance.c.instance_id))
-                rows = connection.execute(statement).all()
-        except SchemaMismatchError:
-            raise SettingsError("the former database is no database of phasesync") from None
-    if instance_id is None:
-        raise SettingsError("the former database was never initialised")
+    try:
+        with closing(open_database(database_url)) as database, database.read() as connection:
+            instance_id = connection.scalar(sa.select(instance.c.instance_id))
+            rows = connection.execute(statement).all()
+    except SchemaMismatchError:
+        raise _no_former("it is no database of phasesync") from None
+    except StoreUnavailableError as error:
+        raise StoreUnavailableError(
+            f"the former database: {error.message}", hint=_FORMER_HINT, code=error.code
+        ) from None
+    except PhasesyncError as error:  # Its hint is about the database in use.
+        raise _no_former(error.message) from None
+    if instance_id is None or not rows:
+        raise _no_former("it has no syncs")
     return str(instance_id), dict(_said(rows))
 
 
-def _said(rows: Iterable[Any]) -> Iterable[tuple[str, Said]]:
+_FORMER_HINT: Final = "correct the URL of --former-database; without that option, the names of the AWS secrets tell"
+
+
+def _no_former(why: str) -> SettingsError:
+    return SettingsError(f"the former database: {why}", hint=_FORMER_HINT)
+
+
+def _said(rows: Iterable[Any]) -> Iterator[tuple[str, Said]]:
     for row in rows:
         try:
             config = from_json(SyncConfig, row.config)
-        except (ValueError, TypeError, KeyError):
+            to_json(config).encode()
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             continue  # It was altered: the names tell, or the mapping does.
+        if not _is_sound(config) or not all(isinstance(member, str) for member in row):
+            continue
         yield (
             row.id,
             Said(
@@ -157,8 +172,28 @@ def _said(rows: Iterable[Any]) -> Iterable[tuple[str, Said]]:
                 app=row.app,
                 environment=row.environment,
                 path=row.path,
+                region=row.region,
                 layout=config.layout,
                 names=config.names,
                 config=config,
             ),
         )
+
+
+def _is_sound(config: SyncConfig) -> bool:
+    """Return whether each member of a configuration has its type; nobody vouches for a row that was read unverified."""
+    texts = (config.remote_name, config.name_template, config.kms_key, config.description, config.resource_policy)
+    pairs = (*config.tags.items(), *(config.replicas or {}).items())
+    numbers = (
+        config.recovery_days,
+        config.shrink_limit_percent,
+        config.shrink_limit_keys,
+        config.delete_limit_percent,
+        config.delete_limit_objects,
+    )
+    return (
+        all(text is None or isinstance(text, str) for text in texts)
+        and all(isinstance(text, str) for pair in pairs for text in pair)
+        and all(type(number) is int for number in numbers)
+        and all(isinstance(window, str) for window in config.windows)
+    )

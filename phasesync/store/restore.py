@@ -1,8 +1,8 @@
 """
 Restore of a backup in place of a database.
 
-A restore checks, migrates and marks a copy of the backup before anything is replaced; the former database is kept. The
-last step is one transaction, so after a crash one or the other is complete.
+A restore proves a copy of the backup as `db verify` does, migrates and marks it before anything is replaced; the former
+database is kept. The last step is one transaction, so after a crash one or the other is complete.
 
     SQLite        the copy is made beside the database; SQLite writes its pages over those of the database
     PostgreSQL    every table is emptied and filled, and compared with the copy
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from phasesync.errors import (
+    ConfirmationRequiredError,
     DatabaseCopyError,
     IllegalTransitionError,
     PhasesyncError,
@@ -31,14 +33,14 @@ from phasesync.errors import (
 )
 from phasesync.host_files import make_private_folder
 from phasesync.store import tables
-from phasesync.store.backup import backup
-from phasesync.store.backup_check import copy_checked, known_schema, never_initialised, require_file
+from phasesync.store.backup import backup, keys_if_possible
+from phasesync.store.backup_check import VerifiedBackup, copy_checked, file_beside, make_copy, require_file
 from phasesync.store.database import Database, open_database, retry_on_conflict
 from phasesync.store.database_copy import COPIED
 from phasesync.store.database_url import parse_database_url, sqlite_url
 from phasesync.store.db_errors import translate_errors
 from phasesync.store.db_time import from_microseconds, now
-from phasesync.store.instance import lock_registry, read_instance_id
+from phasesync.store.instance import lock_registry
 from phasesync.store.key_ring import KeyRing
 from phasesync.store.migrate import EXPECTED, status_of, upgrade
 from phasesync.store.raw_rows import columns_of, digest_of, read_rows
@@ -53,6 +55,39 @@ _LONGEST_NAME: Final = 255
 _STAMP: Final = "%Y%m%dT%H%M%SZ"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Consent:
+    """
+    What a restore does only if somebody asked for it.
+
+    Attributes:
+        without_manifest: take a backup whose manifest is missing or has no MAC.
+        other_installation: replace the database of another installation than the one that the backup is of.
+    """
+
+    without_manifest: bool = False
+    other_installation: bool = False
+
+
+NOTHING: Final = Consent()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """
+    What a restore did.
+
+    Attributes:
+        kept: where the former database is kept, as a backup; None if there was none, or nothing in it.
+        signed: the manifest of what is kept has a MAC; else the root key at hand does not open the former database.
+        verified: the backup.
+    """
+
+    kept: Path | None
+    signed: bool
+    verified: VerifiedBackup
+
+
 def restore(
     database_url: str,
     file: Path,
@@ -60,7 +95,8 @@ def restore(
     open_keys: Callable[[Database], KeyRing],
     at: datetime,
     keep_in: Path | None = None,
-) -> Path | None:
+    consent: Consent = NOTHING,
+) -> Restored:
     """
     Replace a database with a backup; no daemon may be running on it.
 
@@ -70,29 +106,32 @@ def restore(
         open_keys: returns the key ring of a database; raises if the root key does not fit.
         at: the time, for the name of the former database.
         keep_in: the folder for the former content of a PostgreSQL database; a SQLite database is kept beside itself.
-
-    Returns:
-        Where the former database was kept, as a backup; None if there was none, or nothing in it.
+        consent: what was asked for.
 
     Raises:
         NotFoundError: there is no such file.
-        SettingsError: a file that is not a database of phasesync, or there is no folder for the former database.
+        SettingsError: a file that is not a database of phasesync, or not the one that its manifest is of; or there is
+            no folder for the former database.
         SchemaMismatchError: the backup is from a newer release; or a PostgreSQL database has an older schema.
-        KeyUnavailableError, CiphertextError: from `open_keys`, or the backup was altered. Nothing was changed.
+        KeyUnavailableError, CiphertextError: from `open_keys`, or the backup was altered, or nothing proves it. Nothing
+            was changed.
+        ConfirmationRequiredError: the database is of another installation. Nothing was changed.
         DatabaseCopyError: the backup has a row that cannot be stored. Nothing was changed.
         IllegalTransitionError: a daemon is running, or the database is retired.
     """
     url = _restorable(database_url, file)
     if url.get_backend_name() != "sqlite":
-        return _restore_postgresql(database_url, file, open_keys, at=at, keep_in=keep_in or Path.cwd())
+        return _restore_postgresql(database_url, file, open_keys, at=at, keep_in=keep_in or Path.cwd(), consent=consent)
     target, exists = Path(url.database or ""), sqlite_file_exists(url)
     candidate = _beside(target, ".restoring")
-    leftovers = (candidate, *(candidate.with_name(candidate.name + end) for end in ("-wal", "-shm", "-journal")))
+    files = (candidate, file_beside(candidate))
+    leftovers = [each.with_name(each.name + end) for each in files for end in ("", "-wal", "-shm", "-journal")]
     _remove(leftovers)  # from a restore that was killed
     try:
-        _make_candidate(url, candidate, file, open_keys)
+        verified = _make_candidate(url, candidate, file, open_keys, consent)
+        _refuse_another(database_url, verified, consent)
         prepare_sqlite_file(url, create=True)
-        kept: list[Path] = []
+        kept: list[tuple[Path, bool]] = []
         with closing(open_database(database_url)) as database, database.read() as connection:
             connection.execute(sa.select(1))  # It has a log from now on, so it can be read while it is locked.
         with translate_errors(url):
@@ -100,15 +139,22 @@ def restore(
                 candidate,
                 target,
                 message=f"{target} could not be written",
-                locked=lambda: kept.extend(_keep_sqlite(database_url, target, at=at, existed=exists)),
+                locked=lambda: kept.extend(_keep_sqlite(database_url, target, open_keys, at=at, existed=exists)),
             )
     finally:
         _remove(leftovers)
-    return kept[0] if kept else None
+    path, signed = kept[0] if kept else (None, False)
+    return Restored(kept=path, signed=signed, verified=verified)
 
 
-def _keep_sqlite(database_url: str, target: Path, *, at: datetime, existed: bool) -> list[Path]:
-    """Copy the content of a SQLite database, which nobody can write to; return where it is, if there is any."""
+def _keep_sqlite(
+    database_url: str, target: Path, open_keys: Callable[[Database], KeyRing], *, at: datetime, existed: bool
+) -> list[tuple[Path, bool]]:
+    """
+    Copy the content of a SQLite database, which nobody can write to.
+
+    Returns where it is, if there is any, and whether its manifest has a MAC.
+    """
     with _what_helps_if_damaged(parse_database_url(database_url)), closing(open_database(database_url)) as database:
         _refuse_use(database)
         with database.read() as connection:
@@ -118,8 +164,8 @@ def _keep_sqlite(database_url: str, target: Path, *, at: datetime, existed: bool
         raise IllegalTransitionError("another process has just filled this database", hint="repeat the command")
     kept = _kept_as(target, at)
     with _what_helps_if_damaged(parse_database_url(database_url)):
-        backup(database_url, kept)
-    return [kept]
+        manifest = backup(database_url, kept, open_keys=keys_if_possible(open_keys))
+    return [(kept, manifest.mac is not None)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,13 +193,13 @@ class RestorePreview:
 
     Attributes:
         kept: where the present database would be kept; None if there is none.
-        schema: revision of the backup, which would be brought to the one of this release.
+        verified: the backup, with its schema, which would be brought to the one of this release.
         backup: what would be in the database afterwards.
         present: what is in it now; None if there is none, or if it cannot be read.
     """
 
     kept: Path | None
-    schema: str | None
+    verified: VerifiedBackup
     backup: DatabaseContents
     present: DatabaseContents | None
 
@@ -165,6 +211,7 @@ def preview_restore(
     open_keys: Callable[[Database], KeyRing],
     at: datetime,
     keep_in: Path | None = None,
+    consent: Consent = NOTHING,
 ) -> RestorePreview:
     """
     Carry out a restore up to where it would replace the database, on a copy that is removed afterwards.
@@ -182,13 +229,14 @@ def preview_restore(
         with closing(open_database(database_url)) as database:
             exists = _has_content(database)
         kept = _kept_in(keep_in or Path.cwd(), at) if exists else None
-    with _candidate(url, file, open_keys, place=place) as (candidate, schema):
+    with _candidate(url, file, open_keys, consent, place=place) as (candidate, verified):
         contents = _contents_of(sqlite_url(candidate))
+    _refuse_another(database_url, verified, consent)
     present = None
     if exists:
         with suppress(PhasesyncError):  # One that is damaged is what a restore is for.
             present = _contents_of(database_url)
-    return RestorePreview(kept=kept, schema=schema, backup=contents, present=present)
+    return RestorePreview(kept=kept, verified=verified, backup=contents, present=present)
 
 
 _COUNTED: Final = {
@@ -241,22 +289,48 @@ def _what_helps_if_damaged(url: sa.URL) -> Iterator[None]:
         ) from None
 
 
+def _refuse_another(database_url: str, verified: VerifiedBackup, consent: Consent) -> None:
+    """Raise ConfirmationRequiredError if the database is in use by another installation than a backup is of."""
+    url = parse_database_url(database_url)
+    if consent.other_installation or (url.get_backend_name() == "sqlite" and not sqlite_file_exists(url)):
+        return
+    with closing(open_database(database_url)) as database:
+        if not _has_content(database):
+            return
+        with database.read() as connection:
+            present = connection.scalar(sa.select(instance.c.instance_id))
+            is_used = any(
+                connection.scalar(sa.select(table.c.id).limit(1)) is not None
+                for table in (tables.apps, tables.credentials)
+            )
+    if present != verified.instance_id and is_used:
+        raise ConfirmationRequiredError(
+            f"the backup is of another installation ({verified.instance_id}) than the database that it would replace "
+            f"({present})",
+            hint="is PHASESYNC_DATABASE_URL or PHASESYNC_DATA_DIR that of the other one? to replace it nevertheless: "
+            "--other-installation",
+        )
+
+
 @contextmanager
 def _candidate(
-    url: sa.URL, file: Path, open_keys: Callable[[Database], KeyRing], *, place: Path | None
-) -> Iterator[tuple[Path, str | None]]:
-    """Yield a database as a restore would put it in place, and the schema of the backup; it is removed at the end."""
+    url: sa.URL, file: Path, open_keys: Callable[[Database], KeyRing], consent: Consent, *, place: Path | None
+) -> Iterator[tuple[Path, VerifiedBackup]]:
+    """Yield a database as a restore would put it in place, and the backup; it is removed at the end."""
     with TemporaryDirectory(prefix=".dry-run-", dir=place) as folder:
         candidate = Path(folder) / "candidate.db"
-        yield candidate, _make_candidate(url, candidate, file, open_keys)
+        yield candidate, _make_candidate(url, candidate, file, open_keys, consent)
 
 
-def _make_candidate(url: sa.URL, candidate: Path, file: Path, open_keys: Callable[[Database], KeyRing]) -> str | None:
-    """Make the database that a restore puts in place; return the schema that the backup has. Raises as `restore`."""
+def _make_candidate(
+    url: sa.URL, candidate: Path, file: Path, open_keys: Callable[[Database], KeyRing], consent: Consent
+) -> VerifiedBackup:
+    """Make the database that a restore puts in place; return the backup. Raises as `restore`."""
     if url.get_backend_name() == "sqlite":
         prepare_sqlite_file(url.set(database=str(candidate)), create=True)
-    copy_checked(file, candidate, message=f"{file} is not a database")
-    return _make_ready(sqlite_url(candidate), file, open_keys)
+    verified = make_copy(file, candidate, open_keys=open_keys, without_manifest=consent.without_manifest)
+    _make_ready(sqlite_url(candidate), open_keys)
+    return verified
 
 
 def _kept_as(target: Path, at: datetime) -> Path:
@@ -302,21 +376,9 @@ def _refuse_use(database: Database) -> None:
         )
 
 
-def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], KeyRing]) -> str | None:
-    """
-    Migrate the copy of a backup to this release's schema, check that it is usable, and set the restore mark.
-
-    Returns the schema that it had. Raises as `restore`.
-    """
-    database = open_database(candidate_url)
-    try:
-        former = known_schema(database, file)
-    finally:
-        database.close()
-    upgrade(candidate_url, open_keys, in_use=False)
-    database = open_database(candidate_url)
-    try:
-        read_instance_id(database)
+def _make_ready(candidate_url: str, open_keys: Callable[[Database], KeyRing]) -> None:
+    """Set the restore mark of the copy of a backup, and remove from it what ends with a restore."""
+    with closing(open_database(candidate_url)) as database:
         keys = open_keys(database)
         with database.write() as connection:
             clock = from_microseconds(connection.scalar(sa.select(now())) or 0)
@@ -329,21 +391,23 @@ def _make_ready(candidate_url: str, file: Path, open_keys: Callable[[Database], 
             # Daemons and chores of the database that the backup is of. One that was alive then is not alive here.
             for table in (daemons, chores):
                 connection.execute(table.delete())
-    except SchemaMismatchError:
-        raise never_initialised(file) from None
-    finally:
-        database.close()
-    return former
 
 
 # --- PostgreSQL
 
 
 def _restore_postgresql(
-    database_url: str, file: Path, open_keys: Callable[[Database], KeyRing], *, at: datetime, keep_in: Path
-) -> Path | None:
+    database_url: str,
+    file: Path,
+    open_keys: Callable[[Database], KeyRing],
+    *,
+    at: datetime,
+    keep_in: Path,
+    consent: Consent,
+) -> Restored:
     url = parse_database_url(database_url)
-    with _candidate(url, file, open_keys, place=None) as (candidate, _):
+    with _candidate(url, file, open_keys, consent, place=None) as (candidate, verified):
+        _refuse_another(database_url, verified, consent)
         with closing(open_database(database_url)) as database:
             if is_used := _has_content(database):
                 _require_schema(database)
@@ -351,11 +415,21 @@ def _restore_postgresql(
         if not is_used:
             upgrade(database_url)
         with closing(open_database(sqlite_url(candidate))) as source, closing(open_database(database_url)) as target:
-            return _replace(source, target, database_url, keep=(lambda: _kept_in(keep_in, at)) if is_used else None)
+            keep = partial(_keep_postgresql, database_url, open_keys, keep_in, at) if is_used else None
+            kept, signed = _replace(source, target, keep=keep)
+    return Restored(kept=kept, signed=signed, verified=verified)
+
+
+def _keep_postgresql(
+    database_url: str, open_keys: Callable[[Database], KeyRing], folder: Path, at: datetime
+) -> tuple[Path, bool]:
+    """Copy the content of a database to a file; return where it is, and whether its manifest has a MAC."""
+    manifest = backup(database_url, kept := _kept_in(folder, at), open_keys=keys_if_possible(open_keys))
+    return kept, manifest.mac is not None
 
 
 def _has_content(database: Database) -> bool:
-    """Return whether there is an installation in a PostgreSQL database."""
+    """Return whether there is an installation in a database."""
     with database.read() as connection:
         if not sa.inspect(connection).has_table(instance.name):
             return False
@@ -382,14 +456,16 @@ def _make_folder(folder: Path) -> None:
 
 
 @retry_on_conflict
-def _replace(source: Database, target: Database, database_url: str, *, keep: Callable[[], Path] | None) -> Path | None:
+def _replace(
+    source: Database, target: Database, *, keep: Callable[[], tuple[Path, bool]] | None
+) -> tuple[Path | None, bool]:
     """
     Replace the content of a PostgreSQL database by that of a SQLite file, in one transaction.
 
-    `keep`: returns where the former content is kept; None if there is none. Every attempt keeps it anew: between two
-    of them others have written. Returns the file of this attempt.
+    `keep`: keeps the former content; None if there is none. Every attempt keeps it anew: between two of them others
+    have written. Returns what it returned in this attempt.
     """
-    kept = None
+    kept: tuple[Path | None, bool] = (None, False)
     with target.transaction() as connection:
         # While the former content is written to its file, and the new one is read, this transaction waits.
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -398,7 +474,7 @@ def _replace(source: Database, target: Database, database_url: str, *, keep: Cal
         connection.exec_driver_sql(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
         refuse_at_work(connection)
         if keep is not None:
-            backup(database_url, kept := keep())
+            kept = keep()
         elif _has_content(target):
             raise IllegalTransitionError("another process has just filled this database", hint="repeat the command")
         emptied = ", ".join(sorted(metadata.tables.keys() - {schema_compatibility.name}))

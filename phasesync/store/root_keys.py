@@ -29,6 +29,7 @@ from phasesync.store.key_ring import (
     CURRENT,
     DIGEST_KEY,
     FORMER,
+    NEW_KEY_COMMAND,
     NEXT,
     KeyRing,
     WrappedKey,
@@ -52,12 +53,14 @@ class NewRootKey:
         kind: where it is kept: file, age, environment, systemd-credential or aws-kms.
         wrapped: what AWS KMS made of it; None if it is kept elsewhere.
         wrapped_by: ARN of the KMS key; None if it is kept elsewhere.
+        recipients: the public keys of age that open it, for the audit log; none if it was not made just now.
     """
 
     id: str
     kind: str
     wrapped: bytes | None = field(default=None, repr=False)
     wrapped_by: str | None = None
+    recipients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +157,7 @@ class RootKeyStore(BaseStore):
             current = _current(known.values())
             same = known.get(new.id)
             if same is not None and same.status != NEXT:
-                raise IllegalTransitionError(
-                    f"the root key {same.id} cannot be the next one: it is {same.status} already",
-                    hint="give another one: 32 bytes that were never used as a root key",
-                )
+                raise used_already(same)
             _refuse_unfinished(known.values())
             if same is not None and not same.authentic:
                 same = None
@@ -169,11 +169,16 @@ class RootKeyStore(BaseStore):
                 wrapped = {"wrapped": new.wrapped, "wrapped_by": new.wrapped_by}
                 self._insert(connection, id=new.id, source=new.kind, status=NEXT, **wrapped)
                 what = f"{new.id} registered as the next one after {current.id}"
-                self._audit(connection, ROTATE_ROOT, what, details={"step": "registered", "in_place_of": current.id})
+                details: dict[str, Any] = {"step": "registered", "in_place_of": current.id}
+                if new.recipients:
+                    details |= {"recipients": list(new.recipients)}
+                self._audit(connection, ROTATE_ROOT, what, details=details)
 
-    def switch(self, root_key_id: str) -> None:
+    def switch(self, root_key_id: str) -> str:
         """
-        Make the next root key the current one. From the end of this on no data key is wrapped under the former one.
+        Make the next root key the current one, and return the id of the one that it replaced.
+
+        From the end of this on no data key is wrapped under the former one.
 
         Raises:
             IllegalTransitionError: it is not the next one, or a live daemon does not have it.
@@ -205,6 +210,7 @@ class RootKeyStore(BaseStore):
                 before={"root_key": current.id, "kind": current.kind},
                 after={"root_key": new.id, "kind": new.kind},
             )
+        return current.id
 
     def rewrap(self, *, most: int) -> int:
         """
@@ -310,6 +316,14 @@ def check_root_key(row: sa.Row[Any], keys: KeyRing) -> None:
 
 def _is_authentic(row: sa.Row[Any], keys: KeyRing) -> bool:
     return same_mac(row.mac, root_key_mac(keys.digests, row._asdict()))
+
+
+def used_already(root: RegisteredRootKey) -> IllegalTransitionError:
+    """Return the error for a root key that is to be the next one, and is or was in use."""
+    return IllegalTransitionError(
+        f"the root key {root.id} cannot be the next one: it is {root.status} already",
+        hint=f"give another one, which was never used as a root key: {NEW_KEY_COMMAND} prints one",
+    )
 
 
 def altered(root_key_id: str) -> CiphertextError:

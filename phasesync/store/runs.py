@@ -508,7 +508,7 @@ _ended_at: Final = sa.type_coerce(runs.c.ended_at, sa.BigInteger)
 def _number(cursor: str) -> int:
     number = from_pair_cursor(cursor)[1]
     if not number.isdigit() or len(number) > _LONGEST_NUMBER:
-        raise bad_cursor(cursor)
+        raise bad_cursor()
     return int(number)
 
 

@@ -574,7 +574,7 @@ def _from_cursor(cursor: str) -> tuple[str, str]:
     try:
         path, key = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, TypeError):
-        raise bad_cursor(cursor) from None
+        raise bad_cursor() from None
     if not isinstance(path, str) or not isinstance(key, str):
-        raise bad_cursor(cursor)
+        raise bad_cursor()
     return path, key

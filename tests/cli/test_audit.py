@@ -195,6 +195,22 @@ def test_an_export_goes_on_where_the_former_one_ended(shop: CommandLine, tmp_pat
     assert state.stat().st_mode & 0o777 == 0o600
 
 
+def test_an_export_goes_on_before_a_row_that_others_inserted_behind_all(shop: CommandLine, tmp_path: Path) -> None:
+    state = ("--state", str(tmp_path / "siem.state"))
+    columns = "at, kind, actor, source, action, object, outcome, details, digest, mac"
+    tamper(shop, f"INSERT INTO audit SELECT {2**63 - 1}, {columns} FROM audit WHERE number = 1")
+    first = [line["number"] for line in exported(shop, *state)]
+    assert shop("apps", "add", "blog").exit_code == 0
+    second = [line["number"] for line in exported(shop, *state)]
+    assert second == [first[-2] + 1, first[-2] + 2, 2**63 - 1], "the row of the export itself, and the new app"
+
+
+def test_an_export_that_cannot_note_where_it_ended_prints_nothing(shop: CommandLine, tmp_path: Path) -> None:
+    refused = shop("audit", "export", "--state", str(tmp_path / "missing" / "siem.state"))
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "siem.state cannot be written" in refused.stderr
+
+
 def test_an_export_of_nothing_but_exports_adds_no_row(shop: CommandLine, tmp_path: Path) -> None:
     state = ("--state", str(tmp_path / "siem.state"))
     for _ in range(3):

@@ -46,7 +46,8 @@ def test_a_backup_is_made_proved_tried_out_and_restored(filled: CommandLine, aws
 
     restored = filled.json("db", "restore", str(file))
     assert Path(restored["kept"]).exists()
-    assert filled.json("db", "verify", restored["kept"])["rows"]["secret_versions"] == 3
+    kept = filled.json("db", "verify", restored["kept"])
+    assert (kept["manifest"], kept["rows"]["secret_versions"]) == ("authentic", 3)
     assert filled.json("secrets", "get", "shop/web", "URL", "--reveal")["value"] == "kept"
     filled.done("db", "accept-restore", "--yes")
     filled.done("syncs", "run", "web")
@@ -75,11 +76,96 @@ def test_without_the_root_key_there_is_a_backup_that_nothing_proves(
     with monkeypatch.context() as patch:
         patch.setenv("PHASESYNC_ROOT_KEY_FILE", str(tmp_path / "missing.key"))
         made = filled.done("db", "backup", str(tmp_path / "monday.db"))
-        assert "nothing proves the manifest" in made.stderr
+        assert "the manifest has no MAC" in made.stderr
         for command in ("verify", "drill", "restore"):
             assert filled("db", command, str(tmp_path / "monday.db")).exit_code == 6
-    verified = filled.done("db", "verify", str(tmp_path / "monday.db"))
-    assert "the manifest has no MAC" in verified.stderr
+    file = str(tmp_path / "monday.db")
+    for command in ("verify", "drill", "restore"):
+        refused = filled("db", command, file)
+        assert (refused.exit_code, "monday.db.manifest.json has no MAC" in refused.stderr) == (6, True)
+        assert "--without-manifest" in refused.stderr
+    assert filled.json("db", "verify", file, "--without-manifest")["manifest"] == "unsigned"
+    (tmp_path / "monday.db.manifest.json").unlink()
+    for command in ("verify", "drill", "restore"):
+        assert filled("db", command, file).exit_code == 6
+        assert "rows may be missing" in filled.done("db", command, file, "--without-manifest").stderr
+
+
+def test_a_restore_refuses_what_verify_refuses_and_its_rehearsal_too(filled: CommandLine, tmp_path: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    file = tmp_path / "monday.db"
+    filled.done("db", "backup", str(file))
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("DELETE FROM secret_versions")
+    for arguments in (("verify",), ("drill",), ("restore", "--dry-run"), ("restore",)):
+        refused = filled("db", arguments[0], str(file), *arguments[1:])
+        assert (refused.exit_code, "is not the file that its manifest is of" in refused.stderr) == (6, True)
+    assert filled.json("secrets", "get", "shop/web", "URL", "--reveal")["value"] == "kept"
+    (tmp_path / "monday.db.manifest.json").unlink()
+    refused = filled("db", "restore", str(file), "--without-manifest")
+    assert (refused.exit_code, "are missing in table secret_versions" in refused.stderr) == (6, True)
+    assert "hint: take another backup" in refused.stderr
+
+
+def test_what_can_be_saved_of_an_altered_backup_is_copied(
+    filled: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/backup.md: if there is no other backup."""
+    import sqlite3
+    from contextlib import closing
+
+    file = tmp_path / "monday.db"
+    filled.done("db", "backup", str(file))
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("DELETE FROM secret_versions WHERE rowid = 1")
+
+    monkeypatch.setenv("PHASESYNC_DATABASE_URL", f"sqlite:///{file}")
+    filled.done("db", "copy", "--to", f"sqlite:///{tmp_path}/saved.db")
+
+    monkeypatch.setenv("PHASESYNC_DATABASE_URL", f"sqlite:///{tmp_path}/saved.db")
+    assert filled.json("secrets", "get", "shop/api", "URL", "--reveal")["value"] == "kept"
+    assert filled("secrets", "get", "shop/web", "URL", "--reveal").exit_code == 6
+
+
+def test_a_trigger_in_a_backup_is_named_and_left_out(filled: CommandLine, tmp_path: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    file = tmp_path / "monday.db"
+    with closing(sqlite3.connect(filled.directory / "data" / "phasesync.db")) as connection, connection:
+        connection.execute("CREATE TRIGGER theirs AFTER UPDATE ON journal BEGIN DELETE FROM runs; END")
+    filled.done("db", "backup", str(file))
+
+    shown = filled("db", "verify", str(file), "-o", "json")
+
+    assert json.loads(shown.stdout)["left_out"] == ["trigger theirs"]
+    assert "has the trigger theirs, which phasesync did not make: a restore leaves it out" in shown.stderr
+    filled.done("db", "restore", str(file))
+    with closing(sqlite3.connect(filled.directory / "data" / "phasesync.db")) as connection:
+        assert connection.execute("SELECT * FROM sqlite_schema WHERE type = 'trigger'").fetchall() == []
+
+
+def test_the_backup_of_another_installation_replaces_nothing_without_being_asked(
+    filled: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(tmp_path / "monday.db")
+    filled.done("db", "backup", file)
+    mine = filled.json("db", "verify", file)["instance_id"]
+    monkeypatch.setenv("PHASESYNC_DATABASE_URL", f"sqlite:///{tmp_path}/other.db")
+    filled.done("init")
+    filled.done("apps", "add", "theirs")
+
+    for options in ((), ("--dry-run",), ("--yes",)):
+        refused = filled("db", "restore", file, *options)
+        assert (refused.exit_code, f"of another installation ({mine})" in refused.stderr) == (2, True)
+    assert [app["name"] for app in filled.items("apps", "list")] == ["theirs"]
+
+    rehearsed = filled.json("db", "restore", file, "--other-installation", "--dry-run")
+    assert rehearsed["would"]["instance_id"] == mine
+    filled.done("db", "restore", file, "--other-installation")
+    assert [app["name"] for app in filled.items("apps", "list")] == ["shop"]
 
 
 def test_another_root_key_and_an_altered_file_end_with_exit_6(
@@ -130,6 +216,11 @@ def test_a_schedule_is_set_shown_and_ended(phasesync: CommandLine, tmp_path: Pat
     assert phasesync.json("db", "status")["backups"] == []
 
 
+@pytest.mark.parametrize(("keep", "said"), [("1", "the newest one stays"), ("2", "the newest 2 stay")])
+def test_how_many_stay_is_said(phasesync: CommandLine, keep: str, said: str) -> None:
+    assert said in phasesync.done("db", "backup", "--every", "6h", "--keep", keep, "--to", "/backups").stderr
+
+
 def test_a_dry_run_sets_nothing(phasesync: CommandLine) -> None:
     shown = phasesync.json("db", "backup", "--every", "6h", "--to", "/backups", "--dry-run")
     assert shown["would"]["place"] == "/backups"
@@ -142,6 +233,7 @@ def test_a_dry_run_sets_nothing(phasesync: CommandLine) -> None:
         ((), "name a file, or say how often"),
         (("FILE", "--every", "6h"), "go without a FILE"),
         (("FILE", "--to", "/backups"), "go without a FILE"),
+        (("s3://acme/x.db",), "only the daemon makes backups in Amazon S3"),
         (("--every", "6h"), "where to?"),
         (("--every", "6h", "--to", "backups"), "no absolute path"),
         (("--every", "1m", "--to", "/backups"), "every 5m at most"),

@@ -91,7 +91,7 @@ def test_a_cursor_that_no_page_had_is_wrong_usage(filled: CommandLine, line: str
 
     assert refused.exit_code == 2 and refused.stdout == ""
     error = json.loads(refused.stderr)["error"]
-    assert error["message"] == "'no such/place!' is no place in this list"
+    assert error["message"] == "that is no place in this list"
     assert "--after" in error["hint"] and "leave it out" in error["hint"]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from tests.support.aws import REGION, Aws
 
 pytestmark = pytest.mark.reads_values("rebuild")
 SECRET = "postgres://hidden"
+OTHER_REGION = "us-east-1"
 KEY = '{"type": "service_account"}'
 
 
@@ -60,6 +63,14 @@ class Installation:
         """What the store has in a folder, as AWS gets it."""
         options = ("--path", path, "--format", "json", "--resolve")
         return json.loads(self.phasesync.done("secrets", "export", environment, *options).stdout)
+
+    def everything(self) -> tuple[list[str], bytes, list[str]]:
+        """Rows of the database without the audit log, the root key, and the names of all files but SQLite's logs."""
+        audit = ('INSERT INTO "audit" ', 'INSERT INTO "audit_head" ')
+        with closing(sqlite3.connect(self.data / "phasesync.db")) as connection:
+            rows = [line for line in connection.iterdump() if not line.startswith(audit)]
+        files = {str(file) for file in self.phasesync.directory.rglob("*") if not file.name.endswith(("-wal", "-shm"))}
+        return rows, (self.phasesync.directory / "root.key").read_bytes(), sorted(files)
 
     def run_all(self) -> list[str]:
         """Run every sync; return the outcomes."""
@@ -166,7 +177,8 @@ def test_a_mapping_says_what_names_do_not(lost: Installation) -> None:
     refused = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--yes")
     sync_id = lost.tags()["legacy"]["phasesync:sync"]
     assert refused.exit_code == 4
-    assert f"the sync {sync_id} cannot be rebuilt: its names do not tell the app and the environment" in refused.stderr
+    why = 'its names do not tell the app and the environment; say its "env" in the file of --mapping'
+    assert f"the sync {sync_id} (legacy in {REGION}) cannot be rebuilt: {why}" in refused.stderr
     assert lost.phasesync.items("syncs", "list") == []
 
     file = lost.phasesync.directory / "mapping.json"
@@ -197,10 +209,14 @@ def test_the_printed_plan_is_a_mapping_and_keeps_the_settings_of_the_former_data
     ("mapping", "why"),
     [
         ({"sync": []}, "it has sync beside skip, syncs"),
-        ({"syncs": [{"id": "a", "enviroment": "x"}]}, "enviroment is not one of env, id, layout, name, names, path"),
+        (
+            {"syncs": [{"id": "a", "enviroment": "x"}]},
+            "enviroment is not one of env, id, layout, name, names, path, region",
+        ),
         ({"syncs": [{"id": "a", "path": 7}]}, "path of a sync is a text"),
         ({"syncs": [{"name": "a"}]}, 'is an object with an "id"'),
         ([], 'it is an object with "syncs" and "skip"'),
+        ({"syncs": [{"id": "a"}, {"id": "a", "name": "b"}]}, "it has several of 'a' under \"syncs\""),
     ],
 )
 def test_what_is_wrong_in_a_mapping_is_named(phasesync: CommandLine, mapping: Any, why: str) -> None:
@@ -285,3 +301,181 @@ def test_several_installations_in_one_account_are_told_apart(lost: Installation)
     assert unclear.exit_code == 2
     assert "several installations have objects here" in unclear.stderr
     assert [sync["env"] for sync in lost.phasesync.items("syncs", "list")] == ["shop/jobs", "shop/production"]
+
+
+def test_a_json_value_in_both_layouts_is_rebuilt_as_it_was(lost: Installation) -> None:
+    """`12` and {"J":12} are one value; so are bytes and their base64 text."""
+    lost.phasesync.done("secrets", "set", "shop/jobs", "J", "-", "--type", "json", "--path", "/night", stdin="12")
+    given = ("--env", "shop/jobs", "--path", "/night", "--credential", "aws", "--secret-name", "shop/all")
+    lost.phasesync.done("syncs", "add", "all", *given)
+    lost.run_all()
+    assert json.loads(lost.aws.secret_text("shop/all"))["J"] == 12
+    assert lost.aws.secret_text("shop/jobs/night/J") == "12"
+    url = lost.lose_the_root_key()
+    versions = lost.versions()
+    rebuild = ("rebuild", "--from-aws", "--credential", "host", "--former-database", url)
+
+    lost.phasesync.done(*rebuild, "--dry-run")
+    rebuilt = lost.phasesync.json(*rebuild, "--yes")
+
+    assert [sync["writes"] for sync in rebuilt["syncs"]] == [[], [], []]
+    types = {
+        one["key"]: one["type"] for one in lost.phasesync.items("secrets", "list", "shop/jobs", "--path", "/night")
+    }
+    assert (types["J"], types["BLOB"], types["TOKEN"]) == ("json", "binary", "text")
+    assert lost.run_all() == ["unchanged"] * 3
+    assert lost.versions() == versions
+
+
+@pytest.mark.parametrize("members", [{"skip": ["nope"]}, {"syncs": [{"id": "zz"}]}])
+def test_an_id_that_no_aws_secret_has_is_refused_before_a_value_is_read(
+    lost: Installation, members: dict[str, Any]
+) -> None:
+    """A mistyped id under skip would have its values read."""
+    lost.lose_the_root_key()
+    lost.aws.server.operations.clear()
+    file = lost.phasesync.directory / "mapping.json"
+    file.write_text(json.dumps(members))
+
+    refused = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--mapping", str(file), "--yes")
+
+    assert refused.exit_code == 2
+    assert ("'nope'" in refused.stderr) or ("'zz'" in refused.stderr)
+    assert "GetSecretValue" not in {one.name for one in lost.aws.server.operations}
+    assert lost.phasesync.items("apps", "list") == []
+
+
+@pytest.mark.parametrize("other", ["missing", "no database", "the new one"])
+def test_a_wrong_former_database_is_told_with_the_option_to_correct(lost: Installation, other: str) -> None:
+    """Neither init nor restore would help, and nothing is made where it was looked for."""
+    lost.lose_the_root_key()
+    folder = lost.phasesync.directory / "elsewhere"
+    folder.mkdir()
+    file = {"missing": folder / "former.db", "no database": folder / "text"}.get(other, lost.data / "phasesync.db")
+    (folder / "text").write_text("text")
+
+    refused = lost.phasesync(
+        "rebuild", "--from-aws", "--credential", "host", "--former-database", f"sqlite:///{file}", "--dry-run"
+    )
+
+    assert refused.exit_code == 6
+    assert "error: the former database: " in refused.stderr
+    assert "hint: correct the URL of --former-database" in refused.stderr
+    assert not {"init", "restore"} & set(refused.stderr.split())
+    assert [one.name for one in folder.iterdir()] == ["text"]
+
+
+def test_settings_of_the_former_database_that_no_sync_may_have_are_a_problem(lost: Installation) -> None:
+    """Nobody vouches for them. A row that cannot be read at all counts as none."""
+    url = lost.lose_the_root_key()
+    former = url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(former)) as connection, connection:
+        (text,) = connection.execute("SELECT config FROM syncs WHERE name = 'web'").fetchone()
+        config = json.loads(text) | {"recovery_days": 400}
+        connection.execute("UPDATE syncs SET config = ? WHERE name = 'web'", [json.dumps(config)])
+        connection.execute("UPDATE syncs SET config = '[]' WHERE name = 'jobs'")
+    rebuild = ("rebuild", "--from-aws", "--credential", "host", "--former-database", url)
+
+    shown = lost.phasesync(*rebuild, "--dry-run", "-o", "json")
+    told = lost.phasesync(*rebuild, "--yes")
+
+    assert (shown.exit_code, told.exit_code) == (4, 4)
+    would = json.loads(shown.stdout)["would"]
+    assert [sync["name"] for sync in would["syncs"]] == ["shop-jobs-night"]
+    (problem,) = would["problems"]
+    assert problem["objects"] == [{"remote_name": "shop/production", "region": REGION}]
+    assert "recovery windows of 7 to 30 days" in problem["reason"]
+    assert "--former-database" in problem["hint"]
+    assert f"(shop/production in {REGION}) cannot be rebuilt: AWS takes recovery windows" in told.stderr
+
+
+def test_the_former_database_tells_the_region_of_a_sync_that_was_moved(lost: Installation) -> None:
+    """What it left behind in the former Region stays as it is."""
+    lost.phasesync.done("syncs", "update", "web", "--region", OTHER_REGION)
+    lost.phasesync("syncs", "run", "web")
+    digest = lost.phasesync.json("syncs", "plan", "web")["digest"]
+    lost.phasesync.done("syncs", "approve", "web", "--plan", digest)
+    assert lost.phasesync.json("syncs", "run", "web")["outcome"] == "applied"
+    url = lost.lose_the_root_key()
+    given = ("rebuild", "--from-aws", "--credential", "host", "--region", f"{REGION},{OTHER_REGION}")
+
+    partial = lost.phasesync(*given[:-1], REGION, "--former-database", url, "--dry-run")
+    without = lost.phasesync(*given, "--yes")
+    rebuilt = lost.phasesync.json(*given, "--former-database", url, "--yes")
+
+    assert (partial.exit_code, f"none of its AWS secrets is in {OTHER_REGION}" in partial.stderr) == (4, True)
+    assert "it has AWS secrets in several Regions" in without.stderr
+    (web,) = [sync for sync in rebuilt["syncs"] if sync["name"] == "web"]
+    assert (web["region"], web["left_behind"]) == (
+        OTHER_REGION,
+        [{"remote_name": "shop/production", "region": REGION}],
+    )
+    assert lost.run_all() == ["unchanged", "unchanged"]
+
+
+def test_a_rebuild_that_is_refused_leaves_nothing(lost: Installation) -> None:
+    """Neither in the database nor beside it; the key is the one that init made."""
+    other = [{"Key": "phasesync:instance", "Value": lost.tags()["shop/production"]["phasesync:instance"]}]
+    other.append({"Key": "phasesync:sync", "Value": "e" * 256})
+    lost.aws.boto("secretsmanager").create_secret(Name="by/hand", SecretString="{}", Tags=other)
+    lost.lose_the_root_key()
+    before = lost.everything()
+
+    shown = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--dry-run")
+    refused = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--yes")
+
+    assert (shown.exit_code, refused.exit_code) == (4, 4)
+    assert f"(by/hand in {REGION}) cannot be rebuilt: its tag phasesync:sync was altered" in shown.stderr
+    assert lost.everything() == before
+
+
+def test_a_value_that_may_not_be_read_is_named_and_can_be_skipped(lost: Installation) -> None:
+    """With its Region and its sync."""
+    sync_id = lost.tags()["shop/production"]["phasesync:sync"]
+    lost.lose_the_root_key()
+    lost.aws.server.deny("secretsmanager:GetSecretValue", resource="*:secret:shop/production-??????")
+    file = lost.phasesync.directory / "mapping.json"
+    file.write_text(json.dumps({"skip": [sync_id]}))
+
+    denied = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--yes")
+    rebuilt = lost.phasesync.json("rebuild", "--from-aws", "--credential", "host", "--mapping", str(file), "--yes")
+
+    assert denied.exit_code == 7
+    assert f"error: shop/production in {REGION}, of the sync {sync_id}: the credential is not allowed" in denied.stderr
+    assert [sync["name"] for sync in rebuilt["syncs"]] == ["shop-jobs-night"]
+
+
+def test_what_is_left_out_is_named_with_its_region(lost: Installation) -> None:
+    lost.aws.boto("secretsmanager").delete_secret(SecretId="shop/jobs/night/TOKEN")
+    lost.lose_the_root_key()
+
+    shown = lost.phasesync("rebuild", "--from-aws", "--credential", "host", "--dry-run")
+    would = lost.phasesync.json("rebuild", "--from-aws", "--credential", "host", "--dry-run")["would"]
+
+    assert f"shop/jobs/night/TOKEN in {REGION} is left out: it is scheduled for deletion" in shown.stderr
+    left_out = {"remote_name": "shop/jobs/night/TOKEN", "region": REGION, "reason": "it is scheduled for deletion"}
+    assert would["left_out"] == [left_out]
+
+
+def test_the_former_database_tells_which_syncs_are_missing_and_which_were_removed(lost: Installation) -> None:
+    """A Region that was not named, and tags that nobody could remove."""
+    given = ("--env", "shop/production", "--credential", "aws", "--secret-name", "far", "--region", OTHER_REGION)
+    lost.phasesync.done("syncs", "add", "far", *given)
+    assert lost.phasesync.json("syncs", "run", "far")["outcome"] == "applied"
+    (there,) = lost.aws.boto("secretsmanager", region=OTHER_REGION).list_secrets()["SecretList"]
+    far = next(tag["Value"] for tag in there["Tags"] if tag["Key"] == "phasesync:sync")
+    web = lost.tags()["shop/production"]["phasesync:sync"]
+    denial = lost.aws.server.deny("secretsmanager:UntagResource")
+    lost.phasesync.done("syncs", "remove", "web", "--remote", "keep", "--yes")
+    lost.aws.server.access.allow(denial)
+    rebuild = ("rebuild", "--from-aws", "--credential", "host", "--former-database", lost.lose_the_root_key())
+
+    told = lost.phasesync.done(*rebuild, "--dry-run").stderr
+    would = lost.phasesync.json(*rebuild, "--dry-run")["would"]
+
+    assert "the sync far of the former database is not rebuilt: no AWS secret here has its tag" in told
+    assert f"It wrote to {OTHER_REGION}: name that Region with --region" in told
+    assert f"shop-production (shop/production in {REGION}) is not in the former database" in told
+    assert (would["missing"], would["not_in_former"]) == ([{"id": far, "name": "far", "region": OTHER_REGION}], [web])
+    both = lost.phasesync.json(*rebuild, "--region", f"{REGION},{OTHER_REGION}", "--dry-run")["would"]
+    assert both["missing"] == []

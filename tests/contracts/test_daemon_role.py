@@ -78,6 +78,9 @@ class Daemon:
         self.claimed += 1
         return self._or_fail("claim", lambda: claim_due(self._store, owner))
 
+    def since_chore(self, chore: str) -> object:
+        return self._store.daemons.since_chore(chore)
+
     def claim_chore(self, chore: str, owner: str, **arguments: object) -> object:
         return self._store.daemons.claim_chore(chore, owner, **arguments)
 

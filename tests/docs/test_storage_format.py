@@ -195,7 +195,10 @@ ALTERATIONS: dict[str, tuple[str, str]] = {
     "a credential": ("UPDATE credentials SET account = '999999999999'", "credentials.sealed"),
     "a row of the journal": ("UPDATE journal SET remote_name = 'elsewhere'", "journal.details"),
     "the actor of a row of the audit log": ("UPDATE audit SET actor = 'mallory' WHERE number = 2", "the row 2"),
-    "a removed row of the audit log": ("DELETE FROM audit WHERE number = 2", "missing before number 3"),
+    "a removed row of the audit log": (
+        "DELETE FROM audit WHERE number = 2",
+        "row 3 of the audit log (or of one missing before it)",
+    ),
     "a cut end of the audit log": (
         "DELETE FROM audit WHERE number = (SELECT max(number) FROM audit)",
         "the end of the audit log",

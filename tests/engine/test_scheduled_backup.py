@@ -23,7 +23,7 @@ from phasesync.store.backup_check import verify_backup
 from phasesync.store.backup_manifest import mac_of, manifest_of, read_manifest, write_manifest
 from phasesync.store.db_time import now
 from phasesync.store.restore_mark import set_mark
-from phasesync.store.tables import audit, backup_schedules, syncs
+from phasesync.store.tables import audit, backup_schedules, secret_versions, sync_reads, syncs
 from tests.support.databases import on_each_database
 from tests.support.stores import add_sync, alter, open_test_store, opens_with, put, values_of, write
 from tests.support.values import NOW
@@ -171,17 +171,57 @@ def test_backups_of_a_clock_that_was_ahead_replace_no_later_ones(made: Made) -> 
     assert len(made.backups()) == 4
 
 
-def test_a_database_that_was_altered_removes_no_good_backup(made: Made) -> None:
+def path_of_the_sync(store: Store) -> None:
+    alter(store, syncs, store.syncs.get_sync("web").id, path="/other")
+
+
+def current_value(store: Store) -> None:
+    with store.database.write() as connection:
+        assert connection.execute(secret_versions.delete().where(secret_versions.c.version == 2)).rowcount == 1
+
+
+def former_value(store: Store) -> None:
+    with store.database.write() as connection:
+        assert connection.execute(secret_versions.delete().where(secret_versions.c.version == 1)).rowcount == 1
+
+
+def what_the_sync_read(store: Store) -> None:
+    with store.database.write() as connection:
+        assert connection.execute(sync_reads.delete()).rowcount == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (path_of_the_sync, "sync web"),
+        (current_value, "versions of 1 secret of the environment shop/production are missing"),
+        (former_value, "versions of 1 secret of the environment shop/production are missing"),
+        (what_the_sync_read, "sync web in table sync_reads is missing"),
+    ],
+)
+@on_each_database
+def test_a_database_that_was_altered_removes_no_good_backup(
+    made: Made, spoil: Callable[[Store], None], named: str
+) -> None:
+    put(made.store, write("URL", "b"))
     made.schedule(keep=1)
     made.make()
     made.age(1)
     good = set(made.folder.iterdir())
-    alter(made.store, syncs, made.store.syncs.get_sync("web").id, path="/other")
+    spoil(made.store)
     event = made.make()
 
     assert isinstance(event, BackupFailed)
-    assert (event.error, "sync web" in event.message) == (CiphertextError.__name__, True)
+    assert (event.error, named in event.message) == (CiphertextError.__name__, True)
     assert set(made.folder.iterdir()) == good
+
+
+def test_a_place_that_is_a_link_to_nothing_says_so(made: Made) -> None:
+    made.folder.symlink_to(made.folder.parent / "gone")
+    made.schedule()
+    event = made.make()
+    assert isinstance(event, BackupFailed)
+    assert f"{made.folder} is a link that leads nowhere" in event.message
 
 
 def test_a_place_that_fails_is_tried_again_soon_and_loses_nothing(made: Made) -> None:

@@ -285,7 +285,7 @@ NOTHING = {
     "data_keys": {"count_rows", "encrypt_anew", "former", "in_use"},
     "outbox": {"claim", "failed", "has_work", "make", "prune", "release", "sent"},
     "figures": {"read"},
-    "daemons": {"alive", "beat", "claim_chore", "deregister"},
+    "daemons": {"alive", "beat", "claim_chore", "deregister", "since_chore"},
     "clock_watch": {"check"},
 }
 """Methods that read, and those whose effect another row tells or that concern nobody: claims, heartbeats, retention."""

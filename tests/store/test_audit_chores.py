@@ -7,19 +7,19 @@ from datetime import timedelta
 from typing import cast
 
 import pytest
+import sqlalchemy as sa
 
 from phasesync.core.audit import AuditKind
 from phasesync.core.chores import AUDIT_RETENTION, Chore
-from phasesync.core.events import AuditEmptied, AuditHeadNoted, Event
+from phasesync.core.events import AuditEmptied, AuditHeadNoted, Event, RetentionHeld
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.reconcile import Reconciler
 from phasesync.engine.scheduler import Scheduler
 from phasesync.ports.runtime import SyncDispatcher
 from phasesync.store import Store
-from phasesync.store.tables import audit_head, chores
+from phasesync.store.tables import audit, audit_head, chores
 from tests.support.context import context_of
 from tests.support.stores import alter
-from tests.support.values import NOW
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 FOREVER = timedelta(days=36_500)
@@ -49,10 +49,12 @@ class Daemon:
         self.events.append(event)
 
 
-def hours_pass(store: Store, chore: str) -> None:
-    alter(store, chores, None, claimed_at=NOW)
-    with store.database.read() as connection:
-        assert connection.execute(chores.select().where(chores.c.name == chore)).first() is not None
+def hours_pass(store: Store, chore: str, hours: int = 24) -> None:
+    """Have the daemons done their chores so many hours earlier, by the clock."""
+    earlier = sa.type_coerce(chores.c.claimed_at, sa.BigInteger()) - hours * 3_600_000_000
+    with store.database.write() as connection:
+        assert connection.scalar(sa.select(chores.c.name).where(chores.c.name == chore)) is not None
+        connection.execute(chores.update().values(claimed_at=earlier))
 
 
 def test_the_head_is_logged_once_an_hour(store: Store) -> None:
@@ -91,3 +93,29 @@ def test_old_rows_are_emptied_once_a_day_each_kind_after_its_time(store: Store) 
     ]
     assert store.audit.verify().findings == ()
     hours_pass(store, AUDIT_RETENTION)
+
+
+def test_nothing_is_emptied_for_a_day_after_the_clock_went_forward(store: Store) -> None:
+    """Or after a day without a daemon, which looks the same."""
+    kept = {kind: timedelta(days=30) for kind in AuditKind}
+    store.apps.add_app("shop")
+    daemon = Daemon(store, kept)
+    assert daemon.scheduler.prune()
+    with store.database.write() as connection:
+        earlier = sa.type_coerce(audit.c.at, sa.BigInteger()) - 40 * 86_400_000_000
+        connection.execute(audit.update().values(at=earlier))
+    rows = store.audit.page().items
+
+    hours_pass(store, Chore.HOUSEKEEPING.value, 24 * 400)
+    for hour in range(3):
+        assert daemon.scheduler.prune()
+        hours_pass(store, Chore.HOUSEKEEPING.value, 8)
+        assert store.audit.page().items == rows, hour
+    (held,) = daemon.events
+    assert isinstance(held, RetentionHeld)
+    assert held.gap_s == pytest.approx(400 * 86_400, abs=60)
+
+    assert daemon.scheduler.prune()
+    looked_through = store.daemons.since_chore(AUDIT_RETENTION)
+    assert looked_through is not None
+    assert looked_through < timedelta(minutes=1)

@@ -184,7 +184,7 @@ def test_a_backup_that_was_made_beside_a_daemon_can_be_restored(
         )
     database.close()
     copy = tmp_path / "backup.db"
-    backup(url, copy)
+    backup(url, copy, open_keys=opens_with())
 
     restore(f"sqlite:///{tmp_path}/restored.db", copy, open_keys=opens_with(), at=NOW)
 

@@ -178,7 +178,7 @@ def test_a_log_of_the_former_file_is_not_applied_to_the_next_one(store, path):
 def test_a_restored_backup_is_the_same_file(store, path):
     """It is put into the file, and a store that is open goes on with it."""
     file = path.with_name("backup.db")
-    backup(str(store.database.url), file)
+    backup(str(store.database.url), file, open_keys=opens_with())
     store.apps.add_app("later")
     inode = path.stat().st_ino
 

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from phasesync.errors import (
+    CiphertextError,
+    ConfirmationRequiredError,
     IllegalTransitionError,
     KeyUnavailableError,
     NotFoundError,
@@ -24,9 +26,12 @@ from phasesync.errors import (
 )
 from phasesync.store import restore as restore_module
 from phasesync.store.backup import backup
-from phasesync.store.backup_check import copy_checked
+from phasesync.store.backup_check import copy_checked, verify_backup
+from phasesync.store.backup_manifest import Manifest, manifest_of
 from phasesync.store.database_url import sqlite_url
-from phasesync.store.restore import restore
+from phasesync.store.key_ring import RootKey
+from phasesync.store.migrate import upgrade
+from phasesync.store.restore import Consent, preview_restore, restore
 from tests.support.stores import (
     OTHER_ROOT_KEY,
     ROOT_KEY,
@@ -48,7 +53,7 @@ def saved(migrated_database_url: str, tmp_path: Path) -> Path:
     """A backup with the value a; the database went on to b."""
     store = open_test_store(migrated_database_url)
     put(store, write("URL", "a"))
-    backup(migrated_database_url, tmp_path / "saved.db")
+    backup(migrated_database_url, tmp_path / "saved.db", open_keys=opens_with())
     put(store, write("URL", "b"))
     store.close()
     return tmp_path / "saved.db"
@@ -65,7 +70,7 @@ def value_in(database_url: str) -> dict[str, str]:
 def test_the_backup_takes_the_place_and_the_former_is_kept(migrated_database_url: str, saved: Path) -> None:
     before = saved.read_bytes()
 
-    kept = restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    kept = restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT).kept
 
     assert kept is not None and kept.name.endswith(".before-restore-20300102T030405Z")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
@@ -89,7 +94,7 @@ def test_it_counts_as_older_until_somebody_accepts_it(migrated_database_url: str
 def test_a_machine_that_lost_its_database_gets_it_back(migrated_database_url: str, saved: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new' / 'phasesync.db'}"
 
-    assert restore(url, saved, open_keys=opens_with(ROOT_KEY), at=AT) is None
+    assert restore(url, saved, open_keys=opens_with(ROOT_KEY), at=AT).kept is None
     assert value_in(url) == {"URL": "a"}
 
 
@@ -117,6 +122,7 @@ def damaged(file: Path) -> None:
 def test_what_is_no_good_backup_changes_nothing(
     migrated_database_url: str, saved: Path, spoil: Callable[[Path], None]
 ) -> None:
+    manifest_of(saved).unlink()
     spoil(saved)
     with pytest.raises(SettingsError):
         restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
@@ -137,7 +143,7 @@ def test_a_file_that_is_not_there_is_named(migrated_database_url: str, tmp_path:
 def test_a_database_with_a_name_as_long_as_can_be_is_restored(saved: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/{'ä' * 123}b"
     restore(url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
-    kept = restore(url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    kept = restore(url, saved, open_keys=opens_with(ROOT_KEY), at=AT).kept
     assert value_in(url) == {"URL": "a"}
     assert kept is not None
     assert kept.name.endswith(".before-restore-20300102T030405Z")
@@ -159,16 +165,101 @@ def test_what_can_be_no_backup_is_named(migrated_database_url: str, name: str, t
         restore(migrated_database_url, tmp_path / name, open_keys=opens_with(ROOT_KEY), at=AT)
 
 
+def execute(file: Path, statement: str) -> None:
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(statement)
+
+
+def test_what_its_manifest_is_not_of_changes_nothing(migrated_database_url: str, saved: Path) -> None:
+    execute(saved, "DELETE FROM secrets")
+    with pytest.raises(SettingsError, match="is not the file that its manifest is of"):
+        restore(migrated_database_url, saved, open_keys=opens_with(), at=AT)
+    assert value_in(migrated_database_url) == {"URL": "b"}
+
+
+def test_an_altered_row_changes_nothing(migrated_database_url: str, saved: Path) -> None:
+    manifest_of(saved).unlink()
+    execute(saved, "UPDATE secrets SET version = 7")
+    with pytest.raises(CiphertextError, match="does not authenticate"):
+        restore(migrated_database_url, saved, open_keys=opens_with(), at=AT, consent=Consent(without_manifest=True))
+    assert value_in(migrated_database_url) == {"URL": "b"}
+
+
+def test_without_a_manifest_it_needs_consent(migrated_database_url: str, saved: Path) -> None:
+    manifest_of(saved).unlink()
+    with pytest.raises(CiphertextError, match="nothing proves") as refused:
+        restore(migrated_database_url, saved, open_keys=opens_with(), at=AT)
+    assert "--without-manifest" in str(refused.value.hint)
+    assert value_in(migrated_database_url) == {"URL": "b"}
+
+    done = restore(migrated_database_url, saved, open_keys=opens_with(), at=AT, consent=Consent(without_manifest=True))
+
+    assert (value_in(migrated_database_url), done.verified.signed) == ({"URL": "a"}, False)
+
+
+def test_a_trigger_neither_runs_nor_comes_along(migrated_database_url: str, saved: Path) -> None:
+    manifest_of(saved).unlink()
+    execute(saved, "CREATE TRIGGER gone AFTER UPDATE ON instance BEGIN DELETE FROM secrets; END")
+
+    done = restore(migrated_database_url, saved, open_keys=opens_with(), at=AT, consent=Consent(without_manifest=True))
+
+    assert done.verified.left_out == ("trigger gone",)
+    assert value_in(migrated_database_url) == {"URL": "a"}
+    with closing(sqlite3.connect(migrated_database_url.removeprefix("sqlite:///"))) as connection:
+        assert connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall() == []
+
+
+def test_what_is_kept_is_proved_and_can_be_restored(migrated_database_url: str, saved: Path) -> None:
+    done = restore(migrated_database_url, saved, open_keys=opens_with(), at=AT)
+
+    assert done.signed
+    assert done.kept is not None and verify_backup(done.kept, open_keys=opens_with()).signed
+    restore(migrated_database_url, done.kept, open_keys=opens_with(), at=AT)
+    assert value_in(migrated_database_url) == {"URL": "b"}
+
+
+def of_another(url: str, *, root_key: RootKey = ROOT_KEY, app: str | None = "theirs") -> None:
+    """Put the database of another installation in its place."""
+    file = Path(url.removeprefix("sqlite:///"))
+    file.unlink()
+    upgrade(url)
+    with closing(open_test_store(url, root_key=root_key)) as store:
+        if app is not None:
+            store.apps.add_app(app)
+
+
+def test_another_installation_is_not_replaced_without_consent(migrated_database_url: str, saved: Path) -> None:
+    of_another(migrated_database_url, root_key=OTHER_ROOT_KEY)
+    for attempt in (restore, preview_restore):
+        with pytest.raises(ConfirmationRequiredError, match="is of another installation") as refused:
+            attempt(migrated_database_url, saved, open_keys=opens_with(), at=AT)
+        assert "--other-installation" in str(refused.value.hint)
+    with closing(open_test_store(migrated_database_url, root_key=OTHER_ROOT_KEY)) as store:
+        assert [app.name for app in store.apps.list_apps()] == ["theirs"]
+
+    done = restore(
+        migrated_database_url, saved, open_keys=opens_with(), at=AT, consent=Consent(other_installation=True)
+    )
+
+    assert value_in(migrated_database_url) == {"URL": "a"}
+    assert done.kept is not None and not done.signed, "the root key of the backup does not open it"
+
+
+def test_a_database_that_init_has_just_made_is_replaced(migrated_database_url: str, saved: Path) -> None:
+    of_another(migrated_database_url, app=None)
+    restore(migrated_database_url, saved, open_keys=opens_with(), at=AT)
+    assert value_in(migrated_database_url) == {"URL": "a"}
+
+
 @pytest.mark.parametrize(
     "statement", ["INSERT INTO alembic_version VALUES ('0001')", "UPDATE alembic_version SET version_num = 7"]
 )
 def test_a_backup_whose_schema_was_altered_changes_nothing(
     migrated_database_url: str, saved: Path, statement: str
 ) -> None:
-    with closing(sqlite3.connect(saved)) as altered:
-        altered.execute(statement)
-        altered.commit()
-    with pytest.raises(SchemaMismatchError):
+    manifest_of(saved).unlink()
+    execute(saved, statement)
+    with pytest.raises(SchemaMismatchError, match=str(saved)):
         restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
     assert value_in(migrated_database_url) == {"URL": "b"}
 
@@ -214,7 +305,8 @@ def test_a_backup_on_a_read_only_disk_works(migrated_database_url: str, saved: P
     saved.chmod(0o400)
     folder = saved.parent / "disk"
     folder.mkdir()
-    shutil.move(saved, folder / "saved.db")
+    for file in (saved, manifest_of(saved)):
+        shutil.move(file, folder / file.name)
     folder.chmod(0o500)
     try:
         restore(migrated_database_url, folder / "saved.db", open_keys=opens_with(ROOT_KEY), at=AT)
@@ -229,10 +321,11 @@ def test_an_edit_meanwhile_waits_and_is_not_lost_in_between(
     """It is in the database that is kept, or in the one that was restored: never in neither."""
     kept_already, done = threading.Event(), threading.Event()
 
-    def slow(*arguments: Any, **options: Any) -> None:
-        backup(*arguments, **options)
+    def slow(*arguments: Any, **options: Any) -> Manifest:
+        manifest = backup(*arguments, **options)
         kept_already.set()
         assert not done.wait(0.3), "nobody can write from now on"
+        return manifest
 
     def edit() -> None:
         kept_already.wait(30)
@@ -273,7 +366,7 @@ def test_never_under_a_command_that_works(migrated_database_url: str, saved: Pat
 
 
 def test_two_restores_of_one_second_keep_both(migrated_database_url: str, saved: Path) -> None:
-    first = restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
-    second = restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT)
+    first = restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT).kept
+    second = restore(migrated_database_url, saved, open_keys=opens_with(ROOT_KEY), at=AT).kept
     assert first is not None and value_in(f"sqlite:///{first}") == {"URL": "b"}
     assert second is not None and value_in(f"sqlite:///{second}") == {"URL": "a"}

@@ -25,9 +25,10 @@ from phasesync.store import restore as restore_module
 from phasesync.store.authenticity import authenticate_all
 from phasesync.store.backup import backup
 from phasesync.store.backup_check import verify_backup
+from phasesync.store.backup_manifest import manifest_of
 from phasesync.store.migrate import downgrade, status
 from phasesync.store.raw_writes import insert_rows
-from phasesync.store.restore import preview_restore, restore
+from phasesync.store.restore import Consent, preview_restore, restore
 from phasesync.store.tables import runs
 from tests.support.databases import fresh_postgres_database
 from tests.support.stores import (
@@ -71,7 +72,7 @@ def value_in(database_url: str) -> str:
 
 def restored(url: str, file: Path, keep_in: Path, **changes: object) -> Path | None:
     arguments: dict[str, object] = {"open_keys": opens_with(ROOT_KEY), "at": AT, "keep_in": keep_in}
-    return restore(url, file, **(arguments | changes))  # type: ignore[arg-type]
+    return restore(url, file, **(arguments | changes)).kept  # type: ignore[arg-type]
 
 
 def test_the_backup_takes_the_place_and_the_former_is_kept(
@@ -82,7 +83,7 @@ def test_the_backup_takes_the_place_and_the_former_is_kept(
 
     assert kept == tmp_path / "before-restore-20300102T030405Z.db" == preview.kept
     assert value_in(migrated_database_url) == "a"
-    verify_backup(kept, open_keys=opens_with())
+    assert verify_backup(kept, open_keys=opens_with()).signed
     assert value_in(f"sqlite:///{kept}") == "b"
     with closing(open_test_store(migrated_database_url)) as store:
         assert store.restore_mark.is_set()
@@ -132,8 +133,9 @@ def test_a_row_that_postgresql_does_not_take_changes_nothing(
     with closing(sqlite3.connect(saved)) as altered:
         altered.execute("UPDATE apps SET description = 'a' || char(0) || 'b'")
         altered.commit()
+    manifest_of(saved).unlink()
     with pytest.raises(DatabaseCopyError, match=r"apps\.description .* text with a NUL") as caught:
-        restored(migrated_database_url, saved, tmp_path)
+        restored(migrated_database_url, saved, tmp_path, consent=Consent(without_manifest=True))
     assert "another backup" in str(caught.value.hint)
     assert value_in(migrated_database_url) == "b"
 
@@ -163,7 +165,7 @@ class Killed(BaseException):
 def test_a_restore_that_died_changed_nothing_and_is_repeated(
     migrated_database_url: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise Killed
 
     for step in ("backup", "insert_rows", "set_last_number"):

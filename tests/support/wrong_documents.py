@@ -122,7 +122,7 @@ WRONG: Final = (
     _case("binary tag", HEAD + "apps: [§!!binary c2hvcA==]\n", "tags such as !this", "without it"),
     _case("duplicate field", HEAD + "apps: []\n§apps: [shop]\n", "'apps' is written twice", "the first is in"),
     _case("duplicate tag", _sync("tags: {team: a, §team: b}"), "'team' is written twice", "leave one out"),
-    _case("unknown alias", HEAD + "apps: [§*shop]\n", "there is no anchor &shop before this", "define it first"),
+    _case("unknown alias", HEAD + "apps: [§*shop]\n", "there is no anchor of this name", "define it first"),
     _case("alias of itself", HEAD + "apps: &a [shop, §*a]\n", "repeats what it is in itself", "leave it out"),
     _case(
         "two merges", HEAD + "defaults: {<<: &a {app: shop}, §<<: *a}\n", "<< is written twice", "<<: [*one, *other]"

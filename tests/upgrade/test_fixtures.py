@@ -101,7 +101,11 @@ def test_a_backup_of_a_release_is_restored(
     phasesync: CommandLine,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    phasesync.done("db", "restore", str(unpacked(origin, tmp_path)))
+    file = str(unpacked(origin, tmp_path))
+    refused = phasesync("db", "restore", file)
+    assert (refused.exit_code, "--without-manifest" in refused.stderr) == (6, True), "0.1.0 made no manifests"
+
+    phasesync.done("db", "restore", file, "--without-manifest", "--other-installation")
 
     got = phasesync.json("secrets", "get", "shop/production", "DATABASE_URL", "--reveal")
 

@@ -212,10 +212,14 @@ class _Builder:
     def _alias(self, event: Any, anchors: dict[str, Node | None]) -> Node:
         place = self._place(event)
         if event.anchor not in anchors:
-            raise _error(place, f"there is no anchor &{event.anchor} before this", "define it first")
+            raise _error(
+                place,
+                "there is no anchor of this name before the alias",
+                "define it first, or write a text that begins with * in quotes",
+            )
         target = anchors[event.anchor]
         if target is None:
-            raise _error(place, f"the alias *{event.anchor} repeats what it is in itself", "leave it out")
+            raise _error(place, "the alias repeats what it is in itself", "leave it out")
         return Node(
             data=target.data,
             line=place.line,

@@ -5,7 +5,9 @@ An age file holds the same text as a plain root key file, encrypted to recipient
 back. Must not put a key or an identity into an error.
 """
 
+import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 _HEADERS: Final = (b"age-encryption.org/v1", b"-----BEGIN AGE ENCRYPTED FILE-----")
 """How an age file begins, as bytes and as text (age-encryption.org/v1, header and ASCII armor)."""
+
+_STANZA: Final = b"-> "
+_GREASE: Final = b"-grease"
+"""End of the type of stanzas that are for nobody: some programs add one, so that readers skip what they do not know."""
 
 _IDENTITY: Final = "AGE-SECRET-KEY-1"
 _MAX_BYTES: Final = 65_536
@@ -77,6 +83,30 @@ def encrypt_age(plaintext: bytes, recipients: Sequence[str]) -> bytes:
                 hint="age-keygen -y IDENTITY_FILE prints the public key of an identity",
             ) from None
     return bytes(pyrage.encrypt(plaintext, parsed, armored=True))
+
+
+def other_recipients(data: bytes, identity_file: Path) -> int:
+    """
+    Return for how many recipients an age file is encrypted that are none of the identities in a file.
+
+    The file says how many there are, and not who: nobody can encrypt something else for them without their public keys.
+    """
+    pyrage = _pyrage(str(identity_file))
+    mine = 0
+    for identity in _identities(pyrage, identity_file):
+        with suppress(pyrage.DecryptError):
+            pyrage.decrypt(data, [identity])
+            mine += 1
+    return max(0, len(_recipient_stanzas(data)) - mine)
+
+
+def _recipient_stanzas(data: bytes) -> list[bytes]:
+    """Return the first line of each stanza of a header that is for a recipient (age-encryption.org/v1, stanzas)."""
+    text = data.strip()
+    if text.startswith(_HEADERS[1]):
+        text = base64.b64decode(b"".join(text.splitlines()[1:-1]))
+    lines = text.partition(b"\n---")[0].splitlines()
+    return [line for line in lines if line.startswith(_STANZA) and not line.split()[1].endswith(_GREASE)]
 
 
 def recipients_of(identity_file: Path) -> list[str]:

@@ -13,16 +13,17 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from phasesync.adapters.root_keys.age import decrypt_age, encrypt_age, is_age_file, recipients_of
+from phasesync.adapters.root_keys.age import decrypt_age, encrypt_age, is_age_file
 from phasesync.errors import (
     AlreadyExistsError,
     HostUnavailableError,
     IllegalTransitionError,
+    InvalidInputError,
     KeyUnavailableError,
     SettingsError,
 )
@@ -90,17 +91,30 @@ def read_key_file(path: Path, *, identity_file: Path | None = None, mounts: Path
     return RootKey(material=parse_key(data, str(path)), source=str(path), kind=kind, warnings=warnings)
 
 
-def parse_key(text: bytes, source: str) -> bytes:
-    """Return the bytes of a root key in its text form. KeyUnavailableError."""
+def parse_key(text: bytes, source: str, *, hint: str | None = None) -> bytes:
+    """Return the bytes of a root key in its text form. KeyUnavailableError, with a hint of its own if need be."""
     try:
-        return base64.b64decode(text.strip(), validate=True)
+        material = base64.b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError):
-        raise malformed_root_key(source) from None
+        raise malformed_root_key(source, hint=hint) from None
+    if len(material) != KEY_BYTES:
+        raise malformed_root_key(source, hint=hint)
+    return material
 
 
 def key_text(root_key: RootKey) -> bytes:
     """Return a root key in its text form, as a file holds it."""
     return base64.b64encode(root_key.material) + b"\n"
+
+
+def age_file_of(root_key: RootKey, recipients: Sequence[str]) -> bytes:
+    """Return a root key as the content of an age file. InvalidInputError, SettingsError: as `write_next_root_key`."""
+    content = encrypt_age(key_text(root_key), recipients)
+    if len(content) > _MAX_BYTES:
+        raise InvalidInputError(
+            f"{len(recipients)} recipients are too many: a root key file has {_MAX_BYTES:,} bytes at most"
+        )
+    return content
 
 
 def write_new_root_key(path: Path) -> RootKey:
@@ -116,7 +130,7 @@ def write_new_root_key(path: Path) -> RootKey:
     return key
 
 
-def write_next_root_key(path: Path, *, age_identity_file: Path | None = None) -> RootKey:
+def write_next_root_key(path: Path, *, recipients: Sequence[str] = ()) -> RootKey:
     """
     Create the root key that is going to take the place of the one in a file, and write it beside that.
 
@@ -124,16 +138,15 @@ def write_next_root_key(path: Path, *, age_identity_file: Path | None = None) ->
 
     Args:
         path: the file that has the current key; it may be missing.
-        age_identity_file: write an age file for these identities; None: a plain file.
+        recipients: write an age file that each of these public keys opens; none: a plain file.
 
     Raises:
         AlreadyExistsError: there is a next key already; it is left alone.
+        InvalidInputError: a recipient is no public key, or there are more than a key file has room for.
         SettingsError: it cannot be written.
     """
-    key = _new_key(next_file_of(path), FILE if age_identity_file is None else AGE)
-    content = key_text(key)
-    if age_identity_file is not None:
-        content = encrypt_age(content, recipients_of(age_identity_file))
+    key = _new_key(next_file_of(path), AGE if recipients else FILE)
+    content = age_file_of(key, recipients) if recipients else key_text(key)
     like = None
     with suppress(FileNotFoundError):
         like = path.stat()
@@ -184,7 +197,7 @@ def put_next_in_place(path: Path, current_id: str, *, identity_file: Path | None
         os.replace(beside, path)
         _sync_directory(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     return kept
 
 
@@ -284,7 +297,7 @@ def _write_new_file(path: Path, content: bytes, *, like: os.stat_result | None =
         draft.unlink(missing_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _PRIVATE)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), _PRIVATE)  # regardless of the umask and of ACLs
@@ -298,7 +311,7 @@ def _write_new_file(path: Path, content: bytes, *, like: os.stat_result | None =
         _name_draft(draft, path)
         _sync_directory(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     finally:
         draft.unlink(missing_ok=True)
 
@@ -365,8 +378,11 @@ def _unreadable(path: Path, error: UnusableFileError) -> HostUnavailableError | 
     return HostUnavailableError(message) if error.passing else KeyUnavailableError(message)
 
 
-def _unwritable(path: Path, error: OSError) -> HostUnavailableError | SettingsError:
+def unwritable(path: Path, error: OSError) -> HostUnavailableError | SettingsError:
+    """Return the error for a root key that cannot be written."""
     message = f"the root key cannot be written to {path}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HostUnavailableError(message, hint="make room there, and repeat the command")
     if is_passing(error):
         return HostUnavailableError(message)
     return SettingsError(

@@ -27,6 +27,7 @@ from phasesync.store.key_ring import RootKey
 
 AWS_KMS: Final = "aws-kms"
 
+_LATER: Final = "nothing else is wrong: repeat the command; daemons that run go on"
 _POLICY: Final = (
     "phasesync aws policy --root-key prints the policy: kms:Decrypt and kms:GenerateDataKey on this key, for the "
     "identity that runs this"
@@ -136,13 +137,14 @@ def _explained(error: PhasesyncError, key_arn: str, action: str) -> PhasesyncErr
             return ThrottledError(
                 f"the root key cannot be opened now: KMS asks for fewer calls of {action} ({code})",
                 retry_after=error.retry_after,
+                hint=_LATER,
                 code=code,
                 request_id=request_id,
             )
         case DestinationUnavailableError():
             return DestinationUnavailableError(
                 f"the root key cannot be opened now: {error.message}",
-                hint=error.hint or "nothing else is wrong: repeat the command; daemons that run go on",
+                hint=error.hint or _LATER,
                 code=code,
                 request_id=request_id,
             )

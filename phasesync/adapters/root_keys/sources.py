@@ -37,10 +37,10 @@ def load_root_key(
     mounts: Path = MOUNTS,
 ) -> RootKey:
     """
-    Return the root key from the first of: the systemd credential, `file`, `value`, `default_file`.
+    Return the root key from the first of these that has one: the systemd credential, `file`, `value`, `default_file`.
 
     Args:
-        file: from the settings; must exist.
+        file: from the settings; may be missing if another place has the key, as before it is moved into the file.
         value: base64 from PHASESYNC_ROOT_KEY; accepted with a warning.
         default_file: where `init` writes it; may be missing.
         identity_file: has the identity for age files.
@@ -55,12 +55,14 @@ def load_root_key(
     found = find_root_key(
         file=file, value=value, default_file=default_file, identity_file=identity_file, environ=environ, mounts=mounts
     )
-    if found is None:
-        raise KeyUnavailableError(
-            "there is no root key",
-            hint="phasesync init makes one; or set PHASESYNC_ROOT_KEY_FILE to the file that has it",
-        )
-    return found
+    if found is not None:
+        return found
+    if file is not None:
+        return read_key_file(file, identity_file=identity_file, mounts=mounts)  # It says why it cannot be read.
+    raise KeyUnavailableError(
+        "there is no root key",
+        hint="phasesync init makes one; or set PHASESYNC_ROOT_KEY_FILE to the file that has it",
+    )
 
 
 def find_root_key(
@@ -75,7 +77,7 @@ def find_root_key(
     """Return the root key as `load_root_key` does, or None if no place has one."""
     if (from_systemd := _credential(CREDENTIAL_NAME, environ)) is not None:
         return from_systemd
-    if file is not None:
+    if file is not None and key_file_exists(file):
         return read_key_file(file, identity_file=identity_file, mounts=mounts)
     if value:
         return _from_variable(value, VARIABLE)

@@ -34,6 +34,7 @@ from phasesync.core.events import (
     OldBackupsNotRemoved,
     OrphanUsersRemoved,
     QueueCleared,
+    RetentionHeld,
     RoleChanged,
     RunFinished,
     RunsPruned,
@@ -118,7 +119,7 @@ class LogEvents:
                 log(
                     "the database is older than AWS: nothing is written"
                     if event.older
-                    else "compared with AWS, since the database server was started anew",
+                    else "compared with AWS, since the database was brought here or its server was started anew",
                     places=event.places,
                     objects=event.objects,
                     unanswered=event.unanswered,
@@ -130,7 +131,7 @@ class LogEvents:
                     expected=event.expected,
                     command=event.command,
                 )
-            case RunsPruned() | QueueCleared() | AuditHeadNoted() | AuditEmptied():
+            case RunsPruned() | RetentionHeld() | QueueCleared() | AuditHeadNoted() | AuditEmptied():
                 self._of_housekeeping(event)
             case SweepFinished() | SweepDenied() | IncrementalSweepUnavailable() | DriftMissedByIncrementalSweep():
                 self._of_sweeps(event)
@@ -143,10 +144,17 @@ class LogEvents:
             case ChoreFailed():
                 self._chore(event)
 
-    def _of_housekeeping(self, event: RunsPruned | QueueCleared | AuditHeadNoted | AuditEmptied) -> None:
+    def _of_housekeeping(
+        self, event: RunsPruned | RetentionHeld | QueueCleared | AuditHeadNoted | AuditEmptied
+    ) -> None:
         match event:
             case RunsPruned():
                 self._log.info("old runs deleted", count=event.count, leases=event.leases)
+            case RetentionHeld():
+                self._log.warning(
+                    "old rows are kept for a day: no housekeeping was done for long, or the clock went forward",
+                    gap_s=round(event.gap_s),
+                )
             case QueueCleared():
                 self._log.info("entries of dead daemons removed from the queue", count=event.count)
             case AuditHeadNoted(head=None):
