@@ -151,10 +151,10 @@ def accept_restore(application: "Application", yes: bool, no_input: bool, out: O
     Example:
       phasesync db accept-restore --yes
     """
-    from phasesync.engine.stale_database import LOOK_AHEAD
+    from phasesync.engine.stale_database import SKIP
 
     confirm("write what this database holds over what is at AWS, newer or not", yes=yes, no_input=no_input)
-    accepted = application.store.restore_mark.accept(ahead=LOOK_AHEAD)
+    accepted = application.store.restore_mark.accept(ahead=SKIP)
     for name in accepted.unread:
         out.warn(f"the journal of {name} does not authenticate: phasesync syncs remove {name}, and add it again")
     out.done(

@@ -6,6 +6,7 @@ They show whether two payloads differ without revealing them. The key stays behi
 
 import hmac
 import uuid
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from typing import Protocol
 
 from phasesync.core.model import SecretValue, ValueType
@@ -14,7 +15,7 @@ FORMAT = "v1"
 """Format of a fingerprint. Fingerprints of different formats are never equal."""
 
 
-class Digests(Protocol):
+class Digests(Hashable, Protocol):
     """Keyed digests with the instance's digest key: fingerprints, lookups, tokens. Useless without the key."""
 
     @property
@@ -67,5 +68,34 @@ def write_token(digests: Digests, instance_id: str, sync_id: str, remote_name: s
     digest = digests.digest(
         "write-token", instance_id.encode(), sync_id.encode(), remote_name.encode(), str(generation).encode()
     )
+    return _token_of(digest)
+
+
+def tokens_among(
+    texts: Collection[str],
+    digests: Digests,
+    instance_id: str,
+    sync_id: str,
+    remote_name: str,
+    generations: Iterable[int],
+) -> Iterator[str]:
+    """
+    Yield those of some texts that are tokens of these writes.
+
+    Args:
+        texts: such as ids of versions.
+        digests, instance_id, sync_id, remote_name: as in `write_token`.
+        generations: numbers of the writes.
+    """
+    parts = (instance_id.encode(), sync_id.encode(), remote_name.encode())
+    # Most tokens differ in their first digits, which a digest shows before it is made a token.
+    heads = {text[:8] for text in texts}
+    for generation in generations:
+        digest = digests.digest("write-token", *parts, str(generation).encode())
+        if digest[:4].hex() in heads and (token := _token_of(digest)) in texts:
+            yield token
+
+
+def _token_of(digest: bytes) -> str:
     # Version 4, as AWS's own version ids have: a token does not reveal who made it.
     return str(uuid.UUID(bytes=digest[:16], version=4))

@@ -13,6 +13,8 @@ PENDING = "AWSPENDING"
 
 TAG_INSTANCE = "phasesync:instance"
 TAG_SYNC = "phasesync:sync"
+TAG_DELETION = "phasesync:last-deletion"
+"""Set before we delete an object: the token of the generation that the deletion took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +239,7 @@ class JournalEntry:
         id: None until it is stored.
         arn: None until AWS reported it.
         version_id: the version that we wrote last; None if never written.
-        generation: number of the newest settled write; 0 if there is none.
+        generation: number of the newest settled write or deletion; 0 if there is none.
         fingerprint: of the payload written last; None if never written, or not known which of two it was.
         keys: key name -> keyed digest of its value, of the payload written last.
         binary: whether the payload written last is a SecretBinary; None if not known.

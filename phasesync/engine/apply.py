@@ -8,12 +8,14 @@ nothing of ours is taken for another writer's.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from phasesync.core.change import VALUE_WRITES, Change
 from phasesync.core.fingerprint import write_token
 from phasesync.core.planning.journal import (
+    intend_deletion,
     intend_restore,
     intend_write,
     next_generation,
@@ -23,7 +25,16 @@ from phasesync.core.planning.journal import (
 )
 from phasesync.core.planning.metadata import Dimension, key_differs, text_digest, wanted_metadata
 from phasesync.core.planning.version_budget import full_at, within_a_day
-from phasesync.core.remote import Action, Desired, Intent, JournalEntry, Observed, ResourceExists, WriteResult
+from phasesync.core.remote import (
+    TAG_DELETION,
+    Action,
+    Desired,
+    Intent,
+    JournalEntry,
+    Observed,
+    ResourceExists,
+    WriteResult,
+)
 from phasesync.core.run import ChangeResult, Outcome
 from phasesync.core.sync_claim import Claim
 from phasesync.engine.claims import Checkpoint
@@ -31,6 +42,7 @@ from phasesync.engine.context import Context
 from phasesync.engine.stale_database import newer_at_aws_error
 from phasesync.errors import (
     DestinationError,
+    DestinationRejectedError,
     OutcomeUnknownError,
     PermissionDeniedError,
     PhasesyncError,
@@ -115,15 +127,23 @@ class MetadataApplier:
     """Applies changes that write no value: tags, description, resource policy, copies in other Regions, deletion."""
 
     def __init__(
-        self, destination: Destination, journal: JournalWriter, checkpoint: Checkpoint, *, recovery_days: int
+        self,
+        context: Context,
+        destination: Destination,
+        journal: JournalWriter,
+        checkpoint: Checkpoint,
+        *,
+        recovery_days: int,
     ) -> None:
         """
         Args:
+            context: makes the tokens.
             destination: where to write.
             journal: of the run.
             checkpoint: called before every AWS write.
             recovery_days: recovery window of deletions.
         """
+        self._context = context
         self._destination = destination
         self._journal = journal
         self._checkpoint = checkpoint
@@ -141,6 +161,8 @@ class MetadataApplier:
             self._checkpoint()
             self._destination.remove_replicas(observed.arn, change.remove_replicas)
             return entry  # They are ours until an observation shows that they are gone.
+        entry = self._journal.save(intend_deletion(entry, now))
+        self._mark_deletion(observed, entry)
         # Journalled before the call, so that the deletion is not taken for another writer's.
         entry = self._journal.save(replace(entry, touched_at=now, deletion_at=now, deletion_approved=change.approved))
         try:
@@ -152,6 +174,16 @@ class MetadataApplier:
             self._journal.save(replace(entry, deletion_at=None, deletion_approved=False))
             raise
         return entry
+
+    def _mark_deletion(self, observed: Observed, entry: JournalEntry) -> None:
+        """
+        Leave a tag by which an older copy of the database recognises the deletion, so that it does not undo it.
+
+        Without the right to set a tag, or room for one, the deletion goes on: someone has asked for it.
+        """
+        self._checkpoint()
+        with suppress(PermissionDeniedError, DestinationRejectedError):
+            self._destination.update_metadata(observed.arn, tags=deletion_mark(self._context, entry))
 
     def set_metadata(self, change: Change, desired: Desired, observed: Observed, entry: JournalEntry) -> JournalEntry:
         """Apply a change of one dimension; return the journal entry afterwards. Raises as `Applier.apply`."""
@@ -260,7 +292,7 @@ class Applier:
         self._checkpoint = checkpoint
         self._digests = context.digests
         self._instance_id = context.instance_id
-        self._metadata = MetadataApplier(destination, journal, checkpoint, recovery_days=recovery_days)
+        self._metadata = MetadataApplier(context, destination, journal, checkpoint, recovery_days=recovery_days)
         self._enforced: set[str] = set()
 
     def apply(self, change: Change, entry: JournalEntry | None) -> Applied:
@@ -428,6 +460,12 @@ class Applier:
 
     def _token(self, entry: JournalEntry) -> str:
         return write_token(self._digests, self._instance_id, entry.sync_id, entry.remote_name, next_generation(entry))
+
+
+def deletion_mark(context: Context, entry: JournalEntry) -> dict[str, str]:
+    """Return the tag of a deletion; the journal entry has the generation of it."""
+    token = write_token(context.digests, context.instance_id, entry.sync_id, entry.remote_name, entry.generation)
+    return {TAG_DELETION: token}
 
 
 def _open_write(entry: JournalEntry) -> Intent | None:

@@ -18,7 +18,7 @@ from phasesync.core.planning.ownership import (
     Ownership,
     commands_to_end_copies,
     describe_copies,
-    owner_tags,
+    marks_on,
     ownership_of,
     refusal_of,
 )
@@ -187,7 +187,7 @@ def remove_owner_tags(
 
     def unmark(destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
         if observed is not None and is_ours(context, observed, entry):
-            destination.update_metadata(observed.arn, untag=tuple(owner_tags(context.instance_id, sync.id)))
+            destination.update_metadata(observed.arn, untag=tuple(marks_on(observed, context.instance_id, sync.id)))
 
     known = filter(may_exist, entries)
     for visit in visit_each(context, sync, credential, known, unmark, elsewhere="not in"):
@@ -278,7 +278,9 @@ def delete_objects(context: Context, name: str, *, actor: str) -> DeletionResult
         state, journal = context.store.sync_states.load(claim), JournalWriter(context, claim)
 
         def delete(destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
-            applier = MetadataApplier(destination, journal, checkpoint, recovery_days=sync.config.recovery_days)
+            applier = MetadataApplier(
+                context, destination, journal, checkpoint, recovery_days=sync.config.recovery_days
+            )
             change = _schedule_deletion(context, destination, applier, entry, observed)
             if change is not None and change.action is Action.DELETE:
                 scheduled.append(entry.remote_name)
@@ -450,7 +452,7 @@ def _release(context: Context, sync: Sync, actor: str) -> ReleaseResult:
 
 def former_tags_of(context: Context, observed: Observed, entry: JournalEntry) -> TagRestoration:
     """Return what restores the tags that an object of ours had before it was ours."""
-    return restore_tags(observed, entry, owner_tags(context.instance_id, entry.sync_id))
+    return restore_tags(observed, entry, marks_on(observed, context.instance_id, entry.sync_id))
 
 
 # --- deleting one object at once and for good

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from phasesync.core.planned_call import PlannedCall
-from phasesync.core.planning.journal import settle_by_evidence
-from phasesync.core.planning.ownership import owner_tags
+from phasesync.core.planning.journal import intend_deletion, settle_by_evidence
+from phasesync.core.planning.ownership import marks_on
 from phasesync.core.remote import Action, JournalEntry, Observed
 from phasesync.core.sync import Sync
+from phasesync.engine.apply import deletion_mark
 from phasesync.engine.context import Context
 from phasesync.engine.error_hints import hint_of
 from phasesync.engine.removal import (
@@ -65,7 +66,7 @@ def preview_removal(context: Context, name: str) -> RemovalPreview:
     def unmark(_destination: Destination, entry: JournalEntry, observed: Observed | None) -> None:
         if observed is not None and is_ours(context, observed, entry):
             _check_tags_can_change(observed)
-            untag = sorted(owner_tags(context.instance_id, sync.id))
+            untag = sorted(marks_on(observed, context.instance_id, sync.id))
             preview.calls.append(_call(Action.RETAG, entry, {"tags": {}, "untag": untag}))
             preview.done.append(entry.remote_name)
 
@@ -100,7 +101,8 @@ def preview_deletion(context: Context, name: str) -> RemovalPreview:
             # Often they are gone at once, so that the deletion follows; if not, the command has to be repeated.
             removed = {"remove_replicas": list(change.remove_replicas)}
             preview.calls.append(_call(Action.REPLICATE, entry, removed))
-        preview.calls.append(_call(Action.DELETE, entry, {"recovery_days": sync.config.recovery_days}))
+        mark = deletion_mark(context, intend_deletion(entry, context.clock.now()))
+        preview.calls.append(_call(Action.DELETE, entry, {"recovery_days": sync.config.recovery_days, "tags": mark}))
         preview.done.append(entry.remote_name)
 
     written = filter(was_written, state.journal)

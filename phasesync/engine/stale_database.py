@@ -3,14 +3,16 @@ Detects a database that is older than AWS: a restored backup, or one of two copi
 
 Tokens of writes can be computed in advance. So a version at AWS that carries one of our next tokens was written by a
 later state of this database, or by a copy of it. To go on would overwrite it with older values, so nothing is written
-until an operator has decided.
+until an operator has decided. A deletion has a token, too: it is a tag of the object that is scheduled for deletion.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
-from phasesync.core.fingerprint import Digests, write_token
-from phasesync.core.remote import JournalEntry, Observed
+from phasesync.core.fingerprint import Digests, tokens_among
+from phasesync.core.planning.ownership import owner_tags
+from phasesync.core.remote import TAG_DELETION, JournalEntry, Observed
 from phasesync.engine.context import Context
 from phasesync.errors import IllegalTransitionError, StaleDatabaseError
 
@@ -18,17 +20,31 @@ LOOK_BACK: Final = 10
 """How many of our own earlier writes are recognised, which saves the search ahead."""
 
 LOOK_AHEAD: Final = 1_000
-"""
-How many writes ahead are recognised: at AWS's limit for versions of a secret, eleven days of them (1.3 ms).
+"""How many writes ahead are recognised at an object without our tags, which no run writes to without a consent."""
 
-If an operator accepts an older database, it skips as many generations: then it no longer recognises the later state,
-while a copy that is still at work recognises its writes and halts.
+FAR_AHEAD: Final = 100_000
 """
+How many writes ahead are recognised at an object with our tags: at AWS's limit for versions, three years of them.
+
+It is 200 times as many as `SKIP`: a copy recognises the writes of a database that was accepted often, and long ago.
+"""
+
+SKIP: Final = 500
+"""
+How many generations an operator skips who accepts an older database.
+
+Then it no longer recognises the later state, while copies that are still at work recognise its writes and halt: also
+those of release 0.1.0, which looks 1,000 ahead. If the later state wrote an object more often, it is recognised once
+more, and the operator accepts once more.
+"""
+
+_REMEMBERED: Final = 4_096
+"""How many objects with a version of others are not searched again while nothing changes about them: 0.1 s each."""
 
 
 def check_not_stale(entry: JournalEntry, observed: Observed | None, digests: Digests, instance_id: str) -> None:
     """
-    Refuse to go on if AWS shows a write of ours that the journal does not know.
+    Refuse to go on if AWS shows a write or a deletion of ours that the journal does not know.
 
     Args:
         entry: the object's journal entry, its intent settled as far as the observation allows.
@@ -39,21 +55,42 @@ def check_not_stale(entry: JournalEntry, observed: Observed | None, digests: Dig
     Raises:
         StaleDatabaseError: this database is older than AWS.
     """
-    open_token = entry.intent.token if entry.intent is not None else None
-    if observed is None or observed.current_version in (None, entry.version_id, open_token):
+    if observed is None:
         return
-    unknown = set(observed.versions) - {entry.version_id, open_token}
-
-    def tokens(generations: range) -> Iterator[str]:
-        return (write_token(digests, instance_id, entry.sync_id, entry.remote_name, number) for number in generations)
-
-    # The other versions are nearly always our own earlier writes.
-    unknown.difference_update(tokens(range(max(1, entry.generation - LOOK_BACK), entry.generation + 1)))
-    if not unknown:
+    known = {None, entry.version_id, entry.intent.token if entry.intent is not None else None}
+    shown = set() if observed.current_version in known else set(observed.versions)
+    # The tag of an earlier deletion stays on an object that was restored, and says nothing then.
+    if observed.deleted_at is not None and (deletion := observed.tags.get(TAG_DELETION)) is not None:
+        shown.add(deletion)
+    if not (unknown := frozenset(shown - known)):
         return
-    later = range(entry.generation + 1, entry.generation + 1 + LOOK_AHEAD)
-    if any(token in unknown for token in tokens(later)):
+    ours = owner_tags(instance_id, entry.sync_id).items() <= observed.tags.items()
+    ahead = FAR_AHEAD if ours else LOOK_AHEAD
+    if _is_later(unknown, digests, instance_id, entry.sync_id, entry.remote_name, entry.generation, ahead):
         raise newer_at_aws_error()
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _is_later(
+    unknown: frozenset[str],
+    digests: Digests,
+    instance_id: str,
+    sync_id: str,
+    remote_name: str,
+    generation: int,
+    ahead: int,
+) -> bool:
+    """Return whether one of these texts is the token of a write, or of a deletion, that comes after a generation."""
+
+    def written(texts: frozenset[str], generations: range) -> Iterator[str]:
+        return tokens_among(texts, digests, instance_id, sync_id, remote_name, generations)
+
+    # Nearly always they are our own earlier writes.
+    unknown -= set(written(unknown, range(max(1, generation - LOOK_BACK), generation + 1)))
+    if not unknown:
+        return False
+    later = written(unknown, range(generation + 1, generation + 1 + ahead))
+    return next(later, None) is not None
 
 
 def token_may_be_spent(entry: JournalEntry, observed: Observed | None) -> bool:
@@ -98,6 +135,6 @@ def not_accepted_error() -> StaleDatabaseError:
 def newer_at_aws_error() -> StaleDatabaseError:
     """Return the error for a database that is older than AWS."""
     return StaleDatabaseError(
-        "AWS already has a write that this database has not made: the database is an older backup, or a copy of it is "
-        "at work"
+        "AWS already has a write or a deletion that this database has not made: the database is an older backup, or a "
+        "copy of it is at work"
     )

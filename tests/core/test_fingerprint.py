@@ -7,7 +7,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasesync.core.fingerprint import fingerprint, key_digest, same, write_token
+from phasesync.core.fingerprint import fingerprint, key_digest, same, tokens_among, write_token
 from phasesync.core.model import SecretValue, ValueType
 from tests.support.digests import FixedDigests
 
@@ -59,3 +59,14 @@ def test_a_token_is_a_uuid_of_a_length_that_aws_accepts(write):
     assert str(uuid.UUID(token)) == token
     assert uuid.UUID(token).version == 4
     assert 32 <= len(token) <= 64
+
+
+@given(st.integers(0, 20), st.sets(st.integers(0, 40)))
+def test_tokens_are_found_among_other_texts(first, generations):
+    write = ("instance", "sync", "name")
+    texts = {write_token(digests, *write, number) for number in generations} | {"a1b2", str(uuid.UUID(int=7))}
+    searched = range(first, first + 10)
+
+    found = list(tokens_among(texts, digests, *write, searched))
+
+    assert found == [write_token(digests, *write, number) for number in searched if number in generations]

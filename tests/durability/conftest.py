@@ -8,4 +8,4 @@ from phasesync.engine import stale_database as restored
 @pytest.fixture(autouse=True)
 def look_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """No database here is more than some writes behind AWS; looking for a thousand is a third of a run."""
-    monkeypatch.setattr(restored, "LOOK_AHEAD", 60)
+    monkeypatch.setattr(restored, "FAR_AHEAD", 60)

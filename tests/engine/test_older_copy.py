@@ -18,11 +18,12 @@ from phasesync.core.events import DatabaseCompared
 from phasesync.core.run import Outcome, Run
 from phasesync.core.sync import SyncConfig, Trigger
 from phasesync.engine.claims import ClaimKeeper
-from phasesync.engine.stale_database import LOOK_AHEAD
+from phasesync.engine.removal import remove_sync_and_objects
+from phasesync.engine.stale_database import SKIP
 from phasesync.errors import DestinationUnavailableError, PermissionDeniedError
 from phasesync.store.tables import instance, journal
 from tests.fakes.remote import REGION
-from tests.support.databases import fresh_postgres_database
+from tests.support.databases import fresh_postgres_database, on_each_database
 from tests.support.postgres import program_folder, start_server
 from tests.support.stores import ACTOR, EXPIRED, open_test_store, sync_draft
 from tests.support.world import World
@@ -208,6 +209,65 @@ def _copy_folder(source: Path, target: Path) -> None:
     subprocess.run(["cp", "--archive", str(source), str(target)], check=True)
 
 
+@pytest.fixture
+def copied(
+    shop: Shop, migrated_database_url: str, database_backend: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """The URL of a copy of the database as it was at the beginning of the test; the shop is at work on its own."""
+    shop.close()
+    if database_backend == "sqlite":
+        place, copy = Path(migrated_database_url.removeprefix("sqlite:///")), tmp_path / "copy" / "phasesync.db"
+        copy.parent.mkdir(mode=0o700)
+        shutil.copyfile(place, copy)
+        urls = iter([f"sqlite:///{copy}"])
+    else:
+        template = migrated_database_url.rpartition("/")[2].partition("?")[0]
+        urls = fresh_postgres_database(request, template=template)
+    for url in urls:
+        shop.open(migrated_database_url)
+        yield url
+        shop.close()
+
+
+@on_each_database
+@pytest.mark.parametrize("accepts", [1, 3])
+def test_a_copy_of_a_database_that_was_accepted_since(shop: Shop, copied: str, accepts: int) -> None:
+    """It wrote nothing since they parted, so the first write of the accepted one is right after what was skipped."""
+    for number in range(accepts):
+        shop.world.store.restore_mark.accept(ahead=SKIP)
+        shop.world.edit(URL=f"postgres://accepted-{number}")
+        assert shop.run("web").outcome is Outcome.APPLIED
+        assert shop.run("api").outcome is Outcome.APPLIED
+    newest = shop.world.remote.object(API).text()
+    shop.close()
+
+    shop.open(copied)
+    shop.world.edit(URL="postgres://older")
+    runs = [shop.run("api"), shop.run("web")]
+
+    assert runs[0].error is not None
+    assert (runs[0].outcome, runs[0].error.cls) == (Outcome.REFUSED, "StaleDatabaseError")
+    assert runs[1].outcome is not Outcome.APPLIED
+    assert shop.world.store.restore_mark.is_set()
+    assert (shop.world.remote.object(API).text(), shop.world.writes()) == (newest, [])
+
+
+@on_each_database
+def test_a_copy_that_has_a_sync_that_was_removed_with_its_secret(shop: Shop, copied: str) -> None:
+    """Nothing was written since, and the deletion has no version: it is recognised by its tag, and not undone."""
+    assert remove_sync_and_objects(shop.world.context, "web", actor=ACTOR).scheduled == (WEB,)
+    shop.close()
+
+    shop.open(copied)
+    run = shop.run("web")
+
+    assert run.error is not None
+    assert (run.outcome, run.error.cls) == (Outcome.REFUSED, "StaleDatabaseError")
+    assert shop.world.remote.object(WEB).deleted_at is not None
+    assert shop.world.store.restore_mark.is_set()
+    assert shop.world.writes() == []
+
+
 # --- what is no older copy
 
 
@@ -307,7 +367,7 @@ def test_an_accepted_copy_is_not_asked_about_again(shop: Shop) -> None:
     _forget_a_write(shop)
     copy_that_is_not_older(shop)
     shop.run("api")
-    shop.world.store.restore_mark.accept(ahead=LOOK_AHEAD)
+    shop.world.store.restore_mark.accept(ahead=SKIP)
 
     shop.world.edit(URL="postgres://older")
     assert shop.run("web").outcome is Outcome.APPLIED

@@ -1,6 +1,6 @@
 """Layout per-key: one object for each key, each on its own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 
 from phasesync.core.model import SecretValue, SecretWrite, ValueType
 from phasesync.core.planning.version_budget import BURST
-from phasesync.core.remote import TAG_INSTANCE
+from phasesync.core.remote import TAG_DELETION, TAG_INSTANCE
 from phasesync.core.run import Outcome
 from phasesync.core.sync import AWS_MANAGED_KEY, Adopt, Layout, OnDrift, OnRemove, SyncStatus, Trigger
 from phasesync.errors import (
@@ -22,7 +22,7 @@ from phasesync.store import Store
 from tests.support.databases import on_each_database
 from tests.support.stores import ACTOR, open_test_store
 from tests.support.vouching import set_restore_mark
-from tests.support.world import World
+from tests.support.world import Killed, World
 
 URL, USER = "shop/production/URL", "shop/production/USER"
 
@@ -272,6 +272,65 @@ def test_a_key_that_comes_back_later_is_restored_under_the_same_arn(deleting: Wo
     assert run.counts == {"restore": 1, "put": 1, "noop": 5}
     back = deleting.remote.object("shop/production/A")
     assert (back.arn, back.deleted_at, back.text()) == (arn, None, "a again")
+
+
+def test_what_others_delete_after_that_is_drift_and_no_older_database(deleting: World) -> None:
+    """The tag of our deletion is still on it, and the journal knows that deletion."""
+    deleting.edit(A=None)
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+    deleting.run()
+    deleting.edit(A="a again")
+    deleting.run()
+    deleting.remote.outside_delete("shop/production/A")
+
+    run = deleting.run()
+
+    assert (run.outcome, run.counts["restore"]) == (Outcome.APPLIED, 1)
+    assert deleting.remote.object("shop/production/A").text() == "a again"
+
+
+def no_right_to_tag(world: World) -> None:
+    world.destinations.fail("update_metadata", error=PermissionDeniedError(action="secretsmanager:TagResource"))
+
+
+def no_room_for_a_tag(world: World) -> None:
+    room = 50 - len(world.remote.object("shop/production/A").tags)
+    world.remote.outside_tag("shop/production/A", {f"theirs-{number}": "x" for number in range(room)})
+
+
+@pytest.mark.parametrize("scene", [no_right_to_tag, no_room_for_a_tag])
+def test_a_deletion_that_cannot_be_marked_goes_on(deleting: World, scene: Callable[[World], None]) -> None:
+    """It was asked for, and the mark is for copies of the database alone."""
+    deleting.edit(A=None)
+    deleting.run()
+    scene(deleting)
+    deleting.clock.pass_(hours=2)
+
+    assert deleting.run().counts["delete"] == 1
+    gone = deleting.remote.object("shop/production/A")
+    assert gone.deleted_at is not None
+    assert TAG_DELETION not in gone.tags
+
+
+def test_a_crash_between_the_mark_and_the_deletion_loses_neither(deleting: World) -> None:
+    """The next run deletes it."""
+    deleting.edit(A=None)
+    deleting.run()
+    deleting.clock.pass_(hours=2)
+
+    def die(when: str, call: str) -> None:
+        if (when, call) == ("after", "update_metadata"):
+            raise Killed
+
+    with deleting.steps(die), pytest.raises(Killed):
+        deleting.run()
+    assert deleting.remote.object("shop/production/A").deleted_at is None
+
+    assert deleting.run().counts["delete"] == 1
+    gone = deleting.remote.object("shop/production/A")
+    assert gone.deleted_at is not None
+    assert TAG_DELETION in gone.tags
 
 
 def test_a_key_that_comes_back_after_the_window_is_created_anew(deleting: World) -> None:

@@ -1,10 +1,12 @@
 """Giving remote objects back: as they were before they were ours, and no business of ours afterwards."""
 
+from datetime import timedelta
+
 import pytest
 
-from phasesync.core.remote import TAG_INSTANCE
+from phasesync.core.remote import TAG_DELETION, TAG_INSTANCE
 from phasesync.core.run import Outcome
-from phasesync.core.sync import Adopt, Layout, TagMode
+from phasesync.core.sync import Adopt, Layout, OnRemove, TagMode
 from phasesync.engine.removal import RELEASED, ReleaseResult, release_sync
 from phasesync.errors import PermissionDeniedError
 from tests.support.operator import accept, preview
@@ -47,6 +49,27 @@ def test_an_object_that_we_made_keeps_the_tags_of_its_sync(world: World) -> None
     give_back(world)
 
     assert world.object.tags == {"team": "shop"}
+
+
+def test_the_mark_of_an_earlier_deletion_goes_too(world: World) -> None:
+    """It was deleted with its key, and came back with it."""
+    world.configure(
+        layout=Layout.PER_KEY,
+        remote_name=None,
+        name_template="shop/{key}",
+        on_remove=OnRemove.DELETE,
+        grace=timedelta(0),
+    )
+    world.run()
+    world.edit(USER=None)
+    world.run()
+    world.edit(USER="shop")
+    world.run()
+    assert TAG_DELETION in world.remote.object("shop/USER").tags
+
+    assert give_back(world).kept == {}
+
+    assert world.remote.object("shop/USER").tags == {}
 
 
 def test_a_released_sync_is_paused_and_writes_nothing_when_it_is_resumed(world: World) -> None:

@@ -13,7 +13,7 @@ from phasesync.core.sync import AWS_MANAGED_KEY, Layout, OnRemove, SyncConfig, S
 from phasesync.engine.claims import ClaimKeeper
 from phasesync.engine.explanation import explain
 from phasesync.engine.removal import release_sync, remove_sync
-from phasesync.engine.stale_database import LOOK_AHEAD
+from phasesync.engine.stale_database import SKIP
 from phasesync.errors import IllegalTransitionError, StaleDatabaseError
 from phasesync.store.instance import lock_registry
 from phasesync.store.tables import journal, syncs
@@ -100,7 +100,7 @@ def test_every_row_of_the_table_that_writes_is_held(world: World, change: Callab
 
     assert world.writes() == []
     assert world.sync.settled_status is SyncStatus.HALTED
-    world.store.restore_mark.accept(ahead=LOOK_AHEAD)
+    world.store.restore_mark.accept(ahead=SKIP)
     assert world.due()
     if action == "create":  # The guard asks for a word of its own, as ever.
         operations(world).approve("web", operations(world).plan("web").guarded.digest or "", actor=ACTOR)
@@ -161,7 +161,7 @@ def test_deletions_wait_as_well(world: World) -> None:
     world.run()
 
     assert world.remote.object("shop/MORE").deleted_at is None
-    world.store.restore_mark.accept(ahead=LOOK_AHEAD)
+    world.store.restore_mark.accept(ahead=SKIP)
     world.run()
     assert world.remote.object("shop/MORE").deleted_at is not None
 
@@ -205,7 +205,7 @@ def test_no_sync_writes_once_one_has_met_the_proof(two: World) -> None:
 
     assert two.writes() == []
     assert two.remote.object(OTHER).description == "newer"
-    two.store.restore_mark.accept(ahead=LOOK_AHEAD)
+    two.store.restore_mark.accept(ahead=SKIP)
     assert not two.store.restore_mark.is_set()
     assert reconcile(two, other) is Outcome.APPLIED
     assert two.run().outcome is Outcome.APPLIED

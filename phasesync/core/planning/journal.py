@@ -90,6 +90,16 @@ def settle_restore(entry: JournalEntry) -> JournalEntry:
     return replace(entry, intent=None)
 
 
+def intend_deletion(entry: JournalEntry, now: datetime) -> JournalEntry:
+    """
+    Return the entry with a generation more: that of the deletion.
+
+    An older copy of the database does not have it, so its token, as a tag of the object, shows that copy that there was
+    a deletion since. A write that is still open keeps its own generation.
+    """
+    return replace(entry, generation=_newest_generation(entry) + 1, touched_at=now)
+
+
 def settle_write(
     entry: JournalEntry, payload: Payload, *, arn: str, version_id: str, tags_written: Mapping[str, str] | None = None
 ) -> JournalEntry:
@@ -98,7 +108,7 @@ def settle_write(
         entry,
         arn=arn,
         version_id=version_id,
-        generation=next_generation(entry),
+        generation=max(entry.generation, next_generation(entry)),
         fingerprint=payload.fingerprint,
         keys=payload.keys,
         binary=payload.binary,
@@ -126,7 +136,7 @@ def settle_used_token(entry: JournalEntry, before: Intent, *, arn: str) -> Journ
         entry,
         arn=arn,
         version_id=before.token,
-        generation=before.generation,
+        generation=max(entry.generation, before.generation),
         fingerprint=before.fingerprint if before.payloads == 1 else None,
         keys=before.keys,
         binary=before.binary,
@@ -243,17 +253,20 @@ def _without_removed_copies(entry: JournalEntry, observed: Observed | None) -> J
 
 def forget_object(entry: JournalEntry) -> JournalEntry:
     """Return the entry of an object that is gone for good; its generations go on, so that no token is used twice."""
-    generation = entry.generation if entry.intent is None else max(entry.generation, entry.intent.generation)
     return JournalEntry(
         id=entry.id,
         sync_id=entry.sync_id,
         remote_name=entry.remote_name,
         account=entry.account,
         region=entry.region,
-        generation=generation,
+        generation=_newest_generation(entry),
         revisions=entry.revisions,
         sync_version=entry.sync_version,
     )
+
+
+def _newest_generation(entry: JournalEntry) -> int:
+    return entry.generation if entry.intent is None else max(entry.generation, entry.intent.generation)
 
 
 def release_object(entry: JournalEntry) -> JournalEntry:
@@ -278,6 +291,7 @@ def accept_restore(entry: JournalEntry, ahead: int) -> JournalEntry:
         ahead: how many generations are skipped.
     """
     entry = replace(entry, revisions={}, sync_version=None if entry.sync_version is None else 0)
+    generation = _newest_generation(entry) + ahead
     if entry.intent is None or entry.intent.action not in VALUE_WRITES:
-        return replace(entry, generation=entry.generation + ahead, intent=None)
-    return replace(entry, generation=entry.intent.generation + ahead, fingerprint=None, intent=None)
+        return replace(entry, generation=generation, intent=None)
+    return replace(entry, generation=generation, fingerprint=None, intent=None)

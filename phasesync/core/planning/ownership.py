@@ -13,6 +13,7 @@ from phasesync.core.remote import (
     CURRENT,
     PENDING,
     PREVIOUS,
+    TAG_DELETION,
     TAG_INSTANCE,
     TAG_SYNC,
     CrossAccountLink,
@@ -77,6 +78,14 @@ def _known(observed: Observed, entry: JournalEntry) -> bool:
 def owner_tags(instance_id: str, sync_id: str) -> dict[str, str]:
     """Return the tags that mark a remote object as ours."""
     return {TAG_INSTANCE: instance_id, TAG_SYNC: sync_id}
+
+
+def marks_on(observed: Observed, instance_id: str, sync_id: str) -> dict[str, str]:
+    """Return the tags of ours that an object of ours has no more when it is ours no more."""
+    marks = owner_tags(instance_id, sync_id)
+    if (deletion := observed.tags.get(TAG_DELETION)) is not None:
+        marks[TAG_DELETION] = deletion
+    return marks
 
 
 def refusal_of(name: str, observed: Observed | None, region: str) -> tuple[str, str] | None:

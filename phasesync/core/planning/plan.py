@@ -347,6 +347,8 @@ def _cost_of(change: Change) -> Estimate:
         case Action.RETAG if wanted is not None and observed is not None:
             calls = any(observed.tags.get(key) != value for key, value in wanted.tags.items())
             calls += any(key in observed.tags for key in wanted.unwanted_tags)
+        case Action.DELETE:
+            calls = 2  # The mark of the deletion goes first.
         case Action.REPLICATE:
             calls = bool(change.add_replicas) + bool(change.remove_replicas)
         case Action.SET_POLICY:

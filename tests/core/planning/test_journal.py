@@ -12,6 +12,7 @@ from phasesync.core.planning.journal import (
     accept_restore,
     clamp_to_clock,
     forget_object,
+    intend_deletion,
     intend_restore,
     intend_write,
     next_generation,
@@ -240,6 +241,20 @@ def test_the_generation_of_an_open_intent_counts_as_spent(settled: int, open_one
     forgotten = forget_object(entry(generation=settled, intent=intent(generation=open_one)))
     assert (forgotten.generation, forgotten.intent) == (kept, None)
     assert next_generation(forgotten) > open_one
+
+
+@pytest.mark.parametrize(("settled", "open_one", "taken"), [(1, None, 2), (1, 2, 3), (5, 2, 6)])
+def test_a_deletion_takes_a_generation_that_no_write_gets(settled: int, open_one: int | None, taken: int) -> None:
+    """Also if a write was open then and is found to have landed afterwards."""
+    before = entry(generation=settled, intent=None if open_one is None else intent(generation=open_one))
+
+    deleted = intend_deletion(before, NOW)
+
+    assert (deleted.generation, deleted.intent) == (taken, before.intent)
+    if deleted.intent is not None:
+        landed = settle_used_token(deleted, deleted.intent, arn=ARN)
+        written = settle_write(deleted, payload(), arn=ARN, version_id=TOKEN)
+        assert (landed.generation, written.generation) == (taken, taken)
 
 
 def test_what_is_given_back_keeps_its_budget_since_aws_keeps_counting() -> None:

@@ -20,7 +20,7 @@ from phasesync.core.remote import TAG_INSTANCE, JournalEntry
 from phasesync.core.sync import Adopt, Layout, OnRemove, Paused, Sync, SyncConfig, SyncStatus, Trigger
 from phasesync.core.sync_claim import SyncState
 from phasesync.engine.reconcile import Reconciler
-from phasesync.engine.stale_database import LOOK_AHEAD
+from phasesync.engine.stale_database import SKIP
 from phasesync.errors import PhasesyncError
 from phasesync.store import Store
 from phasesync.store.tables import GENERATED, metadata
@@ -328,7 +328,7 @@ class Stage:
     def accept(self) -> None:
         """The operator says that this database is the one to go on with; daemons are stopped for it."""
         self.end_all()
-        self.store.restore_mark.accept(ahead=LOOK_AHEAD)
+        self.store.restore_mark.accept(ahead=SKIP)
         self.judge.accepted()
 
     def end_all(self) -> None:
