@@ -1,12 +1,10 @@
-"""Real signals to real processes."""
+"""Real signals to real processes, which begin after their imports (tests/support/preloaded.py)."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +14,10 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.support.preloaded import PreloadedProcess
 from tests.support.waiting import HANG_GUARD_S, wait_until
 
-ROOT = Path(__file__).parents[2]
+PROGRAM = "import sys; from tests.daemon.program import main; sys.exit(main(*sys.argv[1:]))"
 SETTINGS = 'http.listen = "127.0.0.1:0"\n'
 
 
@@ -30,15 +29,11 @@ class Daemon:
         self.config.write_text(settings)
         self.config.chmod(0o600)
         self._log = folder / "log"
+        self._stdout = folder / "stdout"
         environ = {name: value for name, value in os.environ.items() if not name.startswith("PHASESYNC_")}
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.daemon.program", str(self.config), *switches],
-                cwd=ROOT,
-                env=environ,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
+        with self._log.open("wb") as log, self._stdout.open("wb") as stdout, open(os.devnull, "rb") as nothing:
+            streams = (nothing.fileno(), stdout.fileno(), log.fileno())
+            self.process = PreloadedProcess([str(self.config), *switches], environ, streams, program=PROGRAM)
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -61,8 +56,7 @@ class Daemon:
 
     def ends(self, within_s: float = 10) -> tuple[int, str]:
         """Return exit code and what it wrote to stdout."""
-        stdout, _ = self.process.communicate(timeout=within_s)
-        return self.process.returncode, stdout.decode()
+        return self.process.wait(within_s), self._stdout.read_text()
 
 
 @pytest.fixture
@@ -77,9 +71,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 
     yield begin
     for daemon in daemons:
-        if daemon.process.poll() is None:
-            daemon.process.kill()
-        daemon.process.communicate()
+        daemon.process.kill()
+        daemon.process.wait(HANG_GUARD_S)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

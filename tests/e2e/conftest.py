@@ -18,8 +18,13 @@ READS = frozenset({"GetSecretValue", "BatchGetSecretValue"})
 
 @pytest.fixture
 def installation(tmp_path: Path, migrated_database_url: str, aws: Aws) -> Iterator[Installation]:
-    """A database with keys and nothing in it. At the end no daemon is left, and none has read a value from AWS."""
+    """
+    A database with keys and nothing in it. At the end no daemon is left, and none has read a value from AWS.
+
+    Its commands begin after their imports: test_main_job.py and test_start.py show the installed command.
+    """
     made = Installation(tmp_path, migrated_database_url, aws.environ)
+    made.preloaded = True
     made.initialise()
     yield made
     made.close()

@@ -66,7 +66,12 @@ class Operator:
 
 @pytest.fixture
 def installation(database_url: str, tmp_path: Path, aws: Aws) -> Iterator[Installation]:
-    """Nothing yet; at the end no daemon is left, however the test ends."""
+    """
+    Nothing yet; at the end no daemon is left, however the test ends.
+
+    On SQLite each command is a process: the installed command until everything is set up, then one that begins after
+    its imports.
+    """
     made = Installation(tmp_path, database_url, aws.environ)
     made.in_process = "postgresql" in database_url
     yield made
@@ -78,6 +83,7 @@ def test_aws_follows_the_store(installation: Installation, aws: Aws) -> None:
     operator = Operator(installation)
     operator.set_up()
     daemon = installation.start_daemon(installed=True)
+    installation.preloaded = True
 
     # Created, and tagged as ours.
     installation.done("syncs", "wait", "web", "--for", "in-sync", "--timeout", "20s")

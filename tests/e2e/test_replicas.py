@@ -28,8 +28,8 @@ from tests.support.waiting import HANG_GUARD_S, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-NAMES = tuple(f"sync-{number}" for number in range(40))
-EDIT_EVERY_S = 0.05
+NAMES = tuple(f"sync-{number}" for number in range(20))
+EDIT_EVERY_S = 0.1
 """In turn, so that a sync is edited every two seconds: phasesync writes at most 30 versions of a secret at once."""
 
 

@@ -13,11 +13,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,6 +32,7 @@ from phasesync.core.sync import Sync, SyncConfig, SyncDraft
 from phasesync.core.sync_status import status_of
 from phasesync.settings import load_settings
 from tests.support.daemon import PHASESYNC, Daemon
+from tests.support.preloaded import PreloadedProcess
 from tests.support.stores import open_test_store, write_root_key
 from tests.support.vouching import vouch_for_leases
 from tests.support.waiting import HANG_GUARD_S, wait_until
@@ -67,6 +69,8 @@ class Installation:
         self.config = folder / "phasesync.toml"
         self.in_process = False
         """Carry out commands in this process: ten times as quick, and all but the start is the same."""
+        self.preloaded = False
+        """Commands begin after their imports (`preloaded.py`): a process each, for tests of anything but the start."""
         self.daemons: list[Daemon] = []
         self._commands: list[subprocess.Popen[bytes]] = []
         self.environ = environ | {
@@ -115,6 +119,8 @@ class Installation:
         if self.in_process:
             result = CliRunner().invoke(cli, args, input=stdin.encode(), env=self.environ | environ)
             return Done(exit_code=result.exit_code, stdout=result.stdout, stderr=result.stderr)
+        if self.preloaded:
+            return _run_preloaded(args, self.environ | environ, stdin.encode())
         process = subprocess.run(
             [str(PHASESYNC), *args],
             env=self.environ | environ,
@@ -295,6 +301,21 @@ class Installation:
                 return all(str(status_of(sync, credentials[sync.credential_id])) == status for sync in syncs)
 
             wait_until(reached, within_s=within_s, what=f"{names} {status}")
+
+
+def _run_preloaded(args: Sequence[str], environ: Mapping[str, str], stdin: bytes) -> Done:
+    with TemporaryFile() as given, TemporaryFile() as stdout, TemporaryFile() as stderr:
+        given.write(stdin)
+        given.seek(0)
+        process = PreloadedProcess(args, environ, (given.fileno(), stdout.fileno(), stderr.fileno()))
+        try:
+            code = process.wait(HANG_GUARD_S)
+        finally:
+            process.kill()
+        # The process wrote at the end of the same open file.
+        stdout.seek(0)
+        stderr.seek(0)
+        return Done(exit_code=code, stdout=stdout.read().decode(), stderr=stderr.read().decode())
 
 
 def edit(application: Application, name: str, values: dict[str, str | None] | dict[str, str]) -> None:
