@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_RDWR
 from typing import Any, Final
@@ -22,7 +23,10 @@ class MotoApp:
         """Import moto; takes a second."""
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-        self._app = DomainDispatcherApplication(create_backend_app)
+        app: Any = DomainDispatcherApplication(create_backend_app)
+        # moto lists the folder of all its services for each request.
+        app.get_backend_for_host = cache(app.get_backend_for_host)
+        self._app = app
 
     def answer(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes

@@ -73,7 +73,7 @@ def member(store: Store, dispatch: str) -> Iterator[Callable[..., Member]]:
 
 @WITH_EACH_DISPATCH
 def test_every_due_sync_runs_once(store: Store, runs: Runs, member: Callable[..., Member]) -> None:
-    names = [f"s{number}" for number in range(30)]
+    names = [f"s{number}" for number in range(12)]
     for name in names:
         add_sync(store, name)
     daemon = member(runs)
@@ -135,7 +135,7 @@ def test_two_daemons_share_the_work_and_know_of_each_other(
     daemons = [member(runs, owner=f"daemon-{number}", threads=2) for number in range(2)]
     for daemon in daemons:
         daemon.scheduler.beat()
-    names = [f"s{number}" for number in range(40)]
+    names = [f"s{number}" for number in range(16)]
     for name in names:
         add_sync(store, name)
 
@@ -401,7 +401,7 @@ def test_daemons_that_claim_what_is_due_share_with_daemons_that_take_it_from_the
 ) -> None:
     others = Member(store, "threads", runs, owner="daemon-2")
     daemon = member(runs)
-    names = [f"s{number}" for number in range(40)]
+    names = [f"s{number}" for number in range(16)]
     for name in names:
         add_sync(store, name)
 

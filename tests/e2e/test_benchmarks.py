@@ -84,10 +84,10 @@ def test_latency_finds_every_edit_at_the_endpoint_and_the_peers_calls_beside_it(
 
 
 def test_each_change_is_one_write_in_a_bounded_number_of_transactions(bench: Bench) -> None:
-    _, printed = bench("changed", "--databases", "sqlite", "--syncs", "20", "--rounds", "1", "--peers", "5")
+    _, printed = bench("changed", "--databases", "sqlite", "--syncs", "8", "--rounds", "1", "--peers", "3")
 
     assert float(cells(printed, "write transactions of one changed run", "sqlite")[0]) <= 4
-    assert "Phase" in cells(printed, "changed syncs, 20 of one environment, 8 workers (a second)", "sqlite")[2]
+    assert "Phase" in cells(printed, "changed syncs, 8 of one environment, 8 workers (a second)", "sqlite")[2]
 
 
 def test_an_unchanged_run_costs_one_call_and_the_same_statements_for_any_number_of_secrets(bench: Bench) -> None:
@@ -111,11 +111,11 @@ def test_a_sweep_of_unchanged_objects_is_lists_alone_and_another_writer_is_found
 
 
 def test_nothing_is_due_among_idle_syncs(bench: Bench) -> None:
-    options = ("--databases", "postgresql", "--syncs", "40", "--asks", "3", "--idle-syncs", "20", "--seconds", "0.3")
+    options = ("--databases", "postgresql", "--syncs", "20", "--asks", "3", "--idle-syncs", "10", "--seconds", "0.3")
     _, printed = bench("idle", *options)
 
-    assert float(cells(printed, "is anything due among 40 syncs? (ms)", "postgresql")[0]) > 0
-    assert float(cells(printed, "idle daemon, 40 syncs, share of a core (%)", "postgresql")[0]) < 100
+    assert float(cells(printed, "is anything due among 20 syncs? (ms)", "postgresql")[0]) > 0
+    assert float(cells(printed, "idle daemon, 20 syncs, share of a core (%)", "postgresql")[0]) < 100
 
 
 def test_of_many_changes_none_is_lost_and_none_is_written_twice(bench: Bench) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.support.aws import Aws
 from tests.support.installation import Installation
-from tests.support.waiting import HANG_GUARD_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -21,10 +21,11 @@ def test_processes_that_ask_at_once_get_one_lease(installation: Installation, aw
     installation.add_dynamic("ci", "--max-leases", "2")
     command = ("leases", "issue", "ci", "--keep", "--format", "credential-process")
 
-    processes = [installation.popen(*command) for _ in range(ASKING)]
-    said = [process.communicate(timeout=HANG_GUARD_S) for process in processes]
+    installation.in_process = False
+    with ThreadPoolExecutor(ASKING) as waiting:
+        said = list(waiting.map(lambda _: installation.run(*command), range(ASKING)))
 
-    assert [process.returncode for process in processes] == [0] * ASKING, said
-    keys = {json.loads(stdout)["AccessKeyId"] for stdout, _ in said}
+    assert [one.exit_code for one in said] == [0] * ASKING, said
+    keys = {json.loads(one.stdout)["AccessKeyId"] for one in said}
     users = aws.boto("iam").list_users(PathPrefix="/phasesync/")["Users"]
     assert (len(keys), len(users), aws.server.count("CreateUser")) == (1, 1, 1)

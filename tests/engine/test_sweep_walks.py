@@ -154,7 +154,7 @@ def on_each(sqlite: int, postgresql: int) -> pytest.MarkDecorator:
 
 
 @pytest.mark.slow
-@on_each(sqlite=6, postgresql=2)
+@on_each(sqlite=4, postgresql=1)
 def test_every_dated_change_is_found_by_lists_of_changes(world: World, seed: int) -> None:
     walk = Walk(world, Random(seed))
     steps = walk.steps()

@@ -6,9 +6,9 @@ On SQLite; `tests/contracts` shows that the store does the same on PostgreSQL.
 
 import pytest
 
-from tests.support.lease_world import lease_emulator, make_lease_world, world
+from tests.support.lease_world import lease_emulator, lease_store, make_lease_world, world
 
-__all__ = ["lease_emulator", "make_lease_world", "world"]
+__all__ = ["lease_emulator", "lease_store", "make_lease_world", "world"]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import boto3.session
@@ -44,6 +45,7 @@ from phasesync.engine.leases.revocation import LeaseRevoker, Revocation
 from phasesync.store import Store
 from phasesync.store.tables import leases as lease_rows
 from tests.support.context import context_of
+from tests.support.databases import copy_of_filled
 from tests.support.stores import ACTOR, EXPIRED, open_test_store
 from tests.support.vouching import set_restore_mark, vouch_for_leases
 from tests.support.world import MovableClock
@@ -78,6 +80,14 @@ _hours = itertools.count(0.0, 3600.0)
 def _session() -> Any:
     """One for all tests: it keeps the models of the services."""
     return boto3.session.Session()
+
+
+@cache
+def _looker_at(url: str) -> Any:
+    """A client with which all tests look around: to make one takes as long as a test."""
+    config = Config(retries={"total_max_attempts": 1}, max_pool_connections=1)
+    keys = {"aws_access_key_id": _LOOKER, "aws_secret_access_key": "the-secret-of-the-test"}
+    return _session().client("iam", region_name=REGION, endpoint_url=url, config=config, **keys)
 
 
 class LeaseProcess:
@@ -159,21 +169,24 @@ class LeaseWorld(LeaseProcess):
     """
     The daemon of a database with one dynamic secret: two policies, a group, an inline policy and a boundary.
 
-    `config` is set on it in place of these.
+    `config` is set on it in place of these. `begun`: all that is in the store already, from another world without it.
     """
 
-    def __init__(self, store: Store, aws: AwsEmulator, **config: Any) -> None:
+    def __init__(self, store: Store, aws: AwsEmulator, *, begun: bool = False, **config: Any) -> None:
         super().__init__(store, aws.url, owner="daemon-0")
         self.aws = aws
         self._owners = (f"process-{number}" for number in itertools.count(1))
         self._processes: list[LeaseProcess] = []
-        self.iam = self.boto("iam", aws_access_key_id=_LOOKER, aws_secret_access_key="the-secret-of-the-test")
+        self.iam = _looker_at(aws.url)
         for arn in (BOUNDARY, *POLICIES):
             self.iam.create_policy(PolicyName=arn.rpartition("/")[2], PolicyDocument=INLINE)
         self.iam.create_group(GroupName=GROUP)
-        store.apps.add_app("shop")
-        store.apps.add_environment("shop", "production")
-        store.credentials.add("aws", CredentialDraft(type=CredentialType.AMBIENT, region=REGION))
+        self.dynamic = store.dynamics.get(NAME) if begun else self._begin(config)
+
+    def _begin(self, config: dict[str, Any]) -> DynamicSecret:
+        self.store.apps.add_app("shop")
+        self.store.apps.add_environment("shop", "production")
+        self.store.credentials.add("aws", CredentialDraft(type=CredentialType.AMBIENT, region=REGION))
         settings = {
             "policy_arns": POLICIES,
             "groups": (GROUP,),
@@ -181,7 +194,7 @@ class LeaseWorld(LeaseProcess):
             "permission_boundary": BOUNDARY,
         } | config
         plain = DynamicConfig(user_template=DEFAULT_TEMPLATE, default_ttl=TTL, max_ttl=MAX_TTL)
-        self.dynamic = self.add(NAME, config=replace(plain, **settings))
+        return self.add(NAME, config=replace(plain, **settings))
 
     def add(self, name: str, **changes: Any) -> DynamicSecret:
         """Add a dynamic secret of shop/production."""
@@ -300,10 +313,18 @@ def lease_emulator() -> Iterator[AwsEmulator]:
 
 
 @pytest.fixture
-def make_lease_world(
-    migrated_database_url: str, lease_emulator: AwsEmulator, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., LeaseWorld]]:
-    """Makes the world of a test; its arguments are set on the dynamic secret."""
+def lease_store(
+    request: pytest.FixtureRequest,
+    database_backend: str,
+    tmp_path: Path,
+    lease_emulator: AwsEmulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Store]:
+    """
+    The store of a test, and the environment and the AWS for it.
+
+    For `world` it is a copy of one that a world was begun in, unless the test wants the database too.
+    """
     from tests.support.aws import environ_of, move_to
 
     keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY_ID, "AWS_SECRET_ACCESS_KEY": "test-secret-access-key"}
@@ -312,17 +333,41 @@ def make_lease_world(
     monkeypatch.setattr(iam_caller, "_PAUSES_S", (0.0, 0.0))
     monkeypatch.setattr(eventual_consistency, "_PAUSES_S", (0.0,) * 8)
     lease_emulator.reset()
-    store = open_test_store(migrated_database_url)
+
+    def begin(url: str) -> None:
+        store = open_test_store(url)
+        LeaseWorld(store, lease_emulator).close()
+        store.close()
+        lease_emulator.reset()
+
+    if _is_begun(request):
+        urls = copy_of_filled(request, database_backend, tmp_path, "lease_world", begin)
+    else:
+        urls = iter([request.getfixturevalue("migrated_database_url")])
+    for url in urls:
+        store = open_test_store(url)
+        yield store
+        store.close()
+
+
+def _is_begun(request: pytest.FixtureRequest) -> bool:
+    return "world" in request.fixturenames and "migrated_database_url" not in request.fixturenames
+
+
+@pytest.fixture
+def make_lease_world(
+    request: pytest.FixtureRequest, lease_store: Store, lease_emulator: AwsEmulator
+) -> Iterator[Callable[..., LeaseWorld]]:
+    """Makes the world of a test; its arguments are set on the dynamic secret."""
     worlds: list[LeaseWorld] = []
 
     def make(**config: Any) -> LeaseWorld:
-        worlds.append(LeaseWorld(store, lease_emulator, **config))
+        worlds.append(LeaseWorld(lease_store, lease_emulator, begun=_is_begun(request) and not config, **config))
         return worlds[-1]
 
     yield make
     for world in worlds:
         world.close()
-    store.close()
 
 
 @pytest.fixture

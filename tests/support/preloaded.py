@@ -120,13 +120,15 @@ class _Program:
 
 _running: dict[str, _Program] = {}
 """Kind -> the program of this test process."""
+_starting = threading.Lock()
 
 
 def _program(kind: str) -> _Program:
     """Return the program of a kind, started when the first test wants such a process."""
-    if kind not in _running:
-        _running[kind] = _Program(kind)
-    return _running[kind]
+    with _starting:
+        if kind not in _running:
+            _running[kind] = _Program(kind)
+        return _running[kind]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

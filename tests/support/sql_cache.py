@@ -6,10 +6,11 @@ An engine compiles for itself, and nearly every test has an engine of its own.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy.util import langhelpers
 
 
 class _Shared:
@@ -31,9 +32,18 @@ class _Shared:
 
 
 def share_compiled_statements() -> None:
-    """Have every connection use one cache from now on (SQLAlchemy's execution option `compiled_cache`)."""
-    shared = _Shared()
+    """
+    Have every engine use one cache from now on, and look once at what a class of SQLAlchemy can be made with.
 
-    @event.listens_for(sa.Engine, "engine_connect")
-    def use(connection: sa.Connection) -> None:
-        connection.execution_options(compiled_cache=shared)
+    No event sets the cache: an engine with a listener calls four of its events for each statement.
+    """
+    shared: Any = _Shared()
+    find_names = langhelpers.get_cls_kwargs
+    names_of = cache(find_names)
+
+    def known_names(of: type, **recursion: Any) -> Any:
+        return find_names(of, **recursion) if recursion else names_of(of)
+
+    # Each engine would set a cache of its own.
+    sa.Engine._compiled_cache = property(lambda _: shared, lambda _, __: None)  # type: ignore[assignment]
+    langhelpers.get_cls_kwargs = sa.util.get_cls_kwargs = known_names  # type: ignore[assignment]
