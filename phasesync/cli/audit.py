@@ -246,7 +246,9 @@ def export(
     store = application.store.audit
     if state is not None:
         check_writable(state)  # Before anything is printed, or each repetition would print everything.
-        after = after or _read_state(state)
+        # Read in any case: the name may be that of another file, which is not to be replaced.
+        before = _read_state(state)
+        after = after or before
     if after is not None:
         _check_place(application, after)
     which = AuditFilter(since=_instant(application, since))
@@ -286,7 +288,7 @@ def _read_state(state: Path) -> AuditHead | None:
         # Its content is not repeated: the name may be that of another file, with a key in it.
         raise InvalidInputError(
             f"{state} is not a file that audit export --state has written",
-            hint="correct the name; if the file was damaged, give --after, or begin anew with a name that is not there",
+            hint="correct the name; if it is that file and was damaged, remove it, and give --after or begin anew",
         ) from None
 
 

@@ -26,6 +26,7 @@ from phasesync.store.db_time import from_microseconds
 from phasesync.store.encrypted_columns import ENCRYPTED, EncryptedTable
 from phasesync.store.environment_mac import authentic_pointers, update_environment_row
 from phasesync.store.key_ring import DIGEST_KEY, ENVIRONMENT_KEY, insert_key, key_id_of
+from phasesync.store.sqlite import reading_any_text
 from phasesync.store.tables import apps, daemons, data_keys, environments
 
 ROTATE_DATA: Final = "key.rotate-data"
@@ -233,13 +234,14 @@ class DataKeyStore(BaseStore):
         """
         part = _BY_NAME[table]
         # Looked for without a lock: there may be many rows, and few or none of them name a former key.
-        with self._database.read() as connection:
+        with self._database.read() as connection, reading_any_text(connection):
             found = [tuple(row) for row in connection.execute(_find(part, after, limit))]
         if not found:
             return EncryptedBatch(rows=0, next=None)
         with self._database.write() as connection:
             targets = dict(connection.execute(_SHARED.with_only_columns(data_keys.c.purpose, data_keys.c.id)).all())
-            rows = connection.execute(_lock(part, found)).all()
+            with reading_any_text(connection):
+                rows = connection.execute(_lock(part, found)).all()
             changed, unread = [], []
             for row in rows:
                 target = row.data_key_id if part.purpose is None else targets.get(part.purpose)

@@ -11,8 +11,8 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -262,6 +262,24 @@ class SqliteFile:
 def uri_of(path: Path, mode: str = "rw") -> str:
     """Return SQLite's URI of an existing file; opening it never creates a file."""
     return f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode={mode}"
+
+
+@contextmanager
+def reading_any_text(connection: sa.Connection) -> Iterator[None]:
+    """
+    Read any bytes that SQLite holds as text, with replacement characters, where its driver raises an error.
+
+    For work with many rows, which an altered one must not stop. Such a text does not authenticate.
+    """
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    former, driver.text_factory = driver.text_factory, lambda text: text.decode("utf-8", "replace")
+    try:
+        yield
+    finally:
+        driver.text_factory = former
 
 
 def _id_of(path: Path) -> FileId | None:

@@ -75,10 +75,11 @@ def test_a_key_that_was_typed_in_the_wrong_place_is_not_repeated(line: str, form
 def test_the_state_of_an_export_is_named_if_it_is_none(shop: CommandLine) -> None:
     state = shop.directory / "state"
     state.write_text("")
-    refused = shop("audit", "export", "--state", str(state))
-    assert refused.exit_code == 2
-    assert f"{state} is not a file that audit export --state has written" in refused.stderr
-    assert state.read_text() == ""
+    for options in ((), ("--after", f"0:{'0' * 32}")):
+        refused = shop("audit", "export", "--state", str(state), *options)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert f"{state} is not a file that audit export --state has written" in refused.stderr
+        assert state.read_text() == ""
 
 
 @pytest.mark.parametrize("variable", ["PHASESYNC_ROOT_KEY_FILE", "PHASESYNC_AGE_IDENTITY_FILE"])

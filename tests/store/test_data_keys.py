@@ -376,6 +376,23 @@ def test_a_row_that_was_altered_stays_as_it_is_and_keeps_its_key(store: Store) -
 
 
 @SqliteOnly
+@pytest.mark.parametrize(
+    ("statement", "unread"),
+    [
+        ("UPDATE audit SET actor = CAST(x'ff41' AS TEXT) WHERE number = 2", ()),
+        ("UPDATE journal SET remote_name = CAST(x'ff41' AS TEXT)", ("journal",)),
+    ],
+)
+def test_a_text_that_is_none_does_not_stop_it(store: Store, statement: str, unread: tuple[str, ...]) -> None:
+    with store.database.write() as connection:
+        connection.exec_driver_sql(statement)
+    rotated = rotate(store)
+    assert (rotated.unread, rotated.kept) == (unread, len(unread))
+    found = [] if unread else [("altered", 2)]
+    assert [(one.tampering.value, one.first) for one in store.audit.verify().findings] == found
+
+
+@SqliteOnly
 def test_an_altered_lease_gets_no_new_mac(store: Store) -> None:
     lease = store.leases(ttl=TTL).list_leases(dynamic="cd")[0]
     alter(store, tables.leases, lease.id, expires_at=lease.expires_at + LONG)
