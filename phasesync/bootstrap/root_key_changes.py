@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -116,6 +116,7 @@ def rotate_root(
         if application.store.keys.place_of(known.current.id) is None:
             application.store.keys.reload_roots()  # Another process has replaced it since this one was opened.
         _refuse_late_recipients(application, known, recipients)
+        left_out = recipients_left_out(application, known, recipients)
         if not waits_for_its_place(application, known):
             rotated = rotate_root_key(
                 application.context,
@@ -126,7 +127,24 @@ def rotate_root(
                 pause=lambda pause: time.sleep(pause.total_seconds()),
             )
             known = root_keys_in_use(application.context)
-        return _put_in_place(application, known, rotated)
+        change = _put_in_place(application, known, rotated)
+        return change if left_out is None else replace(change, to_do=(*change.to_do, left_out))
+
+
+def recipients_left_out(application: Application, known: RootKeysInUse, recipients: Sequence[str]) -> str | None:
+    """Return a line for the operator if the next age file is to have fewer recipients than the present one."""
+    identity_file = application.settings.age_identity_file
+    present, source = application.store.keys.place_of(known.current.id) or ("", "")
+    if not recipients or present != AGE or identity_file is None:
+        return None
+    others = other_recipients(read_file(Path(source))[0], identity_file)
+    given = len({recipient.strip() for recipient in recipients} - set(recipients_of(identity_file)))
+    if given >= others:
+        return None
+    return (
+        f"{source} was encrypted to {counted(others, 'recipient')} beside the identities in {identity_file}, and the "
+        f"next root key to {given}: the others cannot open it"
+    )
 
 
 def waits_for_its_place(application: Application, known: RootKeysInUse) -> bool:
@@ -296,7 +314,7 @@ def _next_recipients(
             hint="give the public key of each, which age-keygen -y IDENTITY_FILE prints: phasesync keys rotate-root "
             f"--recipient age1…; if nobody else is to open it, give that of {identity_file}",
         )
-    return tuple(dict.fromkeys((*mine, *given)))
+    return tuple(dict.fromkeys((*given, *mine)))
 
 
 def _refuse_late_recipients(application: Application, known: RootKeysInUse, recipients: Sequence[str]) -> None:

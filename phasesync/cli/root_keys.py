@@ -86,7 +86,13 @@ def status(application: "Application", out: Output) -> None:
     if known.next is not None:
         missing = ", ".join(f"{one.host} (process {one.pid})" for one in lacking)
         what = f"it is missing on {missing}" if lacking else "every daemon has it"
-        out.note(f"the root key {known.next.id} is to take its place; {what}; to go on: phasesync keys rotate-root")
+        if known.next.kind == "aws-kms":
+            what = "which has AWS KMS make another one in its place"
+            out.note(
+                f"a rotation to the root key {known.next.id} was cut off; repeat phasesync keys rotate-root, {what}"
+            )
+        else:
+            out.note(f"the root key {known.next.id} is to take its place; {what}; to go on: phasesync keys rotate-root")
     elif known.left:
         out.note(f"{counted(known.left, 'data key')} still to be wrapped anew; to go on: phasesync keys rotate-root")
 
@@ -171,7 +177,13 @@ def _change_document(change: "RootKeyChange") -> dict[str, Any]:
 
 
 def _show_rotation(application: "Application", kind: str | None, recipients: Sequence[str], out: Output) -> None:
-    from phasesync.bootstrap.root_key_changes import check_next, next_kind, placed_by_hand, waits_for_its_place
+    from phasesync.bootstrap.root_key_changes import (
+        check_next,
+        next_kind,
+        placed_by_hand,
+        recipients_left_out,
+        waits_for_its_place,
+    )
     from phasesync.engine.root_key_rotation import daemons_without, root_keys_in_use
 
     known = root_keys_in_use(application.context)
@@ -194,6 +206,8 @@ def _show_rotation(application: "Application", kind: str | None, recipients: Seq
         out.say(f"it would wait for daemons that lack it: {', '.join(lacking)}")
     if (by_hand := placed_by_hand(application.settings, to)) is not None:
         out.note(by_hand)
+    if (left_out := recipients_left_out(application, known, recipients)) is not None:
+        out.note(left_out)
     show_dry_run(
         out,
         message,

@@ -117,10 +117,10 @@ class RetentionHeld:
     Housekeeping deletes and empties nothing for `core.chores.HOLD_RETENTION`: the clock may have gone forward.
 
     Attributes:
-        gap_s: seconds that went by without housekeeping.
+        gap_s: seconds that went by without housekeeping; None: there was none in this database yet.
     """
 
-    gap_s: float
+    gap_s: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -373,11 +373,11 @@ class Scheduler:
         self._context.store.database.checkpoint()
 
     def _is_held(self, gap: timedelta | None) -> bool:
-        """Return whether old rows are kept for now. `gap`: how long no housekeeping was done."""
+        """Return whether old rows are kept for now. `gap`: how long no housekeeping was done; None: never here."""
         registry = self._context.store.daemons
-        if gap is not None and gap > HOLD_RETENTION:
+        if gap is None or gap > HOLD_RETENTION:
             registry.claim_chore(RETENTION_HELD, self._context.owner, every=timedelta(0))
-            self._context.events.emit(RetentionHeld(gap_s=gap.total_seconds()))
+            self._context.events.emit(RetentionHeld(gap_s=None if gap is None else gap.total_seconds()))
         held = registry.since_chore(RETENTION_HELD)
         return held is not None and held < HOLD_RETENTION
 

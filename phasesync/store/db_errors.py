@@ -42,6 +42,10 @@ RETIRED_STATE: Final = "PS001"
 """SQLSTATE of a write that a retired database on PostgreSQL refuses: the triggers of `retire.py` raise it."""
 
 _RESTORE: Final = "restore the newest backup that phasesync db backup made"
+_MIGRATE_OR_RESTORE: Final = (
+    "phasesync db migrate; if that finds nothing to do, a table or a column was removed outside phasesync: "
+    "phasesync db restore FILE"
+)
 _LOGIN: Final = "check user and password in PHASESYNC_DATABASE_URL, and the server's pg_hba.conf"
 
 
@@ -223,7 +227,7 @@ def _constraint(name: str) -> PhasesyncError:
 def _refused_by_sqlite(error: sqlite3.Error, file: str, name: str) -> PhasesyncError:
     """SQLite has one code for every statement that it rejects; its sentences are the same everywhere."""
     if str(error).startswith(("no such table: ", "no such column: ")):
-        return SchemaMismatchError(code=name)
+        return SchemaMismatchError(code=name, hint=_MIGRATE_OR_RESTORE)
     if re.match(r"table \S+ already exists$", str(error)):
         return _unnumbered(file, name)
     return _defect(name)
@@ -253,7 +257,7 @@ def _from_sqlstate(state: str, url: sa.URL) -> PhasesyncError:
         case "42P07":
             return _unnumbered(_place(url), state)
         case "42P01" | "42703":
-            return SchemaMismatchError(code=state)
+            return SchemaMismatchError(code=state, hint=_MIGRATE_OR_RESTORE)
         case "3F000":
             return no_schema(url)
         case "42501":

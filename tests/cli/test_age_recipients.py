@@ -72,7 +72,7 @@ def test_recipients_that_are_given_open_the_new_root_key_and_the_log_has_them(
     monkeypatch.setenv("PHASESYNC_AGE_IDENTITY_FILE", str(there[0]))
     assert ids(shop) == {made: "current", ROOT_KEY.id: "former"}
     registered = [one for one in shop.items("audit", "list") if one["details"].get("step") == "registered"]
-    assert [one["details"]["recipients"] for one in registered] == [[here[1], there[1]]]
+    assert [one["details"]["recipients"] for one in registered] == [[there[1], here[1]]]
 
 
 def test_another_host_with_an_identity_of_its_own_moves_the_file_too(
@@ -93,7 +93,10 @@ def test_the_own_public_key_is_the_choice_to_leave_the_others_out(
     shop: CommandLine, here: tuple[Path, str], there: tuple[Path, str]
 ) -> None:
     file = encrypt(shop, here[1], there[1])
-    shop.done("keys", "rotate-root", "--recipient", here[1])
+    for option in ("--dry-run", "--wait=0s"):
+        done = shop.done("keys", "rotate-root", "--recipient", here[1], option)
+        assert "was encrypted to 1 recipient beside the identities" in done.stderr
+        assert "the next root key to 0: the others cannot open it" in done.stderr
     assert opens(here[0], file) and not opens(there[0], file)
 
 

@@ -20,6 +20,7 @@ from phasesync.ports.runtime import SyncDispatcher
 from tests.support.context import context_of
 from tests.support.databases import on_each_database
 from tests.support.lease_world import AtOnce, LeaseProcess, LeaseWorld
+from tests.support.stores import have_done_housekeeping
 
 TTL = timedelta(seconds=15)
 
@@ -162,6 +163,7 @@ def test_leases_that_ended_long_ago_are_deleted_with_their_log(world: LeaseWorld
     world.revoke(over.id)
     rounds = scheduler(world, kept=timedelta(microseconds=-1))
     rounds.beat()
+    have_done_housekeeping(world.store)
 
     rounds.prune()
 

@@ -19,7 +19,7 @@ from phasesync.ports.runtime import SyncDispatcher
 from phasesync.store import Store
 from phasesync.store.tables import audit, audit_head, chores
 from tests.support.context import context_of
-from tests.support.stores import alter
+from tests.support.stores import alter, have_done_housekeeping
 
 pytestmark = pytest.mark.parametrize("database_backend", ["sqlite"], indirect=True)
 FOREVER = timedelta(days=36_500)
@@ -81,6 +81,7 @@ def test_old_rows_are_emptied_once_a_day_each_kind_after_its_time(store: Store) 
     store.apps.add_app("shop")
     store.audit.add("secret.reveal", "shop/production", kind=AuditKind.REVEAL)
     store.apps.add_app("blog")
+    have_done_housekeeping(store)
     daemon = Daemon(store, {AuditKind.CHANGE: timedelta(0), AuditKind.REVEAL: FOREVER})
     for _ in range(2):
         assert daemon.scheduler.prune()
@@ -99,6 +100,7 @@ def test_nothing_is_emptied_for_a_day_after_the_clock_went_forward(store: Store)
     """Or after a day without a daemon, which looks the same."""
     kept = {kind: timedelta(days=30) for kind in AuditKind}
     store.apps.add_app("shop")
+    have_done_housekeeping(store)
     daemon = Daemon(store, kept)
     assert daemon.scheduler.prune()
     with store.database.write() as connection:
@@ -119,3 +121,12 @@ def test_nothing_is_emptied_for_a_day_after_the_clock_went_forward(store: Store)
     looked_through = store.daemons.since_chore(AUDIT_RETENTION)
     assert looked_through is not None
     assert looked_through < timedelta(minutes=1)
+
+
+def test_the_first_housekeeping_deletes_nothing(store: Store) -> None:
+    """The database is new, or was restored on a machine whose clock nobody has looked at yet."""
+    store.apps.add_app("shop")
+    daemon = Daemon(store, {kind: timedelta(0) for kind in AuditKind})
+    assert daemon.scheduler.prune()
+    assert daemon.events == [RetentionHeld(gap_s=None)]
+    assert store.audit.verify().emptied == 0

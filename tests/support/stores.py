@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from phasesync.core.chores import Chore
 from phasesync.core.credential import CredentialDraft, CredentialType
 from phasesync.core.dynamic import DynamicDraft, DynamicSecret, lease_spec_of
 from phasesync.core.lease import Cause, Lease, LeaseSpec, begin_issue, begin_revoke, issued, revoke_failed, revoked
@@ -24,6 +25,7 @@ from phasesync.core.sync import Sync, SyncConfig, SyncDraft, SyncStatus
 from phasesync.core.sync_claim import AfterRun, Claim
 from phasesync.errors import NotFoundError, PhasesyncError, SchemaMismatchError
 from phasesync.store import Database, Store, initialise, open_database, open_store, read_wrapped_keys, tables
+from phasesync.store.db_time import before
 from phasesync.store.key_ring import KeyRing, RootKey
 from phasesync.store.lease_rows import is_authentic, lease_mac
 from tests.support.values import ACCOUNT, dynamic_config
@@ -143,6 +145,13 @@ def add_sync(store: Store, name: str = "web", **changes: object) -> Sync:
         if "aws" not in [credential.name for credential in store.credentials.list_all()]:
             store.credentials.add("aws", access_key())
         return store.syncs.add_sync(draft)
+
+
+def have_done_housekeeping(store: Store) -> None:
+    """Have a daemon done the housekeeping two hours ago: without that, the first one deletes nothing for a day."""
+    done = {"name": Chore.HOUSEKEEPING.value, "owner": "daemon-0", "claimed_at": before(timedelta(hours=2))}
+    with store.database.write() as connection:
+        connection.execute(tables.chores.insert().values(done))
 
 
 def claim_due(

@@ -150,10 +150,12 @@ class LogEvents:
         match event:
             case RunsPruned():
                 self._log.info("old runs deleted", count=event.count, leases=event.leases)
+            case RetentionHeld(gap_s=None):
+                self._log.info("old rows are kept for a day: the first housekeeping of this database")
             case RetentionHeld():
                 self._log.warning(
                     "old rows are kept for a day: no housekeeping was done for long, or the clock went forward",
-                    gap_s=round(event.gap_s),
+                    gap_s=round(event.gap_s or 0),
                 )
             case QueueCleared():
                 self._log.info("entries of dead daemons removed from the queue", count=event.count)
