@@ -38,15 +38,19 @@ def run_editor(file: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in secret_variables()}
     # A document that we print must not be mixed with what the editor draws.
     stdout = None if os.isatty(1) else 2
+    process = None
     with _left_to_the_editor():
         try:
-            process = subprocess.Popen(command, env=environment, stdout=stdout)
-        except OSError as error:
-            raise _cannot_start(editor, error.strerror or "") from None
-        try:
+            # The editor exists before Popen returns it. A signal that interrupted it here would leave an editor that
+            # runs on without us, on a file that is gone.
+            with _held(signal.SIGTERM, signal.SIGHUP):
+                process = subprocess.Popen(command, env=environment, stdout=stdout)
             code = process.wait()
-        except BaseException:
-            _end(process)
+        except BaseException as error:
+            if process is not None:
+                _end(process)
+            elif isinstance(error, OSError):
+                raise _cannot_start(editor, error.strerror or "") from None
             raise
     if code == 127 and len(command) > len(arguments) + 1:
         raise _cannot_start(editor, "there is no such program")
@@ -90,6 +94,21 @@ def _left_to_the_editor() -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _held(*numbers: signal.Signals) -> Iterator[None]:
+    """Handle signals that arrive meanwhile at the end, if they are handled at all."""
+    arrived: list[int] = []
+    handled = [one for one in numbers if callable(signal.getsignal(one))]
+    former = {one: signal.signal(one, lambda number, _frame: arrived.append(number)) for one in handled}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    for received in arrived:
+        signal.raise_signal(received)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

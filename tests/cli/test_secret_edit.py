@@ -10,10 +10,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from phasesync.cli import private_file
+from phasesync.cli import editor, private_file
 from phasesync.cli.editor import _private_arguments
 from phasesync.demo.canary import CANARY_VALUE, assert_absent, find_in_tree
 from tests.cli.conftest import CommandLine
@@ -337,6 +338,32 @@ def test_vim_writes_no_copies_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "vi").symlink_to("vim.basic")
     assert _private_arguments(f"{tmp_path}/vi -R")[:3] == ("-n", "-i", "NONE")
     assert _private_arguments("sh -c 'x'") == _private_arguments("'unclosed") == ()
+
+
+def test_a_signal_ends_an_editor_that_is_being_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it exists, and before we have its id."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.getpid()  # Handlers run between two steps of the interpreter.
+
+    def end(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("phasesync.cli.editor.subprocess.Popen", Interrupted)
+    monkeypatch.setenv("EDITOR", script(tmp_path, "exec sleep 60"))
+    monkeypatch.delenv("VISUAL", raising=False)
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            editor.run_editor(tmp_path / "file")
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 
 @pytest.mark.slow
