@@ -20,6 +20,13 @@ from tests.support.waiting import wait_until
 __all__ = ["installation"]
 
 
+@pytest.fixture(autouse=True)
+def _installed_commands(request: pytest.FixtureRequest) -> None:
+    """Commands are programs of their own: what is preloaded into a process, such as another clock, is given to it so."""
+    if "installation" in request.fixturenames:
+        request.getfixturevalue("installation").preloaded = False
+
+
 @pytest.fixture
 def small(tmp_path: Path, migrated_sqlite_template: Path, aws: Aws) -> Iterator[Installation]:
     """An installation with its database and the log of its daemon on a disk of 8 MB; `folder / "disk"` is it."""
