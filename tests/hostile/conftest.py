@@ -22,7 +22,7 @@ __all__ = ["installation"]
 
 @pytest.fixture(autouse=True)
 def _installed_commands(request: pytest.FixtureRequest) -> None:
-    """Commands are programs of their own: what is preloaded into a process, such as another clock, is given to it so."""
+    """Commands are programs of their own: only so are they given another clock."""
     if "installation" in request.fixturenames:
         request.getfixturevalue("installation").preloaded = False
 
