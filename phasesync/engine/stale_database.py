@@ -85,10 +85,11 @@ def _is_later(
     def written(texts: frozenset[str], generations: range) -> Iterator[str]:
         return tokens_among(texts, digests, instance_id, sync_id, remote_name, generations)
 
-    # Nearly always they are our own earlier writes.
-    unknown -= set(written(unknown, range(max(1, generation - LOOK_BACK), generation + 1)))
-    if not unknown:
-        return False
+    # Nearly always they are our own earlier writes, or after an acceptance those that it skipped.
+    for back in (LOOK_BACK, LOOK_BACK + SKIP):
+        unknown -= set(written(unknown, range(max(1, generation - back), generation + 1)))
+        if not unknown:
+            return False
     later = written(unknown, range(generation + 1, generation + 1 + ahead))
     return next(later, None) is not None
 
