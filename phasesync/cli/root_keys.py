@@ -84,15 +84,13 @@ def status(application: "Application", out: Output) -> None:
     out.items(items, ["id", "status", "kind", "source", "since", "data_keys"])
     out.items(data_keys, ["purpose", "count", "oldest_at"])
     if known.next is not None:
-        missing = ", ".join(f"{one.host} (process {one.pid})" for one in lacking)
-        what = f"it is missing on {missing}" if lacking else "every daemon has it"
         if known.next.kind == "aws-kms":
-            what = "which has AWS KMS make another one in its place"
-            out.note(
-                f"a rotation to the root key {known.next.id} was cut off; repeat phasesync keys rotate-root, {what}"
-            )
+            what = f"the rotation to the root key {known.next.id} was cut off; AWS KMS makes another one in its place"
         else:
-            out.note(f"the root key {known.next.id} is to take its place; {what}; to go on: phasesync keys rotate-root")
+            missing = ", ".join(f"{one.host} (process {one.pid})" for one in lacking)
+            where = f"it is missing on {missing}" if lacking else "every daemon has it"
+            what = f"the root key {known.next.id} is to take its place; {where}"
+        out.note(f"{what}; to go on: phasesync keys rotate-root")
     elif known.left:
         out.note(f"{counted(known.left, 'data key')} still to be wrapped anew; to go on: phasesync keys rotate-root")
 

@@ -1,6 +1,7 @@
 """A database that is older than AWS: nothing newer is overwritten, however often it is tried."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -173,14 +174,20 @@ def test_an_accepted_database_writes_its_values_and_goes_on(world: World) -> Non
     assert world.run().outcome is Outcome.APPLIED
 
 
-def test_the_later_copy_recognises_it_and_halts(world: World) -> None:
-    """Whoever still works with the later state must not write over what was accepted."""
-    world.run()
+def write_newer_values(world: World) -> dict[str, Any]:
+    """Have a sync write three newer values; return its row of the journal from before."""
     with world.store.database.read() as connection:
         older = connection.execute(sa.select(journal)).one()._asdict()
     for number in range(3):
         world.edit(URL=f"postgres://newer-{number}")
         world.run()
+    return older
+
+
+def test_the_later_copy_recognises_it_and_halts(world: World) -> None:
+    """Whoever still works with the later state must not write over what was accepted."""
+    world.run()
+    older = write_newer_values(world)
     with world.store.database.read() as connection:
         later = connection.execute(sa.select(journal)).one()._asdict()
     with world.store.database.write() as connection:
@@ -234,11 +241,7 @@ def test_an_accepted_database_is_within_what_release_0_1_0_looks_at(world: World
 def test_a_later_state_that_wrote_more_than_is_skipped_is_accepted_again(world: World) -> None:
     """Not overwritten unasked, and not refused for ever."""
     world.run()
-    with world.store.database.read() as connection:
-        older = connection.execute(sa.select(journal)).one()._asdict()
-    for number in range(3):
-        world.edit(URL=f"postgres://newer-{number}")
-        world.run()
+    older = write_newer_values(world)
     with world.store.database.write() as connection:
         connection.execute(journal.update().values(**older))
     world.edit(URL="postgres://accepted")
